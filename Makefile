@@ -1,0 +1,49 @@
+# Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed.
+# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED, as in `sweep run --help`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+option = $(if $($(1)),--$(2) $($(1)))
+OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) $(call option,WORKERS,workers) \
+          $(call option,DATASET,dataset) $(call option,DEVICE,device) $(call option,SEED,seed)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep best ui test test-fast lint clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED"
+
+setup: $(READY) ## Make .venv and install everything
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: set PYTHON=python3.11 or newer"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+sweep: $(READY) ## Run a study, or go on with it where it stopped (STUDY=lean_cnn)
+	@$(BIN)/sweep run $(STUDY) $(OPTIONS)
+
+best: $(READY) ## Print the leaderboard against the published accuracies (STUDY=the latest)
+	@$(BIN)/sweep best $(STUDY)
+
+ui: $(READY) ## Open the MLflow UI on http://127.0.0.1:5000
+	@$(BIN)/sweep ui
+
+test: $(READY) ## Run all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(READY) ## Run the quick tests
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## Delete .venv and caches, never results
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './mlruns/*' -prune -exec rm -rf {} +

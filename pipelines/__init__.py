@@ -1,0 +1,1 @@
+"""What one run does: data -> model -> train -> evaluate -> track. Knows nothing of studies."""

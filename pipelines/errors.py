@@ -1,0 +1,9 @@
+"""The one exception that is a user's to mend."""
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for: one line that says what happened, what was expected and how to mend it."""
+
+
+class DatasetUnavailable(UserError):
+    """The data set was neither found nor downloaded."""

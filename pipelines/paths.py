@@ -1,0 +1,33 @@
+"""Where outputs lie: `mlruns/` at the project's root, or the folder that MLRUNS_DIR names."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from pipelines.errors import UserError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def mlruns() -> Path:
+    """Return the folder of all outputs (not made, see `make_mlruns`)."""
+    return Path(os.environ.get("MLRUNS_DIR") or PROJECT_ROOT / "mlruns").resolve()
+
+
+def make_mlruns() -> Path:
+    """Make the folder of all outputs and check that it can be written; raises UserError if it cannot."""
+    folder = mlruns()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}): make it writable, or set MLRUNS_DIR to a folder that is"
+        ) from error
+    return folder
+
+
+def checkpoint(study: str, trial: int) -> Path:
+    """Return the file that holds the state of an unfinished trial."""
+    return mlruns() / "checkpoints" / study / f"{trial}.npz"

@@ -1,0 +1,68 @@
+"""One MLflow run: parameters once, one batch of metrics an epoch, a summary, artifacts, and the end state that is true."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from pipelines.tracking import store
+from pipelines.train import EpochMetrics
+
+LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
+
+
+class TrackedRun:
+    """A run that may be left and taken up again: no epoch and no summary is logged twice."""
+
+    def __init__(self, run_id: str):
+        self.run_id = run_id
+        history = store.client().get_metric_history(run_id, LAST_WRITTEN)
+        self._logged_epochs = {metric.step for metric in history}
+
+    @classmethod
+    def create(
+        cls, experiment_id: str, parent_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> "TrackedRun":
+        """Create a child run of `parent_id` with its parameters and tags."""
+        own = {MLFLOW_PARENT_RUN_ID: parent_id, MLFLOW_RUN_NAME: name}
+        run = store.client().create_run(experiment_id, tags=own | dict(tags))
+        store.client().log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        return cls(run.info.run_id)
+
+    def reopen(self) -> None:
+        """Mark the run as running again."""
+        store.client().update_run(self.run_id, status="RUNNING")
+
+    def log_epoch(self, epoch: int, metrics: EpochMetrics) -> None:
+        """Log an epoch's metrics at step `epoch`, unless they are there already."""
+        if epoch not in self._logged_epochs:
+            self._log(vars(metrics), epoch)
+            self._logged_epochs.add(epoch)
+
+    def log_summary(self, metrics: Mapping[str, float]) -> None:
+        """Log what is known once, at the end, unless it is there already."""
+        known = store.client().get_run(self.run_id).data.metrics
+        self._log({key: value for key, value in metrics.items() if key not in known}, 0)
+
+    def log_artifacts(self, folder: Path) -> None:
+        """Log every file in `folder`; files of the same name are replaced."""
+        store.client().log_artifacts(self.run_id, str(folder))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, one by one."""
+        for key, value in tags.items():
+            store.client().set_tag(self.run_id, key, value)
+
+    def close(self, status: str) -> None:
+        """End the run: FINISHED, KILLED or FAILED; or SCHEDULED when it goes on later."""
+        if status == "SCHEDULED":
+            store.client().update_run(self.run_id, status=status)
+        else:
+            store.client().set_terminated(self.run_id, status)
+
+    def _log(self, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        store.client().log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])

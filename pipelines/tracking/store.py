@@ -1,0 +1,103 @@
+"""MLflow's store: one experiment a study, one parent run an experiment. No fluent global state."""
+
+import functools
+import logging
+import os
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Run, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+
+from pipelines import paths
+from pipelines.errors import UserError
+
+
+def uri() -> str:
+    """Return MLFLOW_TRACKING_URI, or that of the SQLite file under `mlruns/`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
+
+
+def client() -> MlflowClient:
+    """Return a client of the store; made and migrated on first use."""
+    return _client(uri())
+
+
+@functools.cache
+def _client(uri: str) -> MlflowClient:
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def exists() -> bool:
+    """Whether there is a store to read; reading must not make one."""
+    return "MLFLOW_TRACKING_URI" in os.environ or (paths.mlruns() / "mlflow.db").exists()
+
+
+def all_experiments() -> list[Experiment]:
+    """Return every active experiment."""
+    experiments: list[Experiment] = []
+    token: str | None = None
+    while True:
+        page = client().search_experiments(ViewType.ACTIVE_ONLY, max_results=1_000, page_token=token)
+        experiments.extend(page)
+        token = page.token
+        if not token:
+            return experiments
+
+
+def open_experiment(name: str) -> Experiment:
+    """Return the experiment called `name`, made if missing; artifacts of a local store lie under `mlruns/artifacts`."""
+    experiment = find_experiment(name)
+    if experiment is None:
+        local = uri().startswith("sqlite:")
+        folder = (paths.mlruns() / "artifacts" / name).as_uri() if local else None
+        experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder))
+    return experiment
+
+
+def find_experiment(name: str) -> Experiment | None:
+    """Return the experiment called `name`, or None; raises UserError for one that was deleted in the UI."""
+    experiment = client().get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage != "active":
+        raise UserError(
+            f"MLflow's experiment {name!r} is deleted: restore it (mlflow experiments restore -x {experiment.experiment_id}) "
+            "or give the study another name"
+        )
+    return experiment
+
+
+def open_parent(experiment: Experiment, tags: dict[str, str]) -> str:
+    """Return the id of the experiment's one parent run, made if missing."""
+    found = client().search_runs(
+        [experiment.experiment_id],
+        "tags.phase = 'study'",
+        ViewType.ACTIVE_ONLY,
+        max_results=1,
+        order_by=["attributes.start_time ASC"],
+    )
+    if found:
+        client().update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
+    run = client().create_run(
+        experiment.experiment_id, tags={MLFLOW_RUN_NAME: experiment.name, "phase": "study", **tags}
+    )
+    return str(run.info.run_id)
+
+
+def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
+    """Return every active run of an experiment that meets an MLflow filter, however many there are."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client().search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY, 10_000, page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def artifact_folder(run_id: str, path: str, into: Path) -> Path:
+    """Download one artifact of a run; return where it lies."""
+    return Path(client().download_artifacts(run_id, path, str(into)))

@@ -1,0 +1,143 @@
+"""The command line. Every command imports what it needs when it runs: help stays instant."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import click
+
+from pipelines.errors import DatasetUnavailable, UserError
+
+DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
+FOUND_WORSE = 2  # exit code of a user's mistake
+
+
+class _OneLine(click.Group):
+    """Turns a user's mistake into one line on stderr and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            sys.exit(FOUND_WORSE)
+
+
+@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of a mistake.")
+def main(debug: bool) -> None:
+    """Sweep hyperparameters of Keras image classifiers, track every run in MLflow, compare with published accuracies.
+
+    \b
+    Example:
+      sweep run quickstart --trials 5
+      sweep best
+    """
+
+
+@main.command()
+@click.argument("study", required=False)
+@click.option("--trials", type=int, help="Budget: trials in all, those of earlier calls included.")
+@click.option("--epochs", type=int, help="Budget: epochs trained in all.")
+@click.option("--hours", type=float, help="Budget: hours of running in all.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Worker processes; they share the cores.")
+@click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+@click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
+def run(
+    study: str | None,
+    trials: int | None,
+    epochs: int | None,
+    hours: float | None,
+    workers: int,
+    dataset: str | None,
+    device: Any,
+    seed: int | None,
+) -> None:
+    """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
+
+    Without STUDY: lean_cnn on the full MNIST, or quickstart on 5,000 images where MNIST can be neither found nor downloaded.
+
+    \b
+    Example:
+      sweep run lean_cnn --trials 60 --workers 2
+    """
+    from rich.console import Console
+
+    from pipelines import data
+    from sweeps import launch, study_file
+
+    console = Console()
+    budget = {"trials": trials, "epochs": epochs, "hours": hours}
+    checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
+    if study is None and dataset is None:
+        try:
+            data.load(checked.dataset)
+        except DatasetUnavailable as error:
+            console.print(f"{error}. Running {WITHOUT_MNIST} instead.", highlight=False, soft_wrap=True)
+            checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
+    console.print(
+        f"study {checked.name}: model {checked.model}, data set {checked.dataset}, {workers} worker(s)", highlight=False
+    )
+    launch.run(checked, workers, device, console)
+
+
+@main.command()
+@click.argument("study", required=False)
+def best(study: str | None) -> None:
+    """Print the leaderboard of STUDY (default: the latest) against the published accuracies.
+
+    \b
+    Example:
+      sweep best lean_cnn
+    """
+    from rich.console import Console
+
+    from sweeps import leaderboard
+
+    leaderboard.show(study, Console())
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=5000, show_default=True)
+def ui(host: str, port: int) -> None:
+    """Open the MLflow UI on the tracking store.
+
+    \b
+    Example:
+      sweep ui --port 5001
+    """
+    from pipelines.tracking import store
+
+    if not store.exists():
+        raise UserError("there is nothing to show yet: begin with make sweep")
+    click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    # By environment, not by argument: a tracking URI may hold a password.
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()}
+    sys.exit(subprocess.call(command, env=environment))
+
+
+@main.command()
+def studies() -> None:
+    """List the study files that ship with the project, and the studies that have been run.
+
+    \b
+    Example:
+      sweep studies
+    """
+    from sweeps import study_file
+    from sweeps.store import Store, study_names
+
+    click.echo("study files:")
+    for name in study_file.available():
+        study = study_file.load(name)
+        click.echo(f"  {name}: {study.model} on {study.dataset}, searching {', '.join(study.search)}")
+    click.echo("run so far:")
+    for name in study_names():
+        trials = Store(name).trials()
+        click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended")

@@ -1,0 +1,74 @@
+"""Workers as processes of this machine, each in a fresh interpreter, replaced by whoever supervises them."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker that ended; `exit_code` is negative for a signal."""
+
+    pid: int
+    exit_code: int
+    log: Path
+
+    @property
+    def how(self) -> str:
+        """In words, how it ended."""
+        if self.exit_code < 0:
+            return f"killed by {signal.Signals(-self.exit_code).name}"
+        return f"ended with exit code {self.exit_code}"
+
+
+class ProcessExecutor:
+    """Runs `work(assignment, stop, log)` in up to `size` processes. Their prints go to files in `logs`."""
+
+    def __init__(self, work: Callable[..., None], assignment: Any, size: int, logs: Path):
+        self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+        self._work, self._assignment, self._logs = work, assignment, logs
+        self.size = size
+        self._stop = self._context.Event()
+        self._started = 0
+        self._workers: list[tuple[SpawnProcess, Path]] = []
+
+    def start_up_to(self, wanted: int) -> None:
+        """Start workers until `wanted` of them (at most `size`) are alive."""
+        while len(self._workers) < min(wanted, self.size):
+            self._started += 1
+            log = self._logs / f"worker-{self._started}.log"
+            process = self._context.Process(
+                target=_shielded, args=(self._work, self._assignment, self._stop, log), daemon=True
+            )
+            process.start()
+            self._workers.append((process, log))
+
+    def alive(self) -> int:
+        """Return how many workers have not been collected yet."""
+        return len(self._workers)
+
+    def collect_ended(self) -> list[Ended]:
+        """Return the workers that ended since the last call."""
+        over = [(process, log) for process, log in self._workers if process.exitcode is not None]
+        self._workers = [pair for pair in self._workers if pair not in over]
+        return [Ended(process.pid or 0, process.exitcode or 0, log) for process, log in over]
+
+    def ask_to_stop(self) -> None:
+        """Ask every worker to return its trial after the current epoch."""
+        self._stop.set()
+
+    def kill(self) -> None:
+        """End every worker now."""
+        for process, _ in self._workers:
+            process.kill()
+        for process, _ in self._workers:
+            process.join()
+
+
+def _shielded(work: Callable[..., None], assignment: Any, stop: Any, log: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    work(assignment, stop, log)

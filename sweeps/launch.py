@@ -1,0 +1,227 @@
+"""The parent of a sweep: prepares the stores, keeps workers alive, releases what was lost, shows progress, and ends."""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from filelock import FileLock
+from optuna.trial import TrialState
+from rich.console import Console
+
+from pipelines import backend, data, figures, paths, provenance
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
+from sweeps.executors.processes import Ended, ProcessExecutor
+from sweeps.progress import Display, Snapshot
+from sweeps.store import Store
+from sweeps.study_file import Study
+from sweeps.worker import HUNG, RUN_STATUS, USER_ERROR, Assignment, work
+
+POLL = 0.5  # seconds
+SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
+STILLBIRTHS = 3  # workers in a row that end before they claim a trial
+
+
+def run(study: Study, workers: int, device: backend.Device, console: Console) -> Snapshot:
+    """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written."""
+    if workers < 1:
+        raise UserError(f"WORKERS={workers}: expected at least 1")
+    dataset = data.load(study.dataset)
+    backend.name()
+    folder = paths.make_mlruns()
+    with FileLock(folder / ".lock"):  # two parents that begin at once make one study and one parent run
+        store = Store.create(study.name)
+        _check_definition(store, study)
+        experiment = tracking.open_experiment(study.name)
+        tags = {
+            "study": study.name,
+            "study_digest": study.digest(),
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+        }
+        parent = tracking.open_parent(experiment, tags | provenance.code())
+        store.remember(
+            "study", study.model_dump(mode="json", by_alias=True)
+        )  # as last run: budget and targets may change
+    tracking.client().set_experiment_tag(experiment.experiment_id, "sweeps.last_used", f"{time.time():.0f}")
+
+    threads = max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 else None
+    deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
+    assignment = Assignment(study, experiment.experiment_id, parent, device, threads, deadline)
+    logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
+    executor = ProcessExecutor(work, assignment, workers, logs)
+    sweep = _Sweep(store, assignment, executor, console)
+    try:
+        sweep.supervise()
+    finally:
+        executor.kill()
+        sweep.settle()
+    return sweep.snapshot()
+
+
+class _Sweep:
+    def __init__(self, store: Store, assignment: Assignment, executor: ProcessExecutor, console: Console):
+        self._store, self._assignment, self._executor, self._console = store, assignment, executor, console
+        self._study = assignment.study
+        self._interrupts = 0
+        self._fates: dict[int, str] = {}  # process id -> how it ended
+        self._stillbirths = 0
+
+    def supervise(self) -> None:
+        """Keep workers at work until nothing is left to claim and none is running."""
+        session, began, noted = uuid.uuid4().hex[:8], time.time(), 0.0
+        with Display(self._console, self._study.settings.epochs) as display, self._interruptible(display):
+            while True:
+                for ended in self._executor.collect_ended():
+                    self._take_note(ended, display)
+                for lost in self._store.lost(self._fates):
+                    self._store.release(lost.trial, lost.reason)
+                    if lost.reason:
+                        display.say(f"trial {lost.trial.number}: {lost.reason}; it goes on from its last checkpoint")
+                claimable = self._claimable()
+                if self._interrupts == 0:
+                    running = self._executor.alive()
+                    self._executor.start_up_to(running + claimable)
+                if self._executor.alive() == 0 and (claimable == 0 or self._interrupts):
+                    break
+                if time.time() - noted > SESSION_NOTE_INTERVAL:
+                    noted = time.time()
+                    self._store.note_session(session, began)
+                display.show(self.snapshot())
+                time.sleep(POLL)
+            self._store.note_session(session, began)
+            display.show(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """Return where the study stands."""
+        limit = self._study.budget.trials
+        trials = [trial for trial in self._store.trials() if limit is None or trial.number < limit]
+        return Snapshot(trials, limit, self._store.epochs_spent())
+
+    def settle(self) -> None:
+        """Release what killed workers held, give every run its true end state, and put the study's figures on its parent run."""
+        for lost in self._store.lost({}):
+            self._store.release(lost.trial)
+        _close_runs(self._store, self._assignment.experiment_id)
+        snapshot = self.snapshot()
+        parent = TrackedRun(self._assignment.parent_run_id)
+        _log_study(parent, self._study, snapshot)
+        parent.close("SCHEDULED" if self._claimable() else "FINISHED")
+
+    def _claimable(self) -> int:
+        budget = self._study.budget
+        late = self._assignment.deadline is not None and time.time() >= self._assignment.deadline
+        if late or (budget.epochs is not None and self._store.epochs_spent() >= budget.epochs):
+            return 0
+        trials = self._store.trials()
+        waiting = [
+            t for t in trials if t.state == TrialState.WAITING and (budget.trials is None or t.number < budget.trials)
+        ]
+        wanted = budget.trials if budget.trials is not None else len(trials) - len(waiting) + self._executor.size
+        if len(trials) < wanted:
+            self._store.queue(wanted)
+            return self._claimable()
+        return len(waiting)
+
+    def _take_note(self, ended: Ended, display: Display) -> None:
+        hung = f"no epoch ended within {self._study.trial_timeout:g} s"
+        self._fates[ended.pid] = (
+            hung if ended.exit_code == HUNG else f"its worker was {ended.how}".replace("was ended", "ended")
+        )
+        if ended.exit_code == 0:
+            self._stillbirths = 0
+            return
+        message = _last_line(ended.log)
+        if ended.exit_code == USER_ERROR:
+            raise UserError(message)
+        held_a_trial = any(lost.reason == self._fates[ended.pid] for lost in self._store.lost(self._fates))
+        self._stillbirths = 0 if held_a_trial else self._stillbirths + 1
+        display.say(
+            f"a worker was {ended.how} ({message or 'no word of it'}); its log is {ended.log}".replace(
+                "was ended", "ended"
+            )
+        )
+        if self._stillbirths >= STILLBIRTHS:
+            raise UserError(
+                f"{STILLBIRTHS} workers in a row ended before they had a trial ({message}): see {ended.log}"
+            )
+
+    @contextmanager
+    def _interruptible(self, display: Display) -> Iterator[None]:
+        def on_interrupt(*_: Any) -> None:
+            self._interrupts += 1
+            if self._interrupts == 1:
+                display.say(
+                    "stopping after the running epochs; Ctrl-C again stops at once. Nothing is lost either way."
+                )
+                self._executor.ask_to_stop()
+            else:
+                self._executor.kill()
+
+        before = signal.signal(signal.SIGINT, on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _check_definition(store: Store, study: Study) -> None:
+    stored = store.attributes().get("definition")
+    if stored is None:
+        store.remember("definition", study.definition())
+        return
+    now = study.definition()
+    changed = [f"{key} was {stored.get(key)!r}, is {now[key]!r}" for key in now if stored.get(key) != now[key]]
+    if changed:
+        raise UserError(
+            f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): "
+            "give the changed study another name, or change it back"
+        )
+
+
+def _close_runs(store: Store, experiment_id: str) -> None:
+    """Give runs that say RUNNING the state of their trial: a worker may have died between telling Optuna and telling MLflow."""
+    states = {trial.user_attrs.get("run_id"): trial for trial in store.trials()}
+    for run in tracking.all_runs(experiment_id, "attributes.status = 'RUNNING' and tags.phase = 'sweep'"):
+        trial = states.get(run.info.run_id)
+        if trial is None or trial.state == TrialState.RUNNING:  # not noted yet, or another parent's
+            continue
+        tracked = TrackedRun(run.info.run_id)
+        if trial.state.is_finished():
+            tracked.set_tags({"ended": trial.user_attrs.get("ended", "unknown")})
+        tracked.close(RUN_STATUS[trial.state])
+
+
+def _log_study(parent: TrackedRun, study: Study, snapshot: Snapshot) -> None:
+    curves = {
+        t.number: [value for _, value in sorted(t.intermediate_values.items())]
+        for t in snapshot.trials
+        if t.intermediate_values
+    }
+    early = {t.number for t in snapshot.trials if t.state != TrialState.COMPLETE}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if curves:
+            title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
+            figures.study_curves(curves, early, title, folder / "study_curves.png")
+        (folder / "study.yaml").write_text(study_as_yaml(study))
+        parent.log_artifacts(folder)
+
+
+def study_as_yaml(study: Study) -> str:
+    """Return the study, every default spelled out."""
+    import yaml
+
+    return str(yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False))
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""

@@ -1,0 +1,103 @@
+"""The leaderboard: complete trials by validation accuracy, and how far the chosen one is from each published test accuracy."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import data
+from sweeps import results
+from sweeps.store import Store
+from sweeps.study_file import Study
+
+SHOWN = 10
+IMPORTANCE_TRIALS = 8  # fewer complete trials say nothing of importance
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A published accuracy (percent) beside the test accuracy of the trial that validation chose."""
+
+    target: str
+    published: float
+    points: float
+    images: int
+
+
+def gaps(study: Study, test_accuracy: float) -> list[Gap]:
+    """Return the gap to each target in points and in test images; positive is above the published number."""
+    test_images = data.TEST_IMAGES[study.dataset]
+    return [
+        Gap(
+            target.name,
+            target.accuracy,
+            points := 100 * test_accuracy - target.accuracy,
+            round(points / 100 * test_images),
+        )
+        for target in study.targets
+    ]
+
+
+def show(name: str | None, console: Console) -> None:
+    """Print a study's leaderboard (the latest study's if not named). Raises UserError when there is none."""
+    frame = results.runs(name)
+    study_name = str(frame.study.iloc[0]) if len(frame) else name
+    complete = frame[frame.state == "complete"] if len(frame) else frame
+    counts = (
+        ", ".join(f"{count} {state}" for state, count in frame.state.value_counts().items() if count)
+        if len(frame)
+        else "no trials yet"
+    )
+    console.print(
+        f"[bold]{study_name}[/]: {counts}, {int(frame.epochs.sum()) if len(frame) else 0} epochs in ended trials",
+        highlight=False,
+    )
+    if complete.empty:
+        console.print("no trial is complete yet: go on with make sweep")
+        return
+    store = Store(str(study_name))
+    study = Study.model_validate(store.attributes()["study"])
+    console.print(_table(complete.head(SHOWN), list(study.search)))
+    _show_targets(study, complete.iloc[0], len(frame), console)
+    weights = store.importances() if len(complete) >= IMPORTANCE_TRIALS else {}
+    if weights:
+        text = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+        console.print(
+            f"importance for validation accuracy (fANOVA over {len(complete)} complete trials): {text}", highlight=False
+        )
+
+
+def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
+    table = Table(
+        "trial", "validation", "test", *searched, "parameters", "epochs", "kept", "minutes", box=None, pad_edge=False
+    )
+    for _, row in complete.iterrows():
+        table.add_row(
+            str(row.trial),
+            f"{100 * row.val_accuracy:.2f} %",
+            f"{100 * row.test_accuracy:.2f} %",
+            *(f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in searched),
+            f"{row.parameters:,}",
+            str(row.epochs),
+            str(row.kept_epoch + 1),
+            f"{row.seconds / 60:.1f}",
+        )
+    return table
+
+
+def _show_targets(study: Study, chosen: pd.Series, looked_at: int, console: Console) -> None:
+    if study.dataset not in data.COMPARABLE:
+        console.print(
+            f"published accuracies are not comparable: {study.dataset} has its own {data.TEST_IMAGES[study.dataset]} test images"
+        )
+        return
+    console.print(
+        f"trial {chosen.trial}, chosen by validation among {looked_at}: test accuracy {100 * chosen.test_accuracy:.2f} %, unconfirmed (one seed)",
+        highlight=False,
+    )
+    for gap in gaps(study, chosen.test_accuracy):
+        console.print(
+            f"  {gap.published:.2f} %  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
+            highlight=False,
+        )

@@ -1,0 +1,117 @@
+"""What a running sweep shows: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+ROWS = 12
+STYLES = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The trials that hold a ticket, and what the study has spent."""
+
+    trials: list[FrozenTrial]
+    tickets: int | None
+    epochs_spent: int
+
+    def count(self, *states: TrialState) -> int:
+        """Return how many trials are in one of `states`."""
+        return sum(trial.state in states for trial in self.trials)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended for good."""
+        return sum(trial.state.is_finished() for trial in self.trials)
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The completed trial with the highest validation accuracy."""
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return max(complete, key=lambda trial: trial.value or 0.0, default=None)
+
+    def line(self) -> str:
+        """Everything in one line."""
+        best = (
+            f"best {100 * (self.best.value or 0):.2f} % (trial {self.best.number})"
+            if self.best
+            else "no trial complete yet"
+        )
+        return (
+            f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
+            f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
+        )
+
+
+class Display:
+    """Shows snapshots until closed."""
+
+    def __init__(self, console: Console, epochs_of_trial: int):
+        self._console, self._epochs_of_trial = console, epochs_of_trial
+        self._began, self._done_before, self._last_line = time.monotonic(), -1, ""
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        if self._live:
+            self._live.__exit__(*details)
+
+    def say(self, line: str) -> None:
+        """Print one line above the table."""
+        self._console.print(line, highlight=False)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show the state of the sweep; without a terminal, print a line when a trial has ended."""
+        if self._done_before < 0:
+            self._done_before = snapshot.done
+        eta = self._eta(snapshot)
+        if self._live:
+            self._live.update(Group(_table(snapshot, self._epochs_of_trial), _bar(snapshot, eta)))
+        elif (line := snapshot.line()).split(";")[0] != self._last_line:
+            self._last_line = line.split(";")[0]
+            self._console.print(f"{line}; {eta}", highlight=False, soft_wrap=True)
+
+    def _eta(self, snapshot: Snapshot) -> str:
+        done = snapshot.done - self._done_before
+        if done < 1 or snapshot.tickets is None:
+            return "ETA unknown yet"
+        left = (time.monotonic() - self._began) / done * (snapshot.tickets - snapshot.done)
+        return f"ETA {int(left) // 3600}:{int(left) % 3600 // 60:02d}:{int(left) % 60:02d}"
+
+
+def _table(snapshot: Snapshot, epochs: int) -> Table:
+    names = sorted({name for trial in snapshot.trials for name in trial.params})
+    table = Table("trial", "state", "epoch", "validation", *names, box=None, pad_edge=False)
+    started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or trial.intermediate_values]
+    for trial in started[-ROWS:]:
+        state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+        best = max(trial.intermediate_values.values(), default=None)
+        mark = " *" if snapshot.best and trial.number == snapshot.best.number else ""
+        table.add_row(
+            f"{trial.number}{mark}",
+            f"[{STYLES.get(state, 'white')}]{state}[/]",
+            f"{len(trial.intermediate_values)}/{epochs}",
+            f"{100 * best:.2f} %" if best is not None else "",
+            *(
+                f"{value:.3g}" if isinstance(value := trial.params.get(name, ""), float) else str(value)
+                for name in names
+            ),
+        )
+    return table
+
+
+def _bar(snapshot: Snapshot, eta: str) -> Progress:
+    bar = Progress(BarColumn(40), TextColumn("{task.description}"))
+    bar.add_task(f"{snapshot.line()}; {eta}", total=snapshot.tickets, completed=snapshot.done)
+    return bar

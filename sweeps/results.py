@@ -1,0 +1,103 @@
+"""Reading back: tidy DataFrames of one study at a time, ordered by validation accuracy."""
+
+from typing import Any
+
+import pandas as pd
+
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+
+WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
+MEASURED = {"val_accuracy", "test_accuracy", "seconds", "samples_per_second"}
+RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
+STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
+
+
+def studies() -> pd.DataFrame:
+    """Return the studies that have been run, the latest first: study, experiment_id, last_used (UTC)."""
+    if not tracking.exists():
+        return pd.DataFrame(columns=["study", "experiment_id", "last_used"])
+    rows = [
+        {
+            "study": experiment.name,
+            "experiment_id": experiment.experiment_id,
+            "last_used": pd.to_datetime(int(experiment.tags["sweeps.last_used"]), unit="s", utc=True),
+        }
+        for experiment in tracking.all_experiments()
+        if "sweeps.last_used" in experiment.tags
+    ]
+    frame = pd.DataFrame(rows, columns=["study", "experiment_id", "last_used"])
+    return frame.sort_values("last_used", ascending=False, ignore_index=True)
+
+
+def runs(study: str | None = None) -> pd.DataFrame:
+    """Return one row a trial of one study (the latest if not named), best validation accuracy first, complete trials before others.
+
+    Columns: run_id, study, trial, state (complete, pruned, diverged, failed, running, waiting), val_accuracy and test_accuracy
+    of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), model, parameters,
+    epochs (trained), kept_epoch (from 0), seconds (of training), samples_per_second, device, dataset. Raises UserError for an unknown study.
+    """
+    known = studies()
+    if known.empty:
+        raise UserError("no study has been run yet: begin with make sweep")
+    name = study or known.study[0]
+    match = known[known.study == name]
+    if match.empty:
+        raise UserError(f"study {name!r} has not been run: expected one of {', '.join(known.study)}")
+    frame = pd.DataFrame([_row(run) for run in tracking.all_runs(match.experiment_id.iloc[0], "tags.phase = 'sweep'")])
+    if frame.empty:
+        return frame
+    return _typed(frame)
+
+
+def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
+    """Return the `top` complete trials of a study (the latest if not named), highest validation accuracy first."""
+    frame = runs(study)
+    return frame[frame.state == "complete"].head(top).reset_index(drop=True)
+
+
+def _row(run: Any) -> dict[str, Any]:
+    tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
+    settings = {RENAMED.get(name, name): value for name, value in params.items() if name not in ("model", "dataset")}
+    return {
+        "run_id": run.info.run_id,
+        "study": tags["study"],
+        "trial": int(tags["trial"]),
+        "state": "diverged" if tags.get("ended") == "diverged" else STATES[run.info.status],
+        "val_accuracy": metrics.get("final_validation_accuracy"),
+        "test_accuracy": metrics.get("test_accuracy"),
+        **settings,
+        "model": params.get("model"),
+        "parameters": metrics.get("parameters"),
+        "epochs": metrics.get("epochs_trained"),
+        "kept_epoch": metrics.get("kept_epoch"),
+        "seconds": metrics.get("seconds"),
+        "samples_per_second": metrics.get("samples_per_second"),
+        "device": tags.get("device"),
+        "dataset": tags["dataset"],
+    }
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    for name in frame.columns:
+        if name in WHOLE:
+            frame[name] = frame[name].astype("Float64").astype("Int64")
+        elif name in MEASURED:
+            frame[name] = frame[name].astype("float64")
+        elif name != "run_id":
+            frame[name] = _typed_text(frame[name])
+    order = frame.assign(incomplete=frame.state != "complete")
+    order = order.sort_values(["incomplete", "val_accuracy", "trial"], ascending=[True, False, True], ignore_index=True)
+    return order.drop(columns="incomplete")
+
+
+def _typed_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return tracked texts as whole numbers, numbers, truth values or categories, whichever fits all of them."""
+    given = values.where(values.astype(str) != "None")
+    present = given.dropna().astype(str)
+    if present.isin(["True", "False"]).all() and len(present):
+        return given.map({"True": True, "False": False}).astype("boolean")
+    numbers = pd.to_numeric(given, errors="coerce")
+    if numbers.notna().sum() != len(present):
+        return given.astype("category")
+    return numbers.astype("Int64") if present.str.fullmatch(r"-?\d+").all() else numbers.astype("float64")

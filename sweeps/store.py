@@ -1,0 +1,277 @@
+"""The door to Optuna's storage: tickets, claims, leases, retries and the count of epochs.
+
+A ticket is a trial number: a budget of N trials is the trials 0 to N-1, queued as WAITING. A lost trial goes back from RUNNING to
+WAITING in one transaction and keeps its number, parameters and run. docs/architecture.md has the table of events.
+"""
+
+import os
+import socket
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import psutil
+import sqlalchemy
+from optuna.storages import RDBStorage, get_storage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pipelines import paths
+from pipelines.errors import UserError
+
+HEARTBEAT_INTERVAL = 30  # seconds
+GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
+SQLITE_PATIENCE = 60  # seconds to wait for a locked database
+MAX_RETRIES = 2
+
+_tables = sqlalchemy.MetaData()
+_ledger = sqlalchemy.Table(
+    "epoch_ledger",
+    _tables,
+    sqlalchemy.Column("study_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
+    sqlalchemy.Column("spent", sqlalchemy.Integer, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A trial whose worker is gone; `reason` None: not the trial's fault, so no retry is used up."""
+
+    trial: FrozenTrial
+    reason: str | None
+
+
+def url() -> str:
+    """Return OPTUNA_STORAGE, or the URL of the SQLite file under `mlruns/`."""
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{paths.mlruns() / 'optuna.db'}"
+
+
+def this_worker() -> str:
+    """Return this process's lease: host, process id and start time, so that anyone on the host can tell whether it lives."""
+    return f"{socket.gethostname()}|{os.getpid()}|{psutil.Process().create_time():.2f}"
+
+
+class Store:
+    """One study in Optuna's storage."""
+
+    def __init__(self, study_name: str):
+        self.study_name = study_name
+        self._rdb = _open(url())
+        self._storage = get_storage(self._rdb)
+        try:
+            self._study_id = self._storage.get_study_id_from_name(study_name)
+        except KeyError as error:
+            raise UserError(
+                f"there is no study {study_name!r} yet: expected one of {', '.join(study_names()) or '(none)'}"
+            ) from error
+
+    @classmethod
+    def create(cls, study_name: str) -> "Store":
+        """Return the study, made if missing."""
+        storage = _open(url())
+        study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
+        _tables.create_all(storage.engine)
+        with storage.engine.begin() as connection:
+            known = connection.execute(
+                sqlalchemy.select(_ledger.c.spent).where(_ledger.c.study_id == study._study_id)
+            ).first()
+            if known is None:
+                connection.execute(_ledger.insert().values(study_id=study._study_id, spent=0))
+        storage.remove_session()
+        return cls(study_name)
+
+    def study(self, **options: Any) -> optuna.Study:
+        """Return Optuna's own view of the study."""
+        return optuna.load_study(study_name=self.study_name, storage=self._storage, **options)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what is remembered of the study: its definition, its MLflow ids, its sessions."""
+        return self._storage.get_study_user_attrs(self._study_id)
+
+    def remember(self, key: str, value: Any) -> None:
+        """Remember something of the study."""
+        self._storage.set_study_user_attr(self._study_id, key, value)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials, those without a ticket too."""
+        return self._storage.get_all_trials(self._study_id, deepcopy=False)
+
+    # Tickets
+
+    def queue(self, tickets: int) -> None:
+        """Queue trials until there are `tickets`. Several parents may do so at once: numbers beyond the budget are never claimed."""
+        missing = tickets - len(self.trials())
+        self.study().add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
+
+    def claim(self, limit: int | None) -> FrozenTrial | None:
+        """Claim the lowest waiting trial numbered below `limit` for this process; None when there is none."""
+        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.WAITING,)):
+            if limit is not None and trial.number >= limit:
+                continue
+            self.beat(trial)  # before the claim: a running trial always has a heartbeat
+            try:
+                if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    self._storage.set_trial_user_attr(trial._trial_id, "lease", this_worker())
+                    return self._storage.get_trial(trial._trial_id)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+        return None
+
+    def ask(
+        self,
+        claimed: FrozenTrial,
+        start: list[dict[str, Any]],
+        sampler: optuna.samplers.BaseSampler,
+        pruner: optuna.pruners.BasePruner,
+    ) -> optuna.Trial:
+        """Return the claimed trial as one that suggests parameters and reports values. Start point k belongs to trial k."""
+        if claimed.number < len(start):
+            self._storage.set_trial_system_attr(claimed._trial_id, "fixed_params", start[claimed.number])
+        return optuna.Trial(self.study(sampler=sampler, pruner=pruner), claimed._trial_id)
+
+    def beat(self, trial: FrozenTrial) -> None:
+        """Record a heartbeat."""
+        self._rdb.record_heartbeat(trial._trial_id)
+
+    def owns(self, trial: FrozenTrial) -> bool:
+        """Whether this process still holds the trial."""
+        now = self.reread(trial)
+        return now.state == TrialState.RUNNING and now.user_attrs.get("lease") == this_worker()
+
+    def reread(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return the trial as it is stored now."""
+        return self._storage.get_trial(trial._trial_id)
+
+    def note(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        """Remember something of a trial."""
+        self._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+    def finish(self, trial: FrozenTrial, state: TrialState, value: float | None = None, *, ended: str) -> None:
+        """Tell a trial's end, for good; `ended` says in a word why."""
+        self.note(trial, "ended", ended)
+        with warnings.catch_warnings():  # a pruned trial without a value is what we mean
+            warnings.simplefilter("ignore", UserWarning)
+            self.study().tell(trial.number, values=value, state=state)
+
+    def release(self, trial: FrozenTrial, reason: str | None = None) -> bool:
+        """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up. Returns whether it was queued."""
+        now = self.reread(trial)
+        if now.state != TrialState.RUNNING or now.user_attrs.get("lease") != trial.user_attrs.get("lease"):
+            return False  # somebody else released it first
+        faults = [*trial.user_attrs.get("faults", []), *([reason] if reason else [])]
+        self.note(trial, "faults", faults)
+        self.note(trial, "lease", "")
+        if len(faults) > MAX_RETRIES:
+            self.finish(trial, TrialState.FAIL, ended=f"failed: {reason}")
+            return False
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        return True
+
+    def lost(self, ended: Mapping[int, str]) -> list[Lost]:
+        """Return the running trials whose worker is gone.
+
+        `ended`: process id -> reason, for workers that this parent saw end; a worker that somebody else lost is not the trial's fault.
+        """
+        stale = set(self._rdb._get_stale_trial_ids(self._study_id))  # Optuna's public function would fail them instead
+        lost = []
+        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+            host, _, process = trial.user_attrs.get("lease", "").partition("|")
+            here = host == socket.gethostname()
+            if here and not _alive(process):
+                lost.append(Lost(trial, ended.get(int(process.partition("|")[0]))))
+            elif trial._trial_id in stale:
+                if here:
+                    psutil.Process(int(process.partition("|")[0])).kill()
+                lost.append(Lost(trial, f"its worker gave no heartbeat for {GRACE_PERIOD} s"))
+        return lost
+
+    def importances(self) -> dict[str, float]:
+        """Return the share of the variance of validation accuracy that each hyperparameter explains (fANOVA), largest first."""
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return optuna.importance.get_param_importances(self.study(), evaluator=evaluator)
+
+    # Budget
+
+    def spend_epoch(self, limit: int | None) -> bool:
+        """Count one epoch, atomically; False, and nothing counted, when `limit` is reached."""
+        count = _ledger.update().where(_ledger.c.study_id == self._study_id).values(spent=_ledger.c.spent + 1)
+        if limit is not None:
+            count = count.where(_ledger.c.spent < limit)
+        with self._rdb.engine.begin() as connection:
+            return connection.execute(count).rowcount == 1
+
+    def epochs_spent(self) -> int:
+        """Return the number of epochs begun in this study, replayed ones included."""
+        with self._rdb.engine.begin() as connection:
+            return int(
+                connection.execute(
+                    sqlalchemy.select(_ledger.c.spent).where(_ledger.c.study_id == self._study_id)
+                ).scalar_one()
+            )
+
+    def note_session(self, session: str, began: float) -> None:
+        """Remember that this study has been running from `began` (Unix seconds) until now."""
+        self.remember(f"session:{session}", [began, time.time()])
+
+    def seconds_spent(self) -> float:
+        """Return for how long the study has been running, over all sessions; overlapping ones count once."""
+        spent, reached = 0.0, 0.0
+        for began, until in sorted(value for key, value in self.attributes().items() if key.startswith("session:")):
+            spent += max(0.0, until - max(began, reached))
+            reached = max(reached, until)
+        return spent
+
+
+def study_names() -> list[str]:
+    """Return the names of all stored studies."""
+    if (
+        url().startswith("sqlite:")
+        and not (paths.mlruns() / "optuna.db").exists()
+        and "OPTUNA_STORAGE" not in os.environ
+    ):
+        return []
+    return sorted(optuna.study.get_all_study_names(_open(url())))
+
+
+def _open(url: str) -> RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    options: dict[str, Any] = {"connect_args": {"timeout": SQLITE_PATIENCE}} if url.startswith("sqlite:") else {}
+    try:
+        storage = RDBStorage(
+            url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
+        )
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True) if "://" in url else url
+        raise UserError(
+            f"Optuna's storage {shown} cannot be opened ({str(error).splitlines()[0]}): check OPTUNA_STORAGE"
+        ) from error
+    if url.startswith("sqlite:"):
+        _make_transactions_exclusive(storage)
+    return storage
+
+
+def _make_transactions_exclusive(storage: RDBStorage) -> None:
+    """Make reading a trial's state and writing it one transaction on SQLite, where Optuna's FOR UPDATE does nothing."""
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def leave_transactions_to_us(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @sqlalchemy.event.listens_for(storage.engine, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def _alive(process: str) -> bool:
+    number, _, created = process.partition("|")
+    try:
+        found = psutil.Process(int(number))
+        return abs(found.create_time() - float(created)) < 1 and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError):
+        return False
