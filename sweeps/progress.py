@@ -1,6 +1,7 @@
 """What a running sweep shows: a live table in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,23 +91,25 @@ class Display:
         return f"ETA {int(left) // 3600}:{int(left) % 3600 // 60:02d}:{int(left) % 60:02d}"
 
 
+def in_words(params: Mapping[str, Any]) -> str:
+    """Return parameters as text that may be wrapped between them."""
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )
+
+
 def _table(snapshot: Snapshot, epochs: int) -> Table:
-    names = sorted({name for trial in snapshot.trials for name in trial.params})
-    table = Table("trial", "state", "epoch", "validation", *names, box=None, pad_edge=False)
+    table = Table("trial", "state", "epoch", "validation", "searched", box=None, pad_edge=False)
     started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or trial.intermediate_values]
     for trial in started[-ROWS:]:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
         best = max(trial.intermediate_values.values(), default=None)
-        mark = " *" if snapshot.best and trial.number == snapshot.best.number else ""
         table.add_row(
-            f"{trial.number}{mark}",
+            f"{trial.number}{' *' if trial == snapshot.best else ''}",
             f"[{STYLES.get(state, 'white')}]{state}[/]",
             f"{len(trial.intermediate_values)}/{epochs}",
             f"{100 * best:.2f} %" if best is not None else "",
-            *(
-                f"{value:.3g}" if isinstance(value := trial.params.get(name, ""), float) else str(value)
-                for name in names
-            ),
+            in_words(trial.params),
         )
     return table
 

@@ -31,11 +31,12 @@ def studies() -> pd.DataFrame:
 
 
 def runs(study: str | None = None) -> pd.DataFrame:
-    """Return one row a trial of one study (the latest if not named), best validation accuracy first, complete trials before others.
+    """Return one row a trial of one study (the latest if not named): complete ones first, best validation accuracy first.
 
     Columns: run_id, study, trial, state (complete, pruned, diverged, failed, running, waiting), val_accuracy and test_accuracy
-    of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), model, parameters,
-    epochs (trained), kept_epoch (from 0), seconds (of training), samples_per_second, device, dataset. Raises UserError for an unknown study.
+    of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), model,
+    parameters, epochs (trained), kept_epoch (from 0), seconds (of training), samples_per_second, device, dataset.
+    Raises UserError for an unknown study.
     """
     known = studies()
     if known.empty:

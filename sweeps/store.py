@@ -101,7 +101,7 @@ class Store:
     # Tickets
 
     def queue(self, tickets: int) -> None:
-        """Queue trials until there are `tickets`. Several parents may do so at once: numbers beyond the budget are never claimed."""
+        """Queue trials until there are `tickets`. Several parents may do so at once: numbers beyond the budget go unclaimed."""
         missing = tickets - len(self.trials())
         self.study().add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
 
@@ -156,7 +156,10 @@ class Store:
             self.study().tell(trial.number, values=value, state=state)
 
     def release(self, trial: FrozenTrial, reason: str | None = None) -> bool:
-        """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up. Returns whether it was queued."""
+        """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up.
+
+        Returns whether it was queued.
+        """
         now = self.reread(trial)
         if now.state != TrialState.RUNNING or now.user_attrs.get("lease") != trial.user_attrs.get("lease"):
             return False  # somebody else released it first
@@ -172,7 +175,7 @@ class Store:
     def lost(self, ended: Mapping[int, str]) -> list[Lost]:
         """Return the running trials whose worker is gone.
 
-        `ended`: process id -> reason, for workers that this parent saw end; a worker that somebody else lost is not the trial's fault.
+        `ended`: process id -> reason, for workers that this parent saw end; one that somebody else lost is no fault of the trial.
         """
         stale = set(self._rdb._get_stale_trial_ids(self._study_id))  # Optuna's public function would fail them instead
         lost = []

@@ -1,4 +1,4 @@
-"""A worker: claims a ticket, trains it, tells the result; again, until no ticket is left, it is asked to stop, or it has grown."""
+"""A worker: claims a ticket, trains it, tells the result; again, until none is left, it is asked to stop, or it has grown."""
 
 import os
 import sys

@@ -21,7 +21,7 @@ class Ended:
     def how(self) -> str:
         """In words, how it ended."""
         if self.exit_code < 0:
-            return f"killed by {signal.Signals(-self.exit_code).name}"
+            return f"was killed by {signal.Signals(-self.exit_code).name}"
         return f"ended with exit code {self.exit_code}"
 
 
