@@ -10,7 +10,7 @@ import click
 from pipelines.errors import DatasetUnavailable, UserError
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
-FOUND_WORSE = 2  # exit code of a user's mistake
+MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
 
 class _OneLine(click.Group):
@@ -23,7 +23,7 @@ class _OneLine(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            sys.exit(FOUND_WORSE)
+            sys.exit(MISTAKE)
 
 
 @click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -82,7 +82,11 @@ def run(
     console.print(
         f"study {checked.name}: model {checked.model}, data set {checked.dataset}, {workers} worker(s)", highlight=False
     )
-    launch.run(checked, workers, device, console)
+    result = launch.run(checked, workers, device, console)
+    for line in launch.farewell(checked, result):
+        console.print(line, highlight=False, soft_wrap=True)
+    if result.interrupted:
+        sys.exit(INTERRUPTED)
 
 
 @main.command()
@@ -113,6 +117,8 @@ def ui(host: str, port: int) -> None:
     """
     from pipelines.tracking import store
 
+    if store.uri().startswith("http"):
+        raise UserError("MLFLOW_TRACKING_URI names a server: open that address in a browser")
     if not store.exists():
         raise UserError("there is nothing to show yet: begin with make sweep")
     click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")

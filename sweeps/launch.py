@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +30,15 @@ SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted wh
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 
 
-def run(study: Study, workers: int, device: backend.Device, console: Console) -> Snapshot:
+@dataclass(frozen=True)
+class Result:
+    """Where a study stands when its parent ends, and whether Ctrl-C ended it."""
+
+    snapshot: Snapshot
+    interrupted: bool
+
+
+def run(study: Study, workers: int, device: backend.Device, console: Console) -> Result:
     """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written."""
     if workers < 1:
         raise UserError(f"WORKERS={workers}: expected at least 1")
@@ -63,10 +72,12 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     finally:
         executor.kill()
         sweep.settle()
-    return sweep.snapshot()
+    return Result(sweep.snapshot(), sweep.interrupted)
 
 
 class _Sweep:
+    """One parent's supervision of a study."""
+
     def __init__(self, store: Store, assignment: Assignment, executor: ProcessExecutor, console: Console):
         self._store, self._assignment, self._executor, self._console = store, assignment, executor, console
         self._study = assignment.study
@@ -77,7 +88,7 @@ class _Sweep:
     def supervise(self) -> None:
         """Keep workers at work until nothing is left to claim and none is running."""
         session, began, noted = uuid.uuid4().hex[:8], time.time(), 0.0
-        with Display(self._console, self._study.settings.epochs) as display, self._interruptible(display):
+        with Display(self._console, self._study.longest_training) as display, self._interruptible(display):
             while True:
                 for ended in self._executor.collect_ended():
                     self._take_note(ended, display)
@@ -86,10 +97,10 @@ class _Sweep:
                     if lost.reason:
                         display.say(f"trial {lost.trial.number}: {lost.reason}; it goes on from its last checkpoint")
                 claimable = self._claimable()
-                if self._interrupts == 0:
+                if not self.interrupted:
                     running = self._executor.alive()
                     self._executor.start_up_to(running + claimable)
-                if self._executor.alive() == 0 and (claimable == 0 or self._interrupts):
+                if self._executor.alive() == 0 and (claimable == 0 or self.interrupted):
                     break
                 if time.time() - noted > SESSION_NOTE_INTERVAL:
                     noted = time.time()
@@ -98,6 +109,11 @@ class _Sweep:
                 time.sleep(POLL)
             self._store.note_session(session, began)
             display.show(self.snapshot())
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._interrupts > 0
 
     def snapshot(self) -> Snapshot:
         """Return where the study stands."""
@@ -132,26 +148,18 @@ class _Sweep:
 
     def _take_note(self, ended: Ended, display: Display) -> None:
         hung = f"no epoch ended within {self._study.trial_timeout:g} s"
-        self._fates[ended.pid] = (
-            hung if ended.exit_code == HUNG else f"its worker was {ended.how}".replace("was ended", "ended")
-        )
+        self._fates[ended.pid] = hung if ended.exit_code == HUNG else f"its worker {ended.how}"
         if ended.exit_code == 0:
             self._stillbirths = 0
             return
-        message = _last_line(ended.log)
+        message = _last_line(ended.log) if ended.exit_code > 0 else ""
         if ended.exit_code == USER_ERROR:
             raise UserError(message)
         held_a_trial = any(lost.reason == self._fates[ended.pid] for lost in self._store.lost(self._fates))
         self._stillbirths = 0 if held_a_trial else self._stillbirths + 1
-        display.say(
-            f"a worker was {ended.how} ({message or 'no word of it'}); its log is {ended.log}".replace(
-                "was ended", "ended"
-            )
-        )
+        display.say(f"a worker {ended.how}{message and f' ({message})'}; its log is {ended.log}")
         if self._stillbirths >= STILLBIRTHS:
-            raise UserError(
-                f"{STILLBIRTHS} workers in a row ended before they had a trial ({message}): see {ended.log}"
-            )
+            raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
 
     @contextmanager
     def _interruptible(self, display: Display) -> Iterator[None]:
@@ -170,6 +178,22 @@ class _Sweep:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def farewell(study: Study, result: Result) -> list[str]:
+    """Return what was found, and which commands come next."""
+    snapshot, lines = result.snapshot, []
+    if snapshot.best:
+        found = f"best by validation: trial {snapshot.best.number} with {100 * (snapshot.best.value or 0):.2f} %"
+        lines.append(f"{found}, of {snapshot.done} trials and {snapshot.epochs_spent} epochs")
+    if result.interrupted:
+        lines.append(
+            f"stopped; the same command goes on where it was ({snapshot.done} of {snapshot.tickets or '∞'} trials done)"
+        )
+    else:
+        lines.append("the budget is used up; a larger one continues the study")
+    lines.append(f"next: make best STUDY={study.name} (leaderboard), make ui (curves, runs, artifacts)")
+    return lines
 
 
 def _check_definition(store: Store, study: Study) -> None:

@@ -25,7 +25,7 @@ def sampler(study: Study, trial_number: int) -> optuna.samplers.BaseSampler:
 def pruner(study: Study) -> optuna.pruners.BasePruner:
     """Return the study's pruner; it sees validation accuracy after every epoch."""
     if study.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=study.settings.epochs, reduction_factor=3)
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=study.longest_training, reduction_factor=3)
     if study.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
     return optuna.pruners.NopPruner()

@@ -141,6 +141,15 @@ class Study(_Strict):
         return TrainingSettings(**(dict(models.load(self.model).RECIPES[self.model].training) | self.training))
 
     @property
+    def longest_training(self) -> int:
+        """The most epochs that a trial can have."""
+        return (
+            max(int(e or 0) for e in self.search["epochs"].examples())
+            if "epochs" in self.search
+            else self.settings.epochs
+        )
+
+    @property
     def start_points(self) -> list[dict[str, Scalar]]:
         """The parameters of the first trials, by trial number."""
         return [self._recipe_point() if point == "recipe" else point for point in self.start]

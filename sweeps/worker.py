@@ -89,7 +89,7 @@ def _run_trial(store: Store, claimed: FrozenTrial, assignment: Assignment, stop:
     trial = store.ask(claimed, study.start_points, space.sampler(study, claimed.number), space.pruner(study))
     config = study.run_config(space.suggest(trial, study.search), seed)
     run = _open_run(store, claimed, assignment, config.params())
-    control = _TrialControl(store, claimed, trial, run, assignment, stop, watch)
+    control = _TrialControl(store, claimed, trial, run, assignment, config.training.epochs, stop, watch)
     saved = paths.checkpoint(study.name, claimed.number)
     try:
         outcome = execute(config, run, control, saved, [target.accuracy for target in study.targets])
@@ -182,12 +182,14 @@ class _TrialControl:
         trial: Trial,
         run: TrackedRun,
         assignment: Assignment,
+        epochs: int,
         stop: StopFlag,
         watch: "_Watch",
     ):
         self._store, self._claimed, self._trial, self._run = store, claimed, trial, run
         self._assignment, self._stop, self._watch = assignment, stop, watch
         self._reported = set(claimed.intermediate_values)
+        self._epochs = epochs
 
     def before_epoch(self, epoch: int) -> End | None:
         if not self._store.owns(self._claimed):
@@ -207,7 +209,7 @@ class _TrialControl:
             return None
         if epoch not in self._reported:
             self._trial.report(metrics.val_accuracy, epoch)
-        last = epoch + 1 == self._assignment.study.settings.epochs  # paid for already: let it count
+        last = epoch + 1 == self._epochs  # paid for already: let it count
         return End.PRUNED if not last and self._trial.should_prune() else None
 
 
