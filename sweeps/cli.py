@@ -147,3 +147,7 @@ def studies() -> None:
     for name in study_names():
         trials = Store(name).trials()
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,8 @@ from sweeps.store import Store
 from sweeps.study_file import Study
 from sweeps.worker import HUNG, RUN_STATUS, USER_ERROR, Assignment, work
 
-POLL = 0.5  # seconds
+POLL = 0.5  # seconds between looks at the stores
+REST = 9  # and at least so many times what a look takes: supervising costs at most a tenth of a core
 SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 
@@ -90,25 +91,26 @@ class _Sweep:
         session, began, noted = uuid.uuid4().hex[:8], time.time(), 0.0
         with Display(self._console, self._study.longest_training) as display, self._interruptible(display):
             while True:
+                looked = time.monotonic()
                 for ended in self._executor.collect_ended():
                     self._take_note(ended, display)
                 for lost in self._store.lost(self._fates):
                     self._store.release(lost.trial, lost.reason)
                     if lost.reason:
                         display.say(f"trial {lost.trial.number}: {lost.reason}; it goes on from its last checkpoint")
-                claimable = self._claimable()
+                snapshot = self.snapshot()
+                claimable = self._claimable(snapshot)
                 if not self.interrupted:
-                    running = self._executor.alive()
-                    self._executor.start_up_to(running + claimable)
+                    self._executor.start_up_to(self._executor.alive() + claimable)
                 if self._executor.alive() == 0 and (claimable == 0 or self.interrupted):
                     break
                 if time.time() - noted > SESSION_NOTE_INTERVAL:
                     noted = time.time()
                     self._store.note_session(session, began)
-                display.show(self.snapshot())
-                time.sleep(POLL)
+                display.show(snapshot)
+                time.sleep(max(POLL, REST * (time.monotonic() - looked)))
             self._store.note_session(session, began)
-            display.show(self.snapshot())
+            display.show(snapshot)
 
     @property
     def interrupted(self) -> bool:
@@ -116,37 +118,38 @@ class _Sweep:
         return self._interrupts > 0
 
     def snapshot(self) -> Snapshot:
-        """Return where the study stands."""
+        """Return where the study stands; without a budget of trials, queue as many as the workers can take."""
         limit = self._study.budget.trials
-        trials = [trial for trial in self._store.trials() if limit is None or trial.number < limit]
-        return Snapshot(trials, limit, self._store.epochs_spent())
+        trials = self._store.trials()
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        wanted = limit if limit is not None else len(trials) - waiting + self._executor.size
+        if len(trials) < wanted:
+            self._store.queue(wanted)
+            trials = self._store.trials()
+        held = [trial for trial in trials if limit is None or trial.number < limit]
+        return Snapshot(held, limit, self._store.epochs_spent())
 
     def settle(self) -> None:
-        """Release what killed workers held, give every run its true end state, and put the study's figures on its parent run."""
+        """Release what killed workers held, give every run its true end state, draw the study's figures on its parent run."""
         for lost in self._store.lost({}):
             self._store.release(lost.trial)
         _close_runs(self._store, self._assignment.experiment_id)
         snapshot = self.snapshot()
         parent = TrackedRun(self._assignment.parent_run_id)
         _log_study(parent, self._study, snapshot)
-        parent.close("SCHEDULED" if self._claimable() else "FINISHED")
+        if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
+            parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
 
-    def _claimable(self) -> int:
-        budget = self._study.budget
+    def _claimable(self, snapshot: Snapshot) -> int:
+        limit = self._study.budget.epochs
         late = self._assignment.deadline is not None and time.time() >= self._assignment.deadline
-        if late or (budget.epochs is not None and self._store.epochs_spent() >= budget.epochs):
+        if late or (limit is not None and snapshot.epochs_spent >= limit):
             return 0
-        trials = self._store.trials()
-        waiting = [
-            t for t in trials if t.state == TrialState.WAITING and (budget.trials is None or t.number < budget.trials)
-        ]
-        wanted = budget.trials if budget.trials is not None else len(trials) - len(waiting) + self._executor.size
-        if len(trials) < wanted:
-            self._store.queue(wanted)
-            return self._claimable()
-        return len(waiting)
+        return snapshot.count(TrialState.WAITING)
 
     def _take_note(self, ended: Ended, display: Display) -> None:
+        if self.interrupted:  # ended because we asked: no fault of its trial
+            return
         hung = f"no epoch ended within {self._study.trial_timeout:g} s"
         self._fates[ended.pid] = hung if ended.exit_code == HUNG else f"its worker {ended.how}"
         if ended.exit_code == 0:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
-from mlflow.exceptions import MlflowException
 from optuna import Trial
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
@@ -21,7 +20,7 @@ from pipelines import backend, checkpoint, data, paths, provenance
 from pipelines.errors import UserError
 from pipelines.execute import execute
 from pipelines.tracking.run import TrackedRun
-from pipelines.tracking.store import all_runs
+from pipelines.tracking.store import TrackingError, all_runs
 from pipelines.train import End, EpochMetrics
 from sweeps import space
 from sweeps.store import HEARTBEAT_INTERVAL, Store
@@ -35,7 +34,7 @@ RUN_STATUS = {
     TrialState.FAIL: "FAILED",
     TrialState.WAITING: "SCHEDULED",
 }
-STORE_ERRORS = (MlflowException, SQLAlchemyError, StorageInternalError)  # not the trial's fault: end, and be retried
+STORE_ERRORS = (TrackingError, SQLAlchemyError, StorageInternalError)  # not the trial's fault: end, and be retried
 
 
 @dataclass(frozen=True)

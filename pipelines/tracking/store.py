@@ -7,10 +7,14 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipelines import paths
 from pipelines.errors import UserError
+
+TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
+PAGE = 1_000  # runs or experiments a request
 
 
 def uri() -> str:
@@ -40,7 +44,7 @@ def all_experiments() -> list[Experiment]:
     experiments: list[Experiment] = []
     token: str | None = None
     while True:
-        page = client().search_experiments(ViewType.ACTIVE_ONLY, max_results=1_000, page_token=token)
+        page = client().search_experiments(ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token)
         experiments.extend(page)
         token = page.token
         if not token:
@@ -91,7 +95,7 @@ def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
     runs: list[Run] = []
     token: str | None = None
     while True:
-        page = client().search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY, 10_000, page_token=token)
+        page = client().search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY, PAGE, page_token=token)
         runs.extend(page)
         token = page.token
         if not token:

@@ -1,0 +1,112 @@
+"""Every test has outputs of its own, trains on the CPU, and uses real stores and processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import backend
+
+ROOT = Path(__file__).parent.parent
+backend.configure("cpu")
+
+TINY = {
+    "name": "tiny",
+    "model": "lean_cnn",
+    "dataset": "mnist-5k",
+    "training": {"epochs": 2, "batch_size": 200},
+    "search": {
+        "filters1": {"int": [2, 4]},
+        "filters2": {"choice": [2, 4]},
+        "dropout": {"float": [0.0, 0.5]},
+        "learning_rate": {"float": [1e-3, 1e-2], "log": True},
+    },
+    "pruner": "none",
+    "budget": {"trials": 2},
+    "start": [{"filters1": 4, "filters2": 4, "dropout": 0.1, "learning_rate": 0.005}],
+    "targets": [{"accuracy": 99.1, "name": "goal"}],
+}
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `mlruns/` of the test's own."""
+    folder = tmp_path / "mlruns"
+    monkeypatch.setenv("MLRUNS_DIR", str(folder))
+    for variable in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(variable, raising=False)
+    return folder
+
+
+@pytest.fixture
+def mnist_dir() -> Path:
+    """The folder with the whole of MNIST; without one the test is skipped."""
+    if "MNIST_DIR" not in os.environ:
+        pytest.skip("needs the full MNIST: set MNIST_DIR")
+    return Path(os.environ["MNIST_DIR"])
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write a tiny study with changes; return its path."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(TINY | changes, sort_keys=False))
+        return path
+
+    return write
+
+
+class Sweep:
+    """A `sweep` command in a process group of its own, as a terminal would run it."""
+
+    def __init__(self, *arguments: object):
+        command = [sys.executable, "-m", "sweeps.cli", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def wait(self, timeout: float = 240) -> tuple[int, str, str]:
+        """Return exit code, stdout and stderr."""
+        out, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, out, err
+
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT to the whole group, as a terminal does."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+@pytest.fixture
+def sweep() -> Iterator[Callable[..., Sweep]]:
+    """Start `sweep` commands; what still runs at the end of the test is killed."""
+    started: list[Sweep] = []
+
+    def start(*arguments: object) -> Sweep:
+        started.append(Sweep(*arguments))
+        return started[-1]
+
+    yield start
+    for command in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.process.pid, signal.SIGKILL)
+        command.process.communicate()
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 90) -> Any:
+    """Return the first true value of `condition`."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"not within {timeout} s: {condition}")

@@ -1,0 +1,150 @@
+"""Data sets are found, verified and split; anything else is one clear line."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import data
+from pipelines.errors import DatasetUnavailable, UserError
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache():
+    data.load.cache_clear()
+    yield
+    data.load.cache_clear()
+
+
+@pytest.fixture
+def copy(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of MNIST that may be damaged."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for path in mnist_dir.glob("*.gz"):
+        shutil.copy(path, folder)
+    monkeypatch.setenv("MNIST_DIR", str(folder))
+    return folder
+
+
+def test_mnist_is_split_54_6_10(mnist_dir: Path) -> None:
+    dataset = data.load("mnist")
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [54_000, 6_000, 10_000]
+    assert dataset.train.x.shape == (54_000, 28, 28, 1)
+    assert dataset.digest == "9229d616928f9c59"  # of images, labels and split: a new scikit-learn must not move it
+
+
+def test_mnist_5k_is_split_4000_500_500() -> None:
+    dataset = data.load("mnist-5k")
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [4_000, 500, 500]
+    assert dataset.digest == "4cebdde9711a2817"
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-5k"])
+def test_splits_are_stratified_and_disjoint(name: str, request: pytest.FixtureRequest) -> None:
+    if name == "mnist":
+        request.getfixturevalue("mnist_dir")
+    dataset = data.load(name)
+    share = np.bincount(dataset.train.y, minlength=10) / len(dataset.train)
+    np.testing.assert_allclose(
+        np.bincount(dataset.validation.y, minlength=10) / len(dataset.validation), share, atol=2e-3
+    )
+    seen = {image.tobytes() for image in dataset.train.x}
+    assert len(seen) == len(dataset.train)
+    assert not any(image.tobytes() in seen for image in dataset.validation.x)
+
+
+def test_unpacked_files_serve_as_well(copy: Path) -> None:
+    for path in copy.glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert data.load("mnist").digest == "9229d616928f9c59"
+
+
+def test_npz_serves_as_well_from_folder_and_keras_cache(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arrays = {part: data._read_idx(copy / f"{file}.gz") for part, (file, _, _) in data.MNIST_FILES.items()}
+    folder = tmp_path / "keras" / "datasets"
+    folder.mkdir(parents=True)
+    np.savez(folder / "mnist.npz", **arrays)
+    monkeypatch.setenv("MNIST_DIR", str(folder))
+    assert data.load("mnist").digest == "9229d616928f9c59"
+    data.load.cache_clear()
+    monkeypatch.delenv("MNIST_DIR")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    assert data.load("mnist").digest == "9229d616928f9c59"
+
+
+def test_one_changed_pixel_is_found(copy: Path) -> None:
+    path = copy / "train-images-idx3-ubyte.gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[1_000_000] ^= 1
+    path.write_bytes(gzip.compress(bytes(raw), 1))
+    with pytest.raises(UserError, match="x_train is damaged"):
+        data.load("mnist")
+
+
+def test_truncated_archive_is_named(copy: Path) -> None:
+    path = copy / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte.gz cannot be read .* fetch it again"):
+        data.load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is no IDX file"),
+        (b"\x89PNG\r\n", "is no IDX file"),
+        (b"\x00\x00\x08\x03\x00\x00", "is no IDX file"),
+        (b"\x00\x00\x08\x01\x00\x00\x00\x05abc", "holds 3 bytes of data where its header says"),
+        (b"\x00\x00\x08\x01\xff\xff\xff\xffabc", "header says"),
+        (b"\x00\x00\x08\x01\x00\x00\x00\x03abc", r"has shape \(3,\), expected"),
+    ],
+)
+def test_files_of_another_kind_or_size_are_named(copy: Path, content: bytes, complaint: str) -> None:
+    (copy / "t10k-labels-idx1-ubyte.gz").unlink()
+    (copy / "t10k-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(UserError, match=complaint):
+        data.load("mnist")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x04\x95"])
+def test_damaged_npz_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    (tmp_path / "mnist.npz").write_bytes(content)
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"mnist.npz cannot be read"):
+        data.load("mnist")
+
+
+def test_npz_without_the_arrays_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "mnist.npz", x_train=np.zeros(3))
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="lacks y_train, x_test, y_test"):
+        data.load("mnist")
+
+
+def test_folder_without_the_files_says_what_it_should_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    with pytest.raises(DatasetUnavailable, match="put the four IDX files or mnist.npz there"):
+        data.load("mnist")
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(DatasetUnavailable, match="is no folder"):
+        data.load("mnist")
+
+
+def test_without_files_and_network_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_DIR", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # refuses at once
+    with pytest.raises(DatasetUnavailable, match=r"set MNIST_DIR .* or use DATASET=mnist-5k"):
+        data.load("mnist")
+
+
+def test_unknown_dataset() -> None:
+    with pytest.raises(UserError, match="expected one of mnist, mnist-5k"):
+        data.load("cifar")

@@ -1,0 +1,80 @@
+"""One run in a real MLflow store: nothing twice, and an end state that is true."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.tracking import store
+from pipelines.tracking.run import TrackedRun
+from pipelines.train import EpochMetrics
+
+METRICS = EpochMetrics(0.5, 0.9, 0.4, 0.92, 0.001, 1.5)
+
+
+@pytest.fixture
+def experiment(outputs: Path) -> str:
+    outputs.mkdir()
+    return store.open_experiment("study").experiment_id
+
+
+def create(experiment: str) -> TrackedRun:
+    parent = store.open_parent(store.open_experiment("study"), {})
+    return TrackedRun.create(experiment, parent, "trial 0", {"dropout": 0.4}, {"phase": "sweep"})
+
+
+def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
+    run = create(experiment)
+    run.log_epoch(0, METRICS)
+    again = TrackedRun(run.run_id)
+    again.log_epoch(0, METRICS)
+    again.log_epoch(1, METRICS)
+    for name, value in vars(METRICS).items():
+        history = store.client().get_metric_history(run.run_id, name)
+        assert [(metric.step, metric.value) for metric in history] == [(0, value), (1, value)]
+
+
+def test_the_summary_is_logged_once(experiment: str) -> None:
+    run = create(experiment)
+    run.log_summary({"test_accuracy": 0.99})
+    TrackedRun(run.run_id).log_summary({"test_accuracy": 0.99, "seconds": 3.0})
+    assert len(store.client().get_metric_history(run.run_id, "test_accuracy")) == 1
+    assert store.client().get_run(run.run_id).data.metrics == {"test_accuracy": 0.99, "seconds": 3.0}
+
+
+def test_a_study_has_one_parent_run(experiment: str) -> None:
+    parents = {store.open_parent(store.open_experiment("study"), {}) for _ in range(3)}
+    assert len(parents) == 1
+    child = create(experiment)
+    assert store.client().get_run(child.run_id).data.tags["mlflow.parentRunId"] in parents
+
+
+def test_status_is_what_is_said(experiment: str) -> None:
+    run = create(experiment)
+    for status in ("SCHEDULED", "FAILED"):
+        run.close(status)
+        assert store.client().get_run(run.run_id).info.status == status
+    run.reopen()
+    assert store.client().get_run(run.run_id).info.status == "RUNNING"
+
+
+def test_all_runs_follows_every_page(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(5):
+        store.client().create_run(experiment)
+    monkeypatch.setattr(store, "PAGE", 2)
+    assert len(store.all_runs(experiment)) == 5
+
+
+def test_artifacts_lie_in_mlruns(experiment: str, outputs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "note.txt").write_text("hello")
+    run = create(experiment)
+    run.log_artifacts(folder)
+    assert (outputs / "artifacts" / "study" / run.run_id / "artifacts" / "note.txt").read_text() == "hello"
+
+
+def test_a_deleted_experiment_is_named(experiment: str) -> None:
+    store.client().delete_experiment(experiment)
+    with pytest.raises(UserError, match="mlflow experiments restore"):
+        store.open_experiment("study")

@@ -1,0 +1,147 @@
+"""Training is a pure function of configuration and seed, and goes on exactly where it was interrupted."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from pipelines import checkpoint, data
+from pipelines.config import TrainingSettings
+from pipelines.data import Dataset, Images
+from pipelines.train import End, EpochMetrics, Trained, compile_model, kept_epoch, train
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """The 5k images, fewer of them."""
+    whole = data.load("mnist-5k")
+    return Dataset("few", Images(whole.train.x[:600], whole.train.y[:600]), whole.validation, whole.test, "few")
+
+
+class Witness:
+    """A control that remembers, and ends the training where it is told to."""
+
+    def __init__(self, before: dict[int, End] | None = None, after: dict[int, End] | None = None):
+        self.before, self.after = before or {}, after or {}
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+
+    def before_epoch(self, epoch: int) -> End | None:
+        if epoch not in self.before:
+            self.begun.append(epoch)
+        return self.before.get(epoch)
+
+    def after_epoch(self, epoch: int, metrics: EpochMetrics) -> End | None:
+        self.ended.append(epoch)
+        return self.after.get(epoch)
+
+
+@pytest.fixture
+def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
+    def go(control: Witness, seed: int = 5, file: str = "state.npz", **settings: Any) -> tuple[Any, Trained]:
+        import keras
+
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        model = models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
+        checked = TrainingSettings(**({"epochs": 4, "batch_size": 64, "learning_rate": 0.01} | settings))
+        compile_model(model, checked)
+        return model, train(model, dataset, checked, seed, control, tmp_path / file, "same")
+
+    return go
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd", "adadelta"])
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callable[..., Any], optimizer: str) -> None:
+    settings = {"optimizer": optimizer, "momentum": 0.9, "lr_decay": 0.7, "keep": "last"}
+    whole, _ = run(Witness(), file="whole.npz", **settings)
+    _, first = run(Witness(before={2: End.PAUSED}), **settings)
+    second = Witness()
+    resumed, trained = run(second, **settings)
+    assert first.end == End.PAUSED and trained.end == End.COMPLETED
+    assert second.begun == [2, 3]
+    assert second.ended == [0, 1, 2, 3]  # told again of what is behind it
+    for expected, got in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_seeds_matter(run: Callable[..., Any]) -> None:
+    (_, one), (_, same), (_, other) = (
+        run(Witness(), file="1"),
+        run(Witness(), file="2"),
+        run(Witness(), seed=6, file="3"),
+    )
+    losses = [[metrics.loss for metrics in trained.history] for trained in (one, same, other)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(run: Callable[..., Any], tmp_path: Path) -> None:
+    run(Witness(before={2: End.PAUSED}))
+    state = checkpoint.load(tmp_path / "state.npz", "same")
+    assert state is not None and len(state.history) == 2
+    assert checkpoint.load(tmp_path / "state.npz", "another") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
+def test_a_damaged_checkpoint_means_training_again(
+    run: Callable[..., Any], tmp_path: Path, damage: bytes | None
+) -> None:
+    _, whole = run(Witness(), file="whole.npz")
+    run(Witness(before={2: End.PAUSED}))
+    path = tmp_path / "state.npz"
+    path.write_bytes(path.read_bytes()[:-2000] if damage is None else damage)
+    control = Witness()
+    _, trained = run(control)
+    assert control.begun == [0, 1, 2, 3]
+    assert [m.loss for m in trained.history] == [m.loss for m in whole.history]
+
+
+def test_a_checkpoint_leaves_nothing_behind(run: Callable[..., Any], tmp_path: Path) -> None:
+    run(Witness())
+    (tmp_path / "state.123.tmp").write_bytes(b"of a killed writer")
+    checkpoint.remove(tmp_path / "state.npz")
+    assert list(tmp_path.glob("state*")) == []
+
+
+def test_blow_up_ends_the_training_at_once(run: Callable[..., Any]) -> None:
+    control = Witness()
+    _, trained = run(control, optimizer="sgd", learning_rate=1e30)
+    assert trained.end == End.DIVERGED
+    assert control.begun == [0]
+    assert trained.kept_epoch is None
+
+
+def test_pruning_keeps_the_best_epoch_so_far(run: Callable[..., Any]) -> None:
+    _model, trained = run(Witness(after={1: End.PRUNED}))
+    assert trained.end == End.PRUNED and len(trained.history) == 2
+    assert trained.kept_epoch == kept_epoch(trained.history, TrainingSettings())
+
+
+def test_patience_stops_and_survives_a_resume(run: Callable[..., Any]) -> None:
+    settings = {"learning_rate": 1e-9, "epochs": 9, "patience": 2}  # nothing improves
+    _, whole = run(Witness(), file="whole.npz", **settings)
+    run(Witness(before={1: End.PAUSED}), **settings)
+    _, resumed = run(Witness(), **settings)
+    assert len(whole.history) == len(resumed.history) < 9
+
+
+def test_kept_epoch() -> None:
+    history = [EpochMetrics(1, 0.5, 1, accuracy, 0.1, 1) for accuracy in (0.7, 0.9, 0.9, 0.8)]
+    assert kept_epoch(history, TrainingSettings(keep="best")) == 1
+    assert kept_epoch(history, TrainingSettings(keep="last")) == 3
+    assert kept_epoch([], TrainingSettings()) is None
+
+
+def test_learning_rate_decays_to_its_floor() -> None:
+    settings = TrainingSettings(learning_rate=0.01, lr_decay=0.5, lr_floor=0.002)
+    assert [settings.learning_rate_of(epoch) for epoch in range(4)] == [0.01, 0.005, 0.0025, 0.002]
+
+
+def test_the_optimizer_uses_the_rate_of_each_epoch(run: Callable[..., Any]) -> None:
+    model, trained = run(Witness(), lr_decay=0.5)
+    assert [metrics.learning_rate for metrics in trained.history] == [0.01, 0.005, 0.0025, 0.00125]
+    assert math.isclose(float(np.asarray(model.optimizer.learning_rate)), 0.00125, rel_tol=1e-6)

@@ -1,0 +1,96 @@
+"""The rules of docs/architecture.md: who may import whom, and which library has which door."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models import MODELS
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [path for room in ("models", "pipelines", "sweeps") for path in sorted((ROOT / room).rglob("*.py"))]
+
+DOORS = {  # library -> where it may be imported
+    "optuna": ["sweeps/"],
+    "mlflow": ["pipelines/tracking/"],
+    "matplotlib": ["pipelines/figures.py"],
+    "tensorflow": ["pipelines/backend.py"],
+    "jax": ["pipelines/backend.py"],
+    "torch": ["pipelines/backend.py"],
+    "keras": ["models/", "pipelines/"],
+    "click": ["sweeps/cli.py"],
+    "multiprocessing": ["sweeps/executors/"],
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    allowed = {"models": {"models"}, "pipelines": {"models", "pipelines"}, "sweeps": {"models", "pipelines", "sweeps"}}[
+        room(path)
+    ]
+    own = {name.split(".")[0] for name in imports(path)} & {"models", "pipelines", "sweeps", "tests", "benchmarks"}
+    assert own <= allowed
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_library_has_one_door(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix()
+    for library in {name.split(".")[0] for name in imports(path)} & DOORS.keys():
+        assert any(place.startswith(door) for door in DOORS[library]), f"{place} imports {library}"
+
+
+def test_models_import_no_sibling() -> None:
+    siblings = set(MODELS.values())
+    for path in (ROOT / "models").glob("*.py"):
+        assert not siblings & set(imports(path)), path
+
+
+def test_executors_know_neither_optuna_nor_mlflow_nor_studies() -> None:
+    for path in (ROOT / "sweeps/executors").glob("*.py"):
+        assert not [
+            name
+            for name in imports(path)
+            if name.split(".")[0] in ("optuna", "mlflow", "pipelines", "models", "sweeps")
+        ]
+
+
+def test_there_is_no_drawer_for_leftovers() -> None:
+    assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "misc", "common")]
+
+
+@pytest.mark.parametrize("arguments", ["--help", "run --help", "best --help", "ui --help", "studies --help"])
+def test_help_loads_no_heavy_library(arguments: str) -> None:
+    script = (
+        "import sys; from sweeps.cli import main\n"
+        f"try: main({arguments.split()!r})\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('keras', 'tensorflow', 'mlflow', 'optuna', 'pandas', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_reading_a_study_file_loads_neither_keras_nor_mlflow() -> None:
+    script = (
+        "import sys; from sweeps import study_file; study_file.load('lean_cnn')\n"
+        "print([m for m in ('keras', 'mlflow', 'optuna', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
