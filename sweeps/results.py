@@ -47,7 +47,9 @@ def runs(study: str | None = None) -> pd.DataFrame:
         raise UserError(f"study {name!r} has not been run: expected one of {', '.join(known.study)}")
     frame = pd.DataFrame([_row(run) for run in tracking.all_runs(match.experiment_id.iloc[0], "tags.phase = 'sweep'")])
     if frame.empty:
-        return frame
+        return pd.DataFrame(
+            columns=["run_id", "study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds"]
+        )
     return _typed(frame)
 
 

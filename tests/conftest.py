@@ -55,7 +55,7 @@ def mnist_dir() -> Path:
 
 
 @pytest.fixture
-def study_file(tmp_path: Path) -> Callable[..., Path]:
+def write_study(tmp_path: Path) -> Callable[..., Path]:
     """Write a tiny study with changes; return its path."""
 
     def write(**changes: Any) -> Path:
@@ -79,6 +79,15 @@ class Sweep:
         """Return exit code, stdout and stderr."""
         out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, out, err
+
+    def lines_until(self, word: str) -> list[str]:
+        """Return the lines of stdout up to the one with `word`."""
+        lines: list[str] = []
+        for line in self.process.stdout or []:
+            lines.append(line)
+            if word in line:
+                break
+        return lines
 
     def press_ctrl_c(self) -> None:
         """Send SIGINT to the whole group, as a terminal does."""

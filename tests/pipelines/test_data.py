@@ -129,7 +129,7 @@ def test_npz_without_the_arrays_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_folder_without_the_files_says_what_it_should_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_DIR", str(tmp_path))
-    with pytest.raises(DatasetUnavailable, match="put the four IDX files or mnist.npz there"):
+    with pytest.raises(DatasetUnavailable, match="put the four IDX files or mnist"):
         data.load("mnist")
     monkeypatch.setenv("MNIST_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(DatasetUnavailable, match="is no folder"):

@@ -1,0 +1,218 @@
+"""Optuna's storage under real processes: each ticket once, each epoch counted, each lost trial found."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from pipelines.errors import UserError
+from sweeps import space, store, study_file
+from sweeps.store import MAX_RETRIES, Store
+
+spawn = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def fresh(outputs: Path) -> Store:
+    outputs.mkdir()
+    return Store.create("study")
+
+
+def claim_all(barrier, queue, limit: int) -> None:
+    mine = Store("study")
+    barrier.wait()
+    numbers = []
+    while (trial := mine.claim(limit)) is not None:
+        numbers.append(trial.number)
+    queue.put(numbers)
+
+
+def spend_all(barrier, queue, limit: int) -> None:
+    mine = Store("study")
+    barrier.wait()
+    spent = 0
+    while mine.spend_epoch(limit):
+        spent += 1
+    queue.put(spent)
+
+
+def in_processes(target, count: int, limit: int) -> list:
+    barrier, queue = spawn.Barrier(count), spawn.Queue()
+    processes = [spawn.Process(target=target, args=(barrier, queue, limit)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    results = [queue.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    return results
+
+
+def test_each_ticket_is_claimed_once_by_four_processes(fresh: Store) -> None:
+    fresh.queue(50)
+    claimed = sorted(number for numbers in in_processes(claim_all, 4, limit=40) for number in numbers)
+    assert claimed == list(range(40))  # none twice, none beyond the budget
+
+
+def test_epochs_are_counted_exactly_by_four_processes(fresh: Store) -> None:
+    assert sum(in_processes(spend_all, 4, limit=50)) == 50
+    assert fresh.epochs_spent() == 50
+    assert fresh.spend_epoch(51) and not fresh.spend_epoch(51)
+    assert fresh.spend_epoch(None)
+
+
+def test_parents_that_queue_at_once_do_no_harm(fresh: Store) -> None:
+    fresh.queue(3)
+    fresh.study().add_trials(
+        [optuna.trial.create_trial(state=TrialState.WAITING) for _ in range(2)]
+    )  # the other parent's
+    assert [fresh.claim(3).number for _ in range(3)] == [0, 1, 2]
+    assert fresh.claim(3) is None
+    fresh.queue(5)
+    assert fresh.claim(5).number == 3  # a raised budget goes on
+
+
+def test_start_points_belong_to_trial_numbers(fresh: Store) -> None:
+    study = study_file.load("quickstart")
+    fresh.queue(3)
+    trials = [
+        fresh.ask(fresh.claim(3), study.start_points, space.sampler(study, n), space.pruner(study)) for n in range(2)
+    ]
+    assert space.suggest(trials[0], study.search) == study.start_points[0]
+    assert space.suggest(trials[1], study.search) != study.start_points[0]
+
+
+def test_equal_seeds_ask_for_equal_points_and_trials_differ(fresh: Store) -> None:
+    study = study_file.load("quickstart")
+
+    def first_points(name: str) -> list[dict]:
+        own = Store.create(name)
+        own.queue(3)
+        return [
+            space.suggest(own.ask(own.claim(3), [], space.sampler(study, n), space.pruner(study)), study.search)
+            for n in range(3)
+        ]
+
+    one, two = first_points("one"), first_points("two")
+    assert one == two
+    assert len({str(point) for point in one}) == 3
+
+
+def test_a_released_trial_keeps_number_parameters_and_reports(fresh: Store) -> None:
+    study = study_file.load("quickstart")
+    fresh.queue(1)
+    claimed = fresh.claim(1)
+    trial = fresh.ask(claimed, [], space.sampler(study, 0), space.pruner(study))
+    params = space.suggest(trial, study.search)
+    trial.report(0.9, 0)
+    assert fresh.release(claimed)
+    assert not fresh.owns(claimed)
+    again = fresh.claim(1)
+    assert again.number == claimed.number and again.intermediate_values == {0: 0.9}
+    assert space.suggest(fresh.ask(again, [], space.sampler(study, 0), space.pruner(study)), study.search) == params
+
+
+def test_a_trial_is_retried_twice_then_failed_with_its_reason(fresh: Store) -> None:
+    fresh.queue(1)
+    for _ in range(MAX_RETRIES):
+        assert fresh.release(fresh.claim(1), "killed")
+    assert not fresh.release(fresh.claim(1), "killed")
+    (trial,) = fresh.trials()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["ended"] == "failed: killed"
+    assert fresh.claim(1) is None
+
+
+def test_a_trial_is_released_once(fresh: Store) -> None:
+    fresh.queue(1)
+    claimed = fresh.claim(1)
+    assert fresh.release(claimed, "killed")
+    assert not fresh.release(claimed, "killed")  # a second parent comes late
+    assert fresh.trials()[0].user_attrs["faults"] == ["killed"]
+
+
+def claim_and_wait(queue) -> None:
+    queue.put(Store("study").claim(1).number)
+    time.sleep(600)
+
+
+def test_a_killed_worker_is_noticed_and_a_living_one_is_not(fresh: Store) -> None:
+    fresh.queue(1)
+    queue = spawn.Queue()
+    worker = spawn.Process(target=claim_and_wait, args=(queue,))
+    worker.start()
+    queue.get(timeout=60)
+    assert fresh.lost({}) == []
+    worker.kill()
+    worker.join()
+    (lost,) = fresh.lost({})
+    assert lost.trial.number == 0 and lost.reason is None
+    (lost,) = fresh.lost({worker.pid: "killed by a test"})
+    assert lost.reason == "killed by a test"
+
+
+def test_a_worker_that_stopped_dead_is_killed_and_noticed(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh.queue(1)
+    queue = spawn.Queue()
+    worker = spawn.Process(target=claim_and_wait, args=(queue,))
+    worker.start()
+    queue.get(timeout=60)
+    os.kill(worker.pid, signal.SIGSTOP)
+    monkeypatch.setattr(store, "GRACE_PERIOD", 1)
+    impatient = Store("study")
+    time.sleep(2.5)
+    (lost,) = impatient.lost({})
+    assert lost.reason == "its worker gave no heartbeat for 1 s"
+    worker.join(timeout=10)
+    assert worker.exitcode == -signal.SIGKILL
+
+
+def claim_without_lease(queue) -> None:
+    mine = Store("study")
+    mine._storage.set_trial_user_attr = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # dies between claim and lease
+    mine.claim(1)
+
+
+def test_death_between_claim_and_lease_is_noticed(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh.queue(1)
+    worker = spawn.Process(target=claim_without_lease, args=(None,))
+    worker.start()
+    worker.join()
+    assert fresh.trials()[0].state == TrialState.RUNNING
+    assert fresh.lost({}) == []  # nobody can tell yet
+    monkeypatch.setattr(store, "GRACE_PERIOD", 1)
+    time.sleep(2.5)
+    (lost,) = Store("study").lost({})
+    assert fresh.release(lost.trial, lost.reason)
+    assert fresh.claim(1).number == 0
+
+
+def test_a_reused_process_id_does_not_pass_for_the_worker(fresh: Store) -> None:
+    fresh.queue(1)
+    claimed = fresh.claim(1)
+    host, pid, _ = store.this_worker().split("|")
+    fresh.note(claimed, "lease", f"{host}|{pid}|{psutil.boot_time():.2f}")
+    assert [lost.trial.number for lost in fresh.lost({})] == [0]
+
+
+def test_running_time_of_overlapping_sessions_counts_once(fresh: Store) -> None:
+    for key, session in {"a": [100.0, 160.0], "b": [130.0, 190.0], "c": [500.0, 510.0], "d": [140.0, 150.0]}.items():
+        fresh.remember(f"session:{key}", session)
+    assert fresh.seconds_spent() == 100.0
+
+
+def test_an_unknown_study_and_an_unusable_storage_are_named(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="there is no study 'other' yet: expected one of study"):
+        Store("other")
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:////proc/none/optuna.db")
+    with pytest.raises(UserError, match=r"cannot be opened .* check OPTUNA_STORAGE"):
+        Store("study")
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://user:secret@127.0.0.1:1/db")
+    with pytest.raises(UserError) as caught:
+        Store("study")
+    assert "secret" not in str(caught.value)

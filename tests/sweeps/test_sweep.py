@@ -1,0 +1,365 @@
+"""Whole sweeps with real workers, interrupted in every way of the table of events in docs/architecture.md."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from pipelines.tracking import store as tracking
+from sweeps import best_runs, launch, results, runs, study_file, worker
+from sweeps.store import Store
+from tests.conftest import Sweep, eventually
+
+Start = Callable[..., Sweep]
+Write = Callable[..., Path]
+
+
+def experiment_runs(condition: str = "") -> list[Any]:
+    return tracking.all_runs(tracking.find_experiment("tiny").experiment_id, condition)
+
+
+def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
+    """Every ticket has one trial and one run, in equal states, with a curve that has no gap and no double step."""
+    stored = {trial.number: trial for trial in Store("tiny").trials()}
+    assert sorted(stored) == list(range(trials))
+    frame = runs("tiny").set_index("trial", drop=False)
+    held = [number for number, trial in stored.items() if "run_id" in trial.user_attrs]
+    assert sorted(frame.trial) == held, "one run a trial"
+    expected = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
+    expected |= {"failed": TrialState.FAIL, "waiting": TrialState.WAITING}
+    for number, row in frame.iterrows():
+        trial = stored[number]
+        assert expected[row.state] == trial.state
+        assert trial.user_attrs["run_id"] == row.run_id
+        steps = [metric.step for metric in tracking.client().get_metric_history(row.run_id, "val_accuracy")]
+        assert steps == list(range(len(steps)))
+        if row.state == "complete":
+            assert len(steps) == epochs == row.epochs
+            assert row.val_accuracy == pytest.approx(trial.value) == max(trial.intermediate_values.values())
+    assert not experiment_runs("attributes.status = 'RUNNING'")
+    assert not list((tracking.paths.mlruns() / "checkpoints").rglob("*.npz")) or "waiting" in set(frame.state)
+    return frame
+
+
+def workers_of(command: Sweep) -> list[psutil.Process]:
+    children = psutil.Process(command.process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def worker_has_begun() -> bool:
+    """Whether the stores are made: looking into them earlier would make them."""
+    return any((tracking.paths.mlruns() / "logs").rglob("worker-*.log"))
+
+
+def epochs_reported() -> int:
+    return sum(len(trial.intermediate_values) for trial in Store("tiny").trials()) if worker_has_begun() else 0
+
+
+def epochs_begun() -> int:
+    return Store("tiny").epochs_spent() if worker_has_begun() else 0
+
+
+def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, outputs: Path) -> None:
+    path = write_study()
+    code, out, err = sweep("run", path).wait()
+    assert (code, err) == (0, "")
+    assert "2 of 2 trials done" in out and "next: make best STUDY=tiny" in out and "the budget is used up" in out
+
+    frame = check_consistent(trials=2)
+    assert list(frame.columns[:6]) == ["run_id", "study", "trial", "state", "val_accuracy", "test_accuracy"]
+    assert frame.val_accuracy.is_monotonic_decreasing
+    assert {"filters1", "dropout", "learning_rate", "batch_size", "epochs", "seconds", "device", "dataset"} <= set(
+        frame.columns
+    )
+    assert frame.filters1.dtype == "Int64" and frame.dropout.dtype == "float64" and frame.device.dtype == "category"
+    assert frame.loc[0, ["filters1", "filters2", "dropout", "learning_rate"]].tolist() == [
+        4,
+        4,
+        0.1,
+        0.005,
+    ]  # the start point
+    pd.testing.assert_frame_equal(best_runs(), frame.reset_index(drop=True))
+
+    run = tracking.client().get_run(frame.run_id[0])
+    assert run.info.status == "FINISHED"
+    measured = run.data.metrics
+    for part in ("final_train", "final_validation", "test"):
+        assert 0 <= measured[f"{part}_accuracy"] <= 1 and measured[f"{part}_loss"] > 0
+    for name in ("loss", "accuracy", "val_loss", "learning_rate", "epoch_seconds", "parameters", "samples_per_second"):
+        assert name in measured
+    assert not [name for name in measured if name.startswith("gap_to")]  # mnist-5k is not comparable
+    for tag in (
+        "device",
+        "device_name",
+        "backend",
+        "keras_version",
+        "git_commit",
+        "git_dirty",
+        "dataset_digest",
+        "study_digest",
+        "trial",
+    ):
+        assert run.data.tags[tag]
+    parents = experiment_runs("tags.phase = 'study'")
+    assert [parent.info.run_id for parent in parents] == [run.data.tags["mlflow.parentRunId"]]
+    assert parents[0].info.status == "FINISHED"
+    assert {file.path for file in tracking.client().list_artifacts(parents[0].info.run_id)} == {
+        "study.yaml",
+        "study_curves.png",
+    }
+    artifacts = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
+    assert artifacts == {"learning_curves.png", "config.json", "probabilities.npz", "model.keras"}
+
+    saved = tracking.artifact_folder(run.info.run_id, "probabilities.npz", outputs)
+    probabilities = np.load(saved)
+    assert probabilities["test"].shape == (500, 10) and probabilities["validation"].shape == (500, 10)
+    from pipelines import data
+
+    assert np.mean(probabilities["test"].argmax(1) == data.load("mnist-5k").test.y) == pytest.approx(
+        measured["test_accuracy"]
+    )
+
+    code, out, err = sweep("best").wait()
+    assert code == 0 and "tiny: 2 complete" in out and "not comparable" in out
+    code, out, err = sweep("studies").wait()
+    assert "tiny: 2 of 2 trials ended" in out
+
+    code, out, err = sweep("run", path, "--trials", 3, "--workers", 2).wait()  # a raised budget goes on
+    assert code == 0 and "3 of 3 trials done" in out
+    assert check_consistent(trials=3).loc[frame.trial].run_id.tolist() == frame.run_id.tolist()
+
+    code, out, err = sweep("run", write_study(search={"filters1": {"int": [2, 5]}}, start=[])).wait()
+    assert code == 2 and "has trials under another definition" in err and "give the changed study another name" in err
+    assert err.count("\n") == 1
+    check_consistent(trials=3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_returns_the_trial_and_the_same_command_goes_on(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 8})
+    command = sweep("run", path)
+    eventually(lambda: epochs_reported() >= 2)
+    command.press_ctrl_c()
+    code, out, err = command.wait(60)
+    assert code == 130 and "the same command goes on where it was" in out and err == ""
+    (trial, _) = Store("tiny").trials()
+    assert trial.state == TrialState.WAITING and trial.user_attrs["faults"] == []
+    before = len(trial.intermediate_values)
+    assert [run.info.status for run in experiment_runs("tags.phase = 'sweep'")] == ["SCHEDULED"]
+    assert runs("tiny").state.tolist() == ["waiting"]
+
+    code, *_ = sweep("run", path).wait()
+    assert code == 0 and before >= 2
+    check_consistent(trials=2, epochs=8)
+    assert Store("tiny").epochs_spent() == 16  # none was trained twice
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 400, "batch_size": 10}, budget={"trials": 1})  # an epoch of seconds
+    command = sweep("run", path)
+    eventually(lambda: epochs_begun() >= 1)
+    command.press_ctrl_c()
+    assert "stopping after the running epochs" in "".join(line for line in command.lines_until("stopping"))
+    command.press_ctrl_c()
+    code, out, _ = command.wait(60)
+    assert code == 130, out
+    (trial,) = Store("tiny").trials()
+    assert trial.state == TrialState.WAITING and not trial.user_attrs.get("faults")
+    assert not experiment_runs("attributes.status = 'RUNNING'")
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_at_most_an_epoch_and_two_workers_keep_the_budget(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 6}, budget={"trials": 5})
+    command = sweep("run", path, "--workers", 2)
+    for reports in (3, 10):
+        eventually(lambda reports=reports: epochs_reported() >= reports)
+        workers_of(command)[0].kill()
+    code, out, err = command.wait()
+    assert (code, err) == (0, "")
+    assert out.count("a worker was killed by SIGKILL") == 2
+    check_consistent(trials=5, epochs=6)
+    assert 30 <= Store("tiny").epochs_spent() <= 32  # at most the epoch that was under way, each time
+
+
+@pytest.mark.slow
+def test_a_killed_parent_takes_its_workers_along_and_the_same_command_goes_on(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 6}, budget={"trials": 3})
+    command = sweep("run", path, "--workers", 2)
+    eventually(lambda: epochs_reported() >= 3)
+    workers = workers_of(command)
+    command.process.kill()
+    assert len(workers) == 2
+    eventually(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers), timeout=20)
+    assert sweep("run", path, "--workers", 2).wait()[0] == 0
+    check_consistent(trials=3, epochs=6)
+    assert all(not trial.user_attrs.get("faults") for trial in Store("tiny").trials())  # no retry was used up
+    assert 18 <= Store("tiny").epochs_spent() <= 20
+
+
+@pytest.mark.slow
+def test_parent_and_worker_killed_together(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 6}, budget={"trials": 1})
+    command = sweep("run", path)
+    eventually(lambda: epochs_reported() >= 2)
+    os.killpg(command.process.pid, signal.SIGKILL)  # as when the machine restarts
+    command.wait()
+    assert Store("tiny").trials()[0].state == TrialState.RUNNING
+    assert sweep("run", path).wait()[0] == 0
+    check_consistent(trials=1, epochs=6)
+    assert 6 <= Store("tiny").epochs_spent() <= 7
+
+
+@pytest.mark.slow
+def test_two_parents_share_a_study(sweep: Start, write_study: Write) -> None:
+    path = write_study(budget={"trials": 4})
+    commands = [sweep("run", path), sweep("run", path)]
+    assert [command.wait()[0] for command in commands] == [0, 0]
+    check_consistent(trials=4)
+    assert Store("tiny").epochs_spent() == 8
+    assert len(experiment_runs("tags.phase = 'study'")) == 1
+
+
+@pytest.mark.slow
+def test_the_budget_of_epochs_is_exact_and_cuts_trials(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 4}, budget={"trials": 4, "epochs": 7})
+    code, out, _ = sweep("run", path, "--workers", 2).wait()
+    assert code == 0 and "the budget is used up" in out
+    assert Store("tiny").epochs_spent() == 7 == epochs_reported()
+    states = [trial.state for trial in Store("tiny").trials()]
+    assert TrialState.PRUNED in states and TrialState.WAITING in states
+    assert {trial.user_attrs.get("ended") for trial in Store("tiny").trials() if trial.state == TrialState.PRUNED} == {
+        "budget"
+    }
+    assert not experiment_runs("attributes.status = 'RUNNING'")
+    assert sweep("run", path, "--epochs", 99).wait()[0] == 0  # raised: the waiting tickets are trained
+    check_consistent(trials=4, epochs=4)
+
+
+@pytest.mark.slow
+def test_the_budget_of_hours_holds_over_resumptions(sweep: Start, write_study: Write) -> None:
+    path = write_study(training={"epochs": 500}, budget={"hours": 20 / 3600})
+    assert sweep("run", path).wait()[0] == 0
+    spent = Store("tiny").seconds_spent()
+    assert spent >= 19
+    epochs = Store("tiny").epochs_spent()
+    assert sweep("run", path).wait()[0] == 0  # nothing is left
+    assert Store("tiny").epochs_spent() == epochs
+
+
+@pytest.mark.slow
+def test_a_trial_that_raises_fails_alone_with_its_traceback(sweep: Start, write_study: Write) -> None:
+    search = {"dropout": {"choice": [0.1, 1.5]}}  # Keras refuses 1.5
+    path = write_study(search=search, start=[{"dropout": 1.5}, {"dropout": 0.1}])
+    code, out, _ = sweep("run", path).wait()
+    assert code == 0 and "1 failed" in out
+    frame = check_consistent(trials=2)
+    assert frame.state.to_dict() == {1: "complete", 0: "failed"}
+    traceback = tracking.artifact_folder(frame.run_id[0], "traceback.txt", tracking.paths.mlruns()).read_text()
+    assert "ValueError" in traceback and "1.5" in traceback
+    assert "ValueError" in Store("tiny").trials()[0].user_attrs["ended"]
+
+
+@pytest.mark.slow
+def test_a_diverged_trial_counts_as_pruned(sweep: Start, write_study: Write) -> None:
+    search = {"learning_rate": {"choice": [1e30, 0.01]}}
+    path = write_study(
+        training={"epochs": 2, "optimizer": "sgd"},
+        search=search,
+        start=[{"learning_rate": 1e30}, {"learning_rate": 0.01}],
+    )
+    assert sweep("run", path).wait()[0] == 0
+    frame = check_consistent(trials=2)
+    assert frame.state.to_dict() == {1: "complete", 0: "diverged"}
+    assert tracking.client().get_run(frame.run_id[0]).info.status == "KILLED"
+    assert Store("tiny").epochs_spent() == 3
+
+
+def hang(assignment: Any, stop: Any, log: Path) -> None:
+    """A worker whose training never ends an epoch."""
+    worker.execute = lambda *_: time.sleep(600)
+    worker.work(assignment, stop, log)
+
+
+def leave(assignment: Any, stop: Any, log: Path) -> None:
+    """A worker whose training calls exit in mid-trial, as if all were well."""
+    worker.execute = lambda *_: os._exit(0)
+    worker.work(assignment, stop, log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "fault"),
+    [(hang, "no epoch ended within 6 s"), (leave, "its worker ended with exit code 0")],
+    ids=["hung", "exits"],
+)
+def test_a_trial_that_loses_its_worker_again_and_again_is_failed_after_two_retries(
+    write_study: Write, monkeypatch: pytest.MonkeyPatch, work: Callable[..., None], fault: str
+) -> None:
+    monkeypatch.setattr(launch, "work", work)
+    study = study_file.load(str(write_study(budget={"trials": 1}, trial_timeout=6.0)))
+    result = launch.run(study, 1, "cpu", Console(quiet=True))
+    assert result.snapshot.count(TrialState.FAIL) == 1
+    assert Store("tiny").trials()[0].user_attrs["faults"] == [fault] * 3
+    assert check_consistent(trials=1).state.tolist() == ["failed"]
+
+
+@pytest.mark.slow
+def test_pruned_trials_are_killed_runs_with_their_test_accuracy(sweep: Start, write_study: Write) -> None:
+    path = write_study(
+        training={"epochs": 9},
+        search={"learning_rate": {"choice": [0.005, 1e-7]}},
+        start=[{"learning_rate": 0.005}] * 2 + [{"learning_rate": 1e-7}] * 3,
+        pruner="hyperband",
+        budget={"trials": 5},
+    )
+    assert sweep("run", path).wait()[0] == 0
+    frame = check_consistent(trials=5, epochs=9)
+    pruned = frame[frame.state == "pruned"]
+    assert len(pruned) and (pruned.learning_rate == 1e-7).all() and pruned.test_accuracy.notna().all()
+    assert {tracking.client().get_run(run_id).info.status for run_id in pruned.run_id} == {"KILLED"}
+    assert frame.state.iloc[0] == "complete" and set(best_runs().state) == {"complete"}
+
+
+@pytest.mark.slow
+def test_the_jax_backend_sweeps_too(sweep: Start, write_study: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert sweep("run", write_study(budget={"trials": 1})).wait()[0] == 0
+    frame = check_consistent(trials=1)
+    assert tracking.client().get_run(frame.run_id[0]).data.tags["backend"] == "jax"
+
+
+def test_workers_that_never_begin_end_the_sweep(
+    sweep: Start, write_study: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    code, _, err = sweep("run", write_study(), "--device", "gpu").wait()
+    assert code == 2 and "DEVICE=gpu, but tensorflow sees no GPU here" in err and err.count("\n") == 1
+    assert Store("tiny").epochs_spent() == 0
+    assert {trial.state for trial in Store("tiny").trials()} == {TrialState.WAITING}
+
+
+def test_studies_are_never_mixed(outputs: Path) -> None:
+    outputs.mkdir()
+    for study, accuracy in (("first", 0.9), ("second", 0.8)):
+        experiment = tracking.open_experiment(study)
+        tracking.client().set_experiment_tag(
+            experiment.experiment_id, "sweeps.last_used", "1" if study == "first" else "2"
+        )
+        tags = {"phase": "sweep", "study": study, "trial": "0", "dataset": "mnist-5k"}
+        run = tracking.client().create_run(experiment.experiment_id, tags=tags)
+        tracking.client().log_metric(run.info.run_id, "final_validation_accuracy", accuracy)
+        tracking.client().set_terminated(run.info.run_id, "FINISHED")
+    assert results.studies().study.tolist() == ["second", "first"]
+    assert runs().val_accuracy.tolist() == [0.8]
+    assert best_runs("first").val_accuracy.tolist() == [0.9]
