@@ -79,9 +79,6 @@ def run(
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", highlight=False, soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
-    console.print(
-        f"study {checked.name}: model {checked.model}, data set {checked.dataset}, {workers} worker(s)", highlight=False
-    )
     result = launch.run(checked, workers, device, console)
     for line in launch.farewell(checked, result):
         console.print(line, highlight=False, soft_wrap=True)

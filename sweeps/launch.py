@@ -68,6 +68,8 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = ProcessExecutor(work, assignment, workers, logs)
     sweep = _Sweep(store, assignment, executor, console)
+    crew = "1 worker" if workers == 1 else f"{workers} workers"
+    console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}", highlight=False)
     try:
         sweep.supervise()
     finally:

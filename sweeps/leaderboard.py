@@ -45,23 +45,23 @@ def gaps(study: Study, test_accuracy: float) -> list[Gap]:
 def show(name: str | None, console: Console) -> None:
     """Print a study's leaderboard (the latest study's if not named). Raises UserError when there is none."""
     frame = results.runs(name)
-    study_name = str(frame.study.iloc[0]) if len(frame) else name
-    complete = frame[frame.state == "complete"] if len(frame) else frame
-    counts = (
-        ", ".join(f"{count} {state}" for state, count in frame.state.value_counts().items() if count)
-        if len(frame)
-        else "no trials yet"
-    )
-    console.print(
-        f"[bold]{study_name}[/]: {counts}, {int(frame.epochs.sum()) if len(frame) else 0} epochs in ended trials",
-        highlight=False,
-    )
+    if frame.empty:
+        console.print("no trial has begun yet: go on with make sweep")
+        return
+    study_name = str(frame.study.iloc[0])
+    complete = frame[frame.state == "complete"]
+    counts = ", ".join(f"{count} {state}" for state, count in frame.state.value_counts().items() if count)
+    ended = frame[frame.epochs.notna()]
+    saved = int((ended.max_epochs - ended.epochs).sum())
+    spent = f"{int(ended.epochs.sum())} epochs trained in ended trials, {saved} saved by ending trials early"
+    console.print(f"{study_name}: {counts}; {spent}", highlight=False, soft_wrap=True)
     if complete.empty:
         console.print("no trial is complete yet: go on with make sweep")
         return
-    store = Store(str(study_name))
+    store = Store(study_name)
     study = Study.model_validate(store.attributes()["study"])
-    console.print(_table(complete.head(SHOWN), list(study.search)))
+    searched = [RENAMED.get(name, name) for name in study.search]
+    console.print(_table(complete.head(SHOWN), searched))
     _show_targets(study, complete.iloc[0], len(frame), console)
     weights = store.importances() if len(complete) >= IMPORTANCE_TRIALS else {}
     if weights:
@@ -84,7 +84,7 @@ def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
             str(row.kept_epoch + 1),
             f"{row.seconds / 60:.1f}",
             f"{row.parameters:,}",
-            in_words({name: row[RENAMED.get(name, name)] for name in searched}),
+            in_words({name: row[name] for name in searched}),
         )
     return table
 

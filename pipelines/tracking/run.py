@@ -1,12 +1,20 @@
 """One MLflow run: parameters once, one batch of metrics an epoch, a summary, artifacts, and the end state that is true."""
 
+import getpass
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_USER,
+)
 
 from pipelines.tracking import store
 from pipelines.train import EpochMetrics
@@ -26,10 +34,22 @@ class TrackedRun:
     def create(
         cls, experiment_id: str, parent_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> "TrackedRun":
-        """Create a child run of `parent_id` with its parameters and tags."""
-        own = {MLFLOW_PARENT_RUN_ID: parent_id, MLFLOW_RUN_NAME: name}
+        """Create a child run of `parent_id` with its parameters and tags.
+
+        The tags `dataset`, `dataset_digest` and `git_commit` appear in the UI's own columns too.
+        """
+        own = {
+            MLFLOW_PARENT_RUN_ID: parent_id,
+            MLFLOW_RUN_NAME: name,
+            MLFLOW_SOURCE_NAME: "sweep",
+            MLFLOW_USER: getpass.getuser(),
+            MLFLOW_GIT_COMMIT: tags["git_commit"],
+        }
         run = store.client().create_run(experiment_id, tags=own | dict(tags))
         store.client().log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        dataset = Dataset(tags["dataset"], tags["dataset_digest"], source_type="local", source=tags["dataset"])
+        used = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+        store.client().log_inputs(run.info.run_id, [used])
         return cls(run.info.run_id)
 
     def reopen(self) -> None:

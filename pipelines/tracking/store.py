@@ -57,7 +57,8 @@ def open_experiment(name: str) -> Experiment:
     if experiment is None:
         local = uri().startswith("sqlite:")
         folder = (paths.mlruns() / "artifacts" / name).as_uri() if local else None
-        experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder))
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens: training runs, not traces
+        experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder, tags=kind))
     return experiment
 
 

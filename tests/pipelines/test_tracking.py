@@ -20,7 +20,15 @@ def experiment(outputs: Path) -> str:
 
 def create(experiment: str) -> TrackedRun:
     parent = store.open_parent(store.open_experiment("study"), {})
-    return TrackedRun.create(experiment, parent, "trial 0", {"dropout": 0.4}, {"phase": "sweep"})
+    tags = {"phase": "sweep", "dataset": "mnist-5k", "dataset_digest": "abc", "git_commit": "def"}
+    return TrackedRun.create(experiment, parent, "trial 0", {"dropout": 0.4}, tags)
+
+
+def test_a_run_says_where_it_came_from(experiment: str) -> None:
+    run = store.client().get_run(create(experiment).run_id)
+    assert run.data.params == {"dropout": "0.4"}
+    assert run.data.tags["mlflow.source.git.commit"] == "def" and run.data.tags["mlflow.user"]
+    assert [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs] == [("mnist-5k", "abc")]
 
 
 def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:

@@ -1,0 +1,125 @@
+"""The command line: every command documented with an example, every mistake one line and exit code 2."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sweeps.cli import main
+from tests.conftest import ROOT, Sweep
+
+COMMANDS = ["run", "best", "ui", "studies"]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def call(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def options_of(command: str) -> set[str]:
+    return {name for parameter in main.commands[command].params for name in parameter.opts if name.startswith("--")}
+
+
+def test_the_commands_are_those_documented() -> None:
+    assert sorted(main.commands) == sorted(COMMANDS)
+    readme = (ROOT / "README.md").read_text()
+    for command in COMMANDS:
+        assert f"sweep {command}" in readme, command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example_that_exists(command: str) -> None:
+    code, out = call(command, "--help")
+    assert code == 0
+    (example,) = re.findall(r"Example:\n\s+(sweep .+)", out)
+    words = example.split()
+    assert words[1] == command
+    assert {word for word in words if word.startswith("--")} <= options_of(command)
+
+
+def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    variables = set(re.findall(r"\$\(call option,([A-Z]+),", (ROOT / "Makefile").read_text())) | {"STUDY"}
+    for path in DOCS:
+        text = path.read_text()
+        for line in re.findall(r"(?:^|`)make ([a-z-]+[^`\n#]*)", text, re.M):
+            assert line.split()[0] in targets, f"{path.name}: make {line}"
+            assert set(re.findall(r"\b([A-Z]+)=", line)) <= variables, f"{path.name}: make {line}"
+        for command, rest in re.findall(r"(?:^|`)(?:\.venv/bin/)?sweep ([a-z]+)([^`\n]*)", text, re.M):
+            assert command in COMMANDS, f"{path.name}: sweep {command}"
+            assert set(re.findall(r"--[a-z-]+", rest)) <= options_of(command) | {"--help"}, (
+                f"{path.name}: {command}{rest}"
+            )
+
+
+def test_makefile_variables_are_the_options_of_run() -> None:
+    pairs = re.findall(r"\$\(call option,([A-Z]+),([a-z]+)\)", (ROOT / "Makefile").read_text())
+    assert {f"--{option}" for _, option in pairs} == options_of("run") - {"--help"}
+    assert all(variable.lower() == option for variable, option in pairs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "lean_cn"], "unknown study 'lean_cn' (did you mean 'lean_cnn'?)"),
+        (["run", "quickstart", "--trials", "0"], "quickstart.yaml: budget.trials: "),
+        (["run", "quickstart", "--hours", "-1"], "quickstart.yaml: budget.hours: "),
+        (["run", "quickstart", "--epochs", "-1"], "quickstart.yaml: budget.epochs: "),
+        (["run", "quickstart", "--workers", "0"], "WORKERS=0: expected at least 1"),
+        (["run", "quickstart", "--seed", "-1"], "quickstart.yaml: seed: "),
+        (["run", "quickstart", "--dataset", "cifar"], "expected one of mnist, mnist-5k"),
+        (["best"], "no study has been run yet: begin with make sweep"),
+        (["best", "lean_cnn"], "no study has been run yet"),
+        (["ui"], "there is nothing to show yet"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(arguments: list[str], expected: str, outputs: Path) -> None:
+    code, out = call(*arguments)
+    assert code == 2
+    assert out.startswith("error: ") and expected in out and out.count("\n") == 1
+    assert not outputs.exists()
+
+
+def test_debug_shows_the_traceback_of_a_mistake() -> None:
+    result = CliRunner().invoke(main, ["--debug", "run", "lean_cn"])
+    assert result.exception is not None and type(result.exception).__name__ == "UserError"
+
+
+def test_mnist_asked_for_and_not_to_be_had_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outputs: Path
+) -> None:
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    for arguments in (["run", "--dataset", "mnist"], ["run", "lean_cnn"]):
+        code, out = call(*arguments)
+        assert code == 2 and "put the four IDX files or mnist.npz there" in out
+        assert not outputs.exists()
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/null/nowhere"])
+def test_outputs_that_cannot_be_written_are_a_mistake(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setenv("MLRUNS_DIR", folder)
+    code, out = call("run", "quickstart")
+    assert code == 2 and "cannot write to" in out and "MLRUNS_DIR" in out and out.count("\n") == 1
+
+
+def test_an_unknown_backend_is_a_mistake(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "caffe")
+    code, out = call("run", "quickstart")
+    assert code == 2 and "KERAS_BACKEND=caffe is unknown" in out
+    assert not outputs.exists()
+
+
+@pytest.mark.slow
+def test_without_mnist_the_default_is_quickstart_and_says_so(
+    sweep: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MNIST_DIR", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    code, out, _ = sweep("run", "--epochs", 1).wait()
+    assert code == 0 and "Running quickstart instead" in out
+    assert "study quickstart: model lean_cnn, data set mnist-5k" in out
