@@ -22,7 +22,7 @@ from pipelines.tracking.run import TrackedRun
 from sweeps.executors.processes import Ended, ProcessExecutor
 from sweeps.progress import Display, Snapshot
 from sweeps.store import Store
-from sweeps.study_file import Study
+from sweeps.study import Study
 from sweeps.worker import HUNG, RUN_STATUS, USER_ERROR, Assignment, work
 
 POLL = 0.5  # seconds between looks at the stores

@@ -12,7 +12,7 @@ from sweeps import results
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.store import Store
-from sweeps.study_file import Study
+from sweeps.study import Study
 
 SHOWN = 10
 IMPORTANCE_TRIALS = 8  # fewer complete trials say nothing of importance

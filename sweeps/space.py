@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from sweeps.study_file import Choice, Entry, IntRange, Study
+from sweeps.study import Choice, Entry, IntRange, Study
 
 
 def suggest(trial: optuna.Trial, search: Mapping[str, Entry]) -> dict[str, Any]:

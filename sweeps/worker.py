@@ -24,7 +24,7 @@ from pipelines.tracking.store import TrackingError, all_runs
 from pipelines.train import End, EpochMetrics
 from sweeps import space
 from sweeps.store import HEARTBEAT_INTERVAL, Store
-from sweeps.study_file import Study
+from sweeps.study import Study
 
 USER_ERROR, HUNG, ORPHANED = 2, 70, 71  # exit codes
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one

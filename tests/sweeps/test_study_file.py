@@ -10,6 +10,7 @@ import yaml
 
 from pipelines.errors import UserError
 from sweeps import study_file
+from sweeps.study import Study
 
 
 def complaint(path: object) -> str:
@@ -190,4 +191,4 @@ def test_the_budget_of_the_command_line_is_checked_as_the_files(write_study: Cal
 def test_a_stored_study_reads_back_equal() -> None:
     study = study_file.load("lean_cnn")
     stored = yaml.safe_load(yaml.safe_dump(study.model_dump(mode="json", by_alias=True)))
-    assert study_file.Study.model_validate(stored) == study
+    assert Study.model_validate(stored) == study
