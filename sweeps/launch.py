@@ -90,10 +90,15 @@ class _Sweep:
 
     def supervise(self) -> None:
         """Keep workers at work until nothing is left to claim and none is running."""
-        session, began, noted = uuid.uuid4().hex[:8], time.time(), 0.0
-        with Display(self._console, self._study.longest_training) as display, self._interruptible(display):
+        session, began, noted, told = uuid.uuid4().hex[:8], time.time(), 0.0, False
+        with Display(self._console, self._study.longest_training) as display, self._interruptible():
             while True:
                 looked = time.monotonic()
+                if self.interrupted and not told:
+                    told = True
+                    display.say(
+                        "stopping after the running epochs; Ctrl-C again stops at once. Nothing is lost either way."
+                    )
                 for ended in self._executor.collect_ended():
                     self._take_note(ended, display)
                 for lost in self._store.lost(self._fates):
@@ -167,13 +172,10 @@ class _Sweep:
             raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
 
     @contextmanager
-    def _interruptible(self, display: Display) -> Iterator[None]:
+    def _interruptible(self) -> Iterator[None]:
         def on_interrupt(*_: Any) -> None:
             self._interrupts += 1
             if self._interrupts == 1:
-                display.say(
-                    "stopping after the running epochs; Ctrl-C again stops at once. Nothing is lost either way."
-                )
                 self._executor.ask_to_stop()
             else:
                 self._executor.kill()

@@ -1,0 +1,88 @@
+"""What stands beside the published numbers: the trial that validation chose, and how far it is from each."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipelines.tracking import store as tracking
+from sweeps import leaderboard, study_file
+from sweeps.store import Store
+from tests.conftest import Sweep
+
+
+def printed(study: str) -> str:
+    out = io.StringIO()
+    leaderboard.show(study, Console(file=out, width=160))
+    return out.getvalue()
+
+
+def add_trial(study: Any, number: int, validation: float, test: float, status: str = "FINISHED") -> None:
+    experiment = tracking.open_experiment(study.name)
+    tags = {"phase": "sweep", "study": study.name, "trial": str(number), "dataset": study.dataset, "device": "cpu"}
+    run = tracking.client().create_run(experiment.experiment_id, tags=tags).info.run_id
+    config = study.run_config(study.start_points[0], seed=number)
+    for name, value in config.params().items():
+        tracking.client().log_param(run, name, value)
+    metrics = {"final_validation_accuracy": validation, "test_accuracy": test, "epochs_trained": 15, "kept_epoch": 9}
+    for name, value in (metrics | {"seconds": 120.0, "parameters": 43_290}).items():
+        tracking.client().log_metric(run, name, value)
+    tracking.client().set_terminated(run, status)
+
+
+@pytest.fixture
+def study(outputs: Path) -> Any:
+    outputs.mkdir()
+    lean = study_file.load("lean_cnn")
+    Store.create(lean.name).remember("study", lean.model_dump(mode="json", by_alias=True))
+    experiment = tracking.open_experiment(lean.name)
+    tracking.client().set_experiment_tag(experiment.experiment_id, "sweeps.last_used", "1")
+    return lean
+
+
+def test_validation_chooses_and_the_highest_test_accuracy_does_not(study: Any) -> None:
+    add_trial(study, 0, validation=0.9920, test=0.9960)
+    add_trial(study, 1, validation=0.9930, test=0.9915)
+    add_trial(study, 2, validation=0.9990, test=0.9990, status="KILLED")  # pruned trials are no candidates
+    text = printed("lean_cnn")
+    assert "trial 1, chosen by validation among 3: test accuracy 99.15 %, unconfirmed (one seed)" in text
+    assert "99.10 %  lean CNN goal: +0.05 points (+5 images), unconfirmed" in text
+    assert "99.26 %  lean CNN reached: -0.11 points (-11 images), unconfirmed" in text
+    assert "99.55 %  augmented CNN: -0.40 points (-40 images), unconfirmed" in text
+    rows = [line.split()[0] for line in text.splitlines() if line[:1].isdigit() and "%" in line]
+    assert rows == ["1", "0"]
+
+
+def test_without_a_complete_trial_it_says_what_to_do(study: Any) -> None:
+    assert "no trial has begun yet" in printed("lean_cnn")
+    add_trial(study, 0, 0.99, 0.99, status="KILLED")
+    assert "no trial is complete yet: go on with make sweep" in printed("lean_cnn")
+
+
+def test_gaps_in_points_and_images() -> None:
+    quick, lean = study_file.load("quickstart"), study_file.load("lean_cnn")
+    assert [(gap.published, round(gap.points, 6), gap.images) for gap in leaderboard.gaps(lean, 0.9926)] == [
+        (99.10, 0.16, 16),
+        (99.26, 0.0, 0),
+        (99.55, -0.29, -29),
+    ]
+    assert leaderboard.gaps(quick, 0.9926)[0].images == 1  # of 500
+
+
+@pytest.mark.slow
+def test_a_trial_on_the_full_mnist_carries_its_gaps(
+    mnist_dir: Path, sweep: Callable[..., Sweep], write_study: Callable[..., Path]
+) -> None:
+    search = {"filters1": {"choice": [2]}}
+    path = write_study(
+        dataset="mnist", training={"epochs": 1}, search=search, start=[{"filters1": 2}], budget={"trials": 1}
+    )
+    assert sweep("run", path).wait()[0] == 0
+    (run,) = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'sweep'")
+    accuracy = run.data.metrics["test_accuracy"]
+    assert 0.5 < accuracy < 1
+    assert run.data.metrics["gap_to_99.10"] == pytest.approx(100 * accuracy - 99.1)
+    assert f"test accuracy {100 * accuracy:.2f} %, unconfirmed" in printed("tiny")
