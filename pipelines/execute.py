@@ -73,7 +73,7 @@ def _cost(history: list[EpochMetrics], images: int, model: Any, kept_epoch: int)
     return {
         "parameters": model.count_params(),
         "epochs_trained": len(history),
-        "kept_epoch": kept_epoch,
+        "kept_epoch": kept_epoch + 1,  # as people count
         "seconds": seconds,
         "samples_per_second": len(history) * images / seconds,
     }

@@ -81,7 +81,7 @@ def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
             f"{100 * row.val_accuracy:.2f} %",
             f"{100 * row.test_accuracy:.2f} %",
             str(row.epochs),
-            str(row.kept_epoch + 1),
+            str(row.kept_epoch),
             f"{row.seconds / 60:.1f}",
             f"{row.parameters:,}",
             in_words({name: row[name] for name in searched}),

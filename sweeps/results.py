@@ -35,7 +35,7 @@ def runs(study: str | None = None) -> pd.DataFrame:
 
     Columns: run_id, study, trial, state (complete, pruned, diverged, failed, running, waiting), val_accuracy and test_accuracy
     of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), model,
-    parameters, epochs (trained), kept_epoch (from 0), seconds (of training), samples_per_second, device, dataset.
+    parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device, dataset.
     Raises UserError for an unknown study.
     """
     known = studies()

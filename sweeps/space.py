@@ -27,7 +27,7 @@ def pruner(study: Study) -> optuna.pruners.BasePruner:
     if study.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=study.longest_training, reduction_factor=3)
     if study.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     return optuna.pruners.NopPruner()
 
 

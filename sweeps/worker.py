@@ -206,9 +206,10 @@ class _TrialControl:
         self._run.log_epoch(epoch, metrics)
         if not metrics.finite:
             return None
-        if epoch not in self._reported:
-            self._trial.report(metrics.val_accuracy, epoch)
-        last = epoch + 1 == self._epochs  # paid for already: let it count
+        step = epoch + 1  # epochs trained: the resource that pruners count
+        if step not in self._reported:
+            self._trial.report(metrics.val_accuracy, step)
+        last = step == self._epochs  # paid for already: let it count
         return End.PRUNED if not last and self._trial.should_prune() else None
 
 

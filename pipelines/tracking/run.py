@@ -28,7 +28,7 @@ class TrackedRun:
     def __init__(self, run_id: str):
         self.run_id = run_id
         history = store.client().get_metric_history(run_id, LAST_WRITTEN)
-        self._logged_epochs = {metric.step for metric in history}
+        self._logged = {metric.step for metric in history}
 
     @classmethod
     def create(
@@ -57,10 +57,11 @@ class TrackedRun:
         store.client().update_run(self.run_id, status="RUNNING")
 
     def log_epoch(self, epoch: int, metrics: EpochMetrics) -> None:
-        """Log an epoch's metrics at step `epoch`, unless they are there already."""
-        if epoch not in self._logged_epochs:
-            self._log(vars(metrics), epoch)
-            self._logged_epochs.add(epoch)
+        """Log an epoch's metrics, unless they are there already; the step is the number of epochs trained, so `epoch` + 1."""
+        step = epoch + 1
+        if step not in self._logged:
+            self._log(vars(metrics), step)
+            self._logged.add(step)
 
     def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Log what is known once, at the end, unless it is there already."""

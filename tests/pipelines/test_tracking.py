@@ -39,7 +39,7 @@ def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
     again.log_epoch(1, METRICS)
     for name, value in vars(METRICS).items():
         history = store.client().get_metric_history(run.run_id, name)
-        assert [(metric.step, metric.value) for metric in history] == [(0, value), (1, value)]
+        assert [(metric.step, metric.value) for metric in history] == [(1, value), (2, value)]
 
 
 def test_the_summary_is_logged_once(experiment: str) -> None:

@@ -41,7 +41,7 @@ def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
         assert expected[row.state] == trial.state
         assert trial.user_attrs["run_id"] == row.run_id
         steps = [metric.step for metric in tracking.client().get_metric_history(row.run_id, "val_accuracy")]
-        assert steps == list(range(len(steps)))
+        assert steps == list(range(1, len(steps) + 1))
         if row.state == "complete":
             assert len(steps) == epochs == row.epochs
             assert row.val_accuracy == pytest.approx(trial.value) == max(trial.intermediate_values.values())
@@ -326,6 +326,7 @@ def test_pruned_trials_are_killed_runs_with_their_test_accuracy(sweep: Start, wr
     assert sweep("run", path).wait()[0] == 0
     frame = check_consistent(trials=5, epochs=9)
     pruned = frame[frame.state == "pruned"]
+    assert set(pruned.epochs) <= {1, 3}  # hyperband's rungs, counted in epochs
     assert len(pruned) and (pruned.learning_rate == 1e-7).all() and pruned.test_accuracy.notna().all()
     assert {tracking.client().get_run(run_id).info.status for run_id in pruned.run_id} == {"KILLED"}
     assert frame.state.iloc[0] == "complete" and set(best_runs().state) == {"complete"}
