@@ -45,6 +45,11 @@ def name() -> str:
     return backend
 
 
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe() -> dict[str, str]:
     """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions."""
     backend = name()
@@ -55,7 +60,7 @@ def describe() -> dict[str, str]:
     }
     if _gpu_visible(backend):
         return facts | {"device": "gpu"} | _gpu_facts()
-    return facts | {"device": "cpu", "device_name": _cpu_model(), "cpu_cores": str(len(os.sched_getaffinity(0)))}
+    return facts | {"device": "cpu", "device_name": _cpu_model(), "cpu_cores": str(cores())}
 
 
 def _gpu_visible(backend: str) -> bool:

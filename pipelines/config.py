@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TrainingSettings(BaseModel):
     """How a model is trained. Any field can be searched by a study."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     optimizer: Literal["adam", "rmsprop", "sgd", "adadelta"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)

@@ -156,7 +156,7 @@ def _read_npz(path: Path) -> dict[str, Bytes]:
             if missing:
                 raise UserError(f"{path} lacks {', '.join(missing)}: expected Keras's mnist.npz")
             return {part: np.ascontiguousarray(file[part], dtype=np.uint8) for part in MNIST_FILES}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it and fetch mnist.npz again") from error
 
 

@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class DatasetUnavailable(UserError):
     """The data set was neither found nor downloaded."""
+
+
+class StoreUnavailable(UserError):
+    """Optuna's or MLflow's store cannot be opened: wrong address, away, or locked."""

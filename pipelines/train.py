@@ -114,6 +114,7 @@ def train(
         kept, history = saved.kept, [EpochMetrics(**metrics) for metrics in saved.history]
         for epoch, metrics in enumerate(history):
             end = control.after_epoch(epoch, metrics)
+        end = None if _finished(history, settings) else end
 
     while end is None and not _finished(history, settings):
         epoch = len(history)
@@ -131,6 +132,8 @@ def train(
         end = control.after_epoch(epoch, metrics)
         if not metrics.finite:
             end = End.DIVERGED
+        elif _finished(history, settings):  # all is paid for already: let it count
+            end = None
 
     if kept:
         model.set_weights(kept)

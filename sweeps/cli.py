@@ -16,14 +16,27 @@ MISTAKE, INTERRUPTED = 2, 130  # exit codes
 class _OneLine(click.Group):
     """Turns a user's mistake into one line on stderr and exit code 2."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            status = super().main(*arguments, **(options | {"standalone_mode": False}))
+        except click.ClickException as error:
+            status = _complain(error.format_message())
+        except click.Abort:
+            status = INTERRUPTED
+        sys.exit(status if isinstance(status, int) else 0)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            sys.exit(MISTAKE)
+            return _complain(str(error))
+
+
+def _complain(message: str) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return MISTAKE
 
 
 @click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,18 +83,18 @@ def run(
     from pipelines import data
     from sweeps import launch, study_file
 
-    console = Console()
+    console = Console(markup=False, highlight=False)
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
     checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
     if study is None and dataset is None:
         try:
             data.load(checked.dataset)
         except DatasetUnavailable as error:
-            console.print(f"{error}. Running {WITHOUT_MNIST} instead.", highlight=False, soft_wrap=True)
+            console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     result = launch.run(checked, workers, device, console)
     for line in launch.farewell(checked, result):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
 
@@ -99,7 +112,7 @@ def best(study: str | None) -> None:
 
     from sweeps import leaderboard
 
-    leaderboard.show(study, Console())
+    leaderboard.show(study, Console(markup=False, highlight=False))
 
 
 @main.command()

@@ -54,7 +54,7 @@ def show(name: str | None, console: Console) -> None:
     ended = frame[frame.epochs.notna()]
     saved = int((ended.max_epochs - ended.epochs).sum())
     spent = f"{int(ended.epochs.sum())} epochs trained in ended trials, {saved} saved by ending trials early"
-    console.print(f"{study_name}: {counts}; {spent}", highlight=False, soft_wrap=True)
+    console.print(f"{study_name}: {counts}; {spent}", soft_wrap=True)
     if complete.empty:
         console.print("no trial is complete yet: go on with make sweep")
         return
@@ -66,9 +66,7 @@ def show(name: str | None, console: Console) -> None:
     weights = store.importances() if len(complete) >= IMPORTANCE_TRIALS else {}
     if weights:
         text = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-        console.print(
-            f"importance for validation accuracy (fANOVA over {len(complete)} complete trials): {text}", highlight=False
-        )
+        console.print(f"importance for validation accuracy (fANOVA over {len(complete)} complete trials): {text}")
 
 
 def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
@@ -92,17 +90,13 @@ def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:
     if study.dataset not in data.COMPARABLE:
         own = data.TEST_IMAGES[study.dataset]
-        console.print(
-            f"published accuracies: not comparable, {study.dataset} has {own} test images of its own", highlight=False
-        )
+        console.print(f"published accuracies: not comparable, {study.dataset} has {own} test images of its own")
         return
     console.print(
         f"trial {chosen.trial}, chosen by validation among {looked_at}: test accuracy {100 * chosen.test_accuracy:.2f} %, "
         "unconfirmed (one seed)",
-        highlight=False,
     )
     for gap in gaps(study, chosen.test_accuracy):
         console.print(
             f"  {gap.published:.2f} %  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
-            highlight=False,
         )

@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 ROWS = 12
 STYLES = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
@@ -70,7 +71,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line above the table."""
-        self._console.print(line, highlight=False)
+        self._console.print(line)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the state of the sweep; without a terminal, print a line when a trial has ended."""
@@ -81,7 +82,7 @@ class Display:
             self._live.update(Group(_table(snapshot, self._epochs_of_trial), _bar(snapshot, eta)))
         elif (line := snapshot.line()).split(";")[0] != self._last_line:
             self._last_line = line.split(";")[0]
-            self._console.print(f"{line}; {eta}", highlight=False, soft_wrap=True)
+            self._console.print(f"{line}; {eta}", soft_wrap=True)
 
     def _eta(self, snapshot: Snapshot) -> str:
         done = snapshot.done - self._done_before
@@ -106,7 +107,7 @@ def _table(snapshot: Snapshot, epochs: int) -> Table:
         best = max(trial.intermediate_values.values(), default=None)
         table.add_row(
             f"{trial.number}{' *' if trial == snapshot.best else ''}",
-            f"[{STYLES.get(state, 'white')}]{state}[/]",
+            Text(state, STYLES.get(state, "")),
             f"{len(trial.intermediate_values)}/{epochs}",
             f"{100 * best:.2f} %" if best is not None else "",
             in_words(trial.params),

@@ -9,6 +9,7 @@ from pipelines.tracking import store as tracking
 
 WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
 MEASURED = {"val_accuracy", "test_accuracy", "seconds", "samples_per_second"}
+WORDS = {"study", "state", "model", "device", "dataset"}
 RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
 STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
 
@@ -21,10 +22,10 @@ def studies() -> pd.DataFrame:
         {
             "study": experiment.name,
             "experiment_id": experiment.experiment_id,
-            "last_used": pd.to_datetime(int(experiment.tags["sweeps.last_used"]), unit="s", utc=True),
+            "last_used": pd.to_datetime(int(experiment.tags[tracking.LAST_USED]), unit="s", utc=True),
         }
         for experiment in tracking.all_experiments()
-        if "sweeps.last_used" in experiment.tags
+        if tracking.LAST_USED in experiment.tags
     ]
     frame = pd.DataFrame(rows, columns=["study", "experiment_id", "last_used"])
     return frame.sort_values("last_used", ascending=False, ignore_index=True)
@@ -45,7 +46,7 @@ def runs(study: str | None = None) -> pd.DataFrame:
     match = known[known.study == name]
     if match.empty:
         raise UserError(f"study {name!r} has not been run: expected one of {', '.join(known.study)}")
-    frame = pd.DataFrame([_row(run) for run in tracking.all_runs(match.experiment_id.iloc[0], "tags.phase = 'sweep'")])
+    frame = pd.DataFrame([_row(run) for run in tracking.trial_runs(match.experiment_id.iloc[0])])
     if frame.empty:
         return pd.DataFrame(
             columns=["run_id", "study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds"]
@@ -87,6 +88,8 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
             frame[name] = frame[name].astype("Float64").astype("Int64")
         elif name in MEASURED:
             frame[name] = frame[name].astype("float64")
+        elif name in WORDS:
+            frame[name] = frame[name].astype("category")
         elif name != "run_id":
             frame[name] = _typed_text(frame[name])
     order = frame.assign(incomplete=frame.state != "complete")

@@ -5,22 +5,25 @@ WAITING in one transaction and keeps its number, parameters and run. docs/archit
 """
 
 import os
-import socket
+import signal
 import time
+import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-import psutil
 import sqlalchemy
 from optuna.storages import RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines import paths
-from pipelines.errors import UserError
+from pipelines.errors import StoreUnavailable, UserError
+from pipelines.tracking.store import TrackingError
+from sweeps.lease import Lease
 
+STORE_ERRORS = (TrackingError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, StoreUnavailable)
 HEARTBEAT_INTERVAL = 30  # seconds
 GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
@@ -37,7 +40,7 @@ _ledger = sqlalchemy.Table(
 
 @dataclass(frozen=True)
 class Lost:
-    """A trial whose worker is gone; `reason` None: not the trial's fault, so no retry is used up."""
+    """A running trial whose worker is gone; `reason` None: no fault of the trial, so no retry is used up."""
 
     trial: FrozenTrial
     reason: str | None
@@ -48,11 +51,6 @@ def url() -> str:
     return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{paths.mlruns() / 'optuna.db'}"
 
 
-def this_worker() -> str:
-    """Return this process's lease: host, process id and start time, so that anyone on the host can tell whether it lives."""
-    return f"{socket.gethostname()}|{os.getpid()}|{psutil.Process().create_time():.2f}"
-
-
 class Store:
     """One study in Optuna's storage."""
 
@@ -60,6 +58,7 @@ class Store:
         self.study_name = study_name
         self._rdb = _open(url())
         self._storage = get_storage(self._rdb)
+        self._stale_since: dict[int, float] = {}
         try:
             self._study_id = self._storage.get_study_id_from_name(study_name)
         except KeyError as error:
@@ -80,7 +79,10 @@ class Store:
             if known is None:
                 connection.execute(_ledger.insert().values(study_id=study._study_id, spent=0))
         storage.remove_session()
-        return cls(study_name)
+        store = cls(study_name)
+        if "uid" not in store.attributes():
+            store.remember("uid", uuid.uuid4().hex)
+        return store
 
     def study(self, **options: Any) -> optuna.Study:
         """Return Optuna's own view of the study."""
@@ -105,16 +107,16 @@ class Store:
         missing = tickets - len(self.trials())
         self.study().add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
 
-    def claim(self, limit: int | None) -> FrozenTrial | None:
-        """Claim the lowest waiting trial numbered below `limit` for this process; None when there is none."""
+    def claim(self, limit: int | None, lease: Lease) -> FrozenTrial | None:
+        """Claim the lowest waiting trial numbered below `limit`; None when there is none."""
         for trial in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.WAITING,)):
             if limit is not None and trial.number >= limit:
                 continue
             self.beat(trial)  # before the claim: a running trial always has a heartbeat
             try:
                 if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                    self._storage.set_trial_user_attr(trial._trial_id, "lease", this_worker())
-                    return self._storage.get_trial(trial._trial_id)
+                    self.note(trial, "lease", str(lease))
+                    return self.reread(trial)
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
         return None
@@ -135,10 +137,10 @@ class Store:
         """Record a heartbeat."""
         self._rdb.record_heartbeat(trial._trial_id)
 
-    def owns(self, trial: FrozenTrial) -> bool:
-        """Whether this process still holds the trial."""
+    def owns(self, trial: FrozenTrial, lease: Lease) -> bool:
+        """Whether the trial is still held under `lease`."""
         now = self.reread(trial)
-        return now.state == TrialState.RUNNING and now.user_attrs.get("lease") == this_worker()
+        return now.state == TrialState.RUNNING and now.user_attrs.get("lease") == str(lease)
 
     def reread(self, trial: FrozenTrial) -> FrozenTrial:
         """Return the trial as it is stored now."""
@@ -158,42 +160,71 @@ class Store:
     def release(self, trial: FrozenTrial, reason: str | None = None) -> bool:
         """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up.
 
-        Returns whether it was queued.
+        Returns whether it was queued; False also when somebody else released it first.
         """
         now = self.reread(trial)
         if now.state != TrialState.RUNNING or now.user_attrs.get("lease") != trial.user_attrs.get("lease"):
-            return False  # somebody else released it first
-        faults = [*trial.user_attrs.get("faults", []), *([reason] if reason else [])]
-        self.note(trial, "faults", faults)
-        self.note(trial, "lease", "")
-        if len(faults) > MAX_RETRIES:
-            self.finish(trial, TrialState.FAIL, ended=f"failed: {reason}")
             return False
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        if reason:
+            self.note(trial, "faults", [*now.user_attrs.get("faults", []), reason])
+            if not self.may_retry(now):
+                self.finish(trial, TrialState.FAIL, ended=f"failed: {reason}")
+                return False
+        try:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
         return True
 
-    def lost(self, ended: Mapping[int, str]) -> list[Lost]:
-        """Return the running trials whose worker is gone.
+    def may_retry(self, trial: FrozenTrial) -> bool:
+        """Whether a trial survives one more fault."""
+        return len(trial.user_attrs.get("faults", [])) < MAX_RETRIES
 
-        `ended`: process id -> reason, for workers that this parent saw end; one that somebody else lost is no fault of the trial.
+    def running(self) -> list[tuple[FrozenTrial, Lease | None]]:
+        """Return the running trials with who holds them (None in the moment between claim and lease)."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        return [(trial, Lease.parse(trial.user_attrs.get("lease", ""))) for trial in trials]
+
+    def lost(self, parent_pid: int, fates: Mapping[int, str | None]) -> list[Lost]:
+        """Return the running trials whose worker is gone, as far as it is for this parent to release them.
+
+        `fates`: how the workers ended that this parent saw end: process id -> reason, None for no fault of their trial.
+        A living parent's workers are for that parent alone, so that a fault is counted once and by who saw it.
         """
-        stale = set(self._rdb._get_stale_trial_ids(self._study_id))  # Optuna's public function would fail them instead
+        stale = self._stale()
         lost = []
-        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,)):
-            host, _, process = trial.user_attrs.get("lease", "").partition("|")
-            here = host == socket.gethostname()
-            if here and not _alive(process):
-                lost.append(Lost(trial, ended.get(int(process.partition("|")[0]))))
+        for trial, lease in self.running():
+            if lease is not None and lease.worker.here and not lease.worker.alive:
+                if lease.parent.pid == parent_pid and lease.worker.pid in fates:
+                    lost.append(Lost(trial, fates[lease.worker.pid]))
+                elif not lease.parent.alive:
+                    lost.append(Lost(trial, None))
             elif trial._trial_id in stale:
-                if here:
-                    psutil.Process(int(process.partition("|")[0])).kill()
-                lost.append(Lost(trial, f"its worker gave no heartbeat for {GRACE_PERIOD} s"))
+                if lease is not None and lease.worker.here:
+                    os.kill(lease.worker.pid, signal.SIGKILL)
+                lost.append(Lost(trial, f"its worker gave no heartbeat for {GRACE_PERIOD} s" if lease else None))
         return lost
 
+    def _stale(self) -> set[int]:
+        """Return the ids of running trials that have been without heartbeat for long, by the clock and by our own watching.
+
+        By our own watching too: a machine that wakes from sleep finds every heartbeat old, and its workers about to beat.
+        """
+        stale = set(self._rdb._get_stale_trial_ids(self._study_id))  # Optuna's public function would fail them instead
+        now = time.monotonic()
+        self._stale_since = {trial_id: self._stale_since.get(trial_id, now) for trial_id in stale}
+        return {trial_id for trial_id, since in self._stale_since.items() if now - since > HEARTBEAT_INTERVAL}
+
     def importances(self) -> dict[str, float]:
-        """Return the share of the variance of validation accuracy that each hyperparameter explains (fANOVA), largest first."""
+        """Return the share of the variance of validation accuracy that each hyperparameter explains (fANOVA), largest first.
+
+        Empty when nothing can be said.
+        """
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return optuna.importance.get_param_importances(self.study(), evaluator=evaluator)
+        try:
+            return optuna.importance.get_param_importances(self.study(), evaluator=evaluator)
+        except RuntimeError:  # every trial has the same validation accuracy
+            return {}
 
     # Budget
 
@@ -246,9 +277,9 @@ def _open(url: str) -> RDBStorage:
         storage = RDBStorage(
             url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
         )
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, RuntimeError) as error:
         shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True) if "://" in url else url
-        raise UserError(
+        raise StoreUnavailable(
             f"Optuna's storage {shown} cannot be opened ({str(error).splitlines()[0]}): check OPTUNA_STORAGE"
         ) from error
     if url.startswith("sqlite:"):
@@ -269,12 +300,3 @@ def _make_transactions_exclusive(storage: RDBStorage) -> None:
 
     storage.remove_session()
     storage.engine.dispose()
-
-
-def _alive(process: str) -> bool:
-    number, _, created = process.partition("|")
-    try:
-        found = psutil.Process(int(number))
-        return abs(found.create_time() - float(created)) < 1 and found.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, ValueError):
-        return False

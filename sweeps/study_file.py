@@ -1,6 +1,7 @@
 """Study files: read, checked, and answered with one clear line when something is wrong."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,21 +37,21 @@ def load(
     where = path.name
     if isinstance(content.get("budget"), dict):
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
+    own_name = str(content.get("name") or "")
     if dataset is not None and dataset != content.get("dataset", "mnist"):
-        content |= {"dataset": dataset, "name": f"{content.get('name')}-{dataset}"}
+        content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{dataset}")}
     if seed is not None and seed != content.get("seed", 0):
-        content |= {"seed": seed, "name": f"{content.get('name')}-seed{seed}"}
+        content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
     return _checked(content, where)
 
 
 def find(name_or_path: str) -> Path:
     """Return the study file of that name, or at that path."""
-    shipped = FOLDER / f"{name_or_path}.yaml"
-    if re.fullmatch(r"[\w.-]+", name_or_path) and shipped.is_file():
-        return shipped
+    if name_or_path in available():
+        return FOLDER / f"{name_or_path}.yaml"
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file, says False to any nonsense
             return path
         raise UserError(
             f"there is no study file {name_or_path}: expected a path to a YAML file, or one of {', '.join(available())}"
@@ -170,9 +171,11 @@ def _check_values(study: Study, where: str) -> None:
                     )
                 continue
             try:
-                TrainingSettings.model_validate({name: value})
+                TrainingSettings.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise UserError(f"{where}: search.{name} gives {value!r}: {_first(error)}") from error
+    if "recipe" in study.start[1:]:
+        raise UserError(f"{where}: start lists the recipe after other points: it is always trial 0, put it first")
     for index, point in enumerate(study.start_points):
         label = f"{where}: start[{index}]" + (" (the recipe)" if study.start[index] == "recipe" else "")
         _check_names(point, study.search, label, "searched name")

@@ -6,27 +6,29 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 from optuna import Trial
-from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines import backend, checkpoint, data, paths, provenance
 from pipelines.errors import UserError
 from pipelines.execute import execute
 from pipelines.tracking.run import TrackedRun
-from pipelines.tracking.store import TrackingError, all_runs
+from pipelines.tracking.store import all_runs
 from pipelines.train import End, EpochMetrics
 from sweeps import space
-from sweeps.store import HEARTBEAT_INTERVAL, Store
+from sweeps.lease import Lease
+from sweeps.store import HEARTBEAT_INTERVAL, STORE_ERRORS, Store
 from sweeps.study import Study
 
-USER_ERROR, HUNG, ORPHANED = 2, 70, 71  # exit codes
+USER_ERROR, HUNG, ORPHANED, STORE_AWAY = 2, 70, 71, 72  # exit codes
+BETWEEN_TRIALS = 600.0  # seconds that a worker may take to start, or to end
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
 RUN_STATUS = {
     TrialState.COMPLETE: "FINISHED",
@@ -34,7 +36,6 @@ RUN_STATUS = {
     TrialState.FAIL: "FAILED",
     TrialState.WAITING: "SCHEDULED",
 }
-STORE_ERRORS = (TrackingError, SQLAlchemyError, StorageInternalError)  # not the trial's fault: end, and be retried
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Assignment:
     """What a worker needs to know; plain data, so that it can travel to any process."""
 
     study: Study
+    study_uid: str
     experiment_id: str
     parent_run_id: str
     device: backend.Device
@@ -56,111 +58,125 @@ class StopFlag(Protocol):
         """Whether to stop."""
 
 
-def work(assignment: Assignment, stop: StopFlag, log: Path) -> None:
-    """Run trials until there is nothing left to do; prints go to `log`, mistakes of the user end it with exit code 2."""
-    parent = os.getppid()
+def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int) -> None:
+    """Run trials until there is nothing left to do; prints go to `log`. Ends with its parent, process `parent_pid`.
+
+    Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer.
+    """
     _print_to(log)
+    watch = _Watch(parent_pid, assignment.study.trial_timeout)
     try:
         backend.configure(assignment.device, assignment.threads)
         data.load(assignment.study.dataset)
-        store = Store(assignment.study.name)
-        watch = _Watch(store, parent, assignment.study.trial_timeout)
-        first_memory = None
-        while not stop.is_set() and _budget_left(store, assignment):
-            claimed = store.claim(assignment.study.budget.trials)
-            if claimed is None:
-                break
-            with watch.over(claimed):
-                _run_trial(store, claimed, assignment, stop, watch)
-            memory = psutil.Process().memory_info().rss / 2**30
-            first_memory = first_memory or memory
-            if memory > first_memory + GROWTH:
-                print(f"grown from {first_memory:.1f} to {memory:.1f} GiB: making room for a fresh worker")
-                break
+        _Worker(assignment, stop, Store(assignment.study.name), watch, Lease.of_this_process(parent_pid)).run_trials()
+    except STORE_ERRORS:  # not the trial's fault: another worker takes it up when the store is back
+        traceback.print_exc()
+        sys.exit(STORE_AWAY)
     except UserError as error:
         print(error)
         sys.exit(USER_ERROR)
 
 
-def _run_trial(store: Store, claimed: FrozenTrial, assignment: Assignment, stop: StopFlag, watch: "_Watch") -> None:
-    study = assignment.study
-    seed = space.trial_seed(study.seed, claimed.number)
-    trial = store.ask(claimed, study.start_points, space.sampler(study, claimed.number), space.pruner(study))
-    config = study.run_config(space.suggest(trial, study.search), seed)
-    run = _open_run(store, claimed, assignment, config.params())
-    control = _TrialControl(store, claimed, trial, run, assignment, config.training.epochs, stop, watch)
-    saved = paths.checkpoint(study.name, claimed.number)
-    try:
-        outcome = execute(config, run, control, saved, [target.accuracy for target in study.targets])
-    except STORE_ERRORS:
-        raise
-    except Exception as error:
+class _Worker:
+    def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: "_Watch", lease: Lease):
+        self._assignment, self._study, self._stop = assignment, assignment.study, stop
+        self._store, self._watch, self._lease = store, watch, lease
+
+    def run_trials(self) -> None:
+        first_memory = None
+        while not self._stop.is_set() and self._budget_left():
+            claimed = self._store.claim(self._study.budget.trials, self._lease)
+            if claimed is None:
+                break
+            with self._watch.over(claimed, self._store):
+                self._run_trial(claimed)
+            memory = psutil.Process().memory_info().rss / 2**30
+            first_memory = first_memory or memory
+            if memory > first_memory + GROWTH:
+                print(f"grown from {first_memory:.1f} to {memory:.1f} GiB: making room for a fresh worker")
+                break
+
+    def _run_trial(self, claimed: FrozenTrial) -> None:
+        store, study = self._store, self._study
+        saved = paths.checkpoint(study.name, claimed.number)
+        run = None
+        try:
+            trial = store.ask(claimed, study.start_points, space.sampler(study, claimed.number), space.pruner(study))
+            params = space.suggest(trial, study.search)
+            config = study.run_config(params, space.trial_seed(study.seed, claimed.number))
+            run = self._open_run(claimed, config.params())
+            control = _TrialControl(self._assignment, self._stop, store, claimed, self._lease, trial, run, self._watch)
+            outcome = execute(config, run, control, saved, [target.accuracy for target in study.targets])
+        except STORE_ERRORS:
+            raise
+        except Exception as error:
+            self._fail(claimed, run, saved, error)
+            return
+        end = outcome.trained.end
+        if not store.owns(claimed, self._lease):
+            print(f"trial {claimed.number} is no longer ours: nothing more is written")
+        elif end == End.PAUSED:
+            run.close(RUN_STATUS[TrialState.WAITING])
+            store.release(claimed)
+        else:
+            state = TrialState.COMPLETE if end == End.COMPLETED else TrialState.PRUNED
+            store.finish(claimed, state, outcome.val_accuracy if state == TrialState.COMPLETE else None, ended=end)
+            _close(run, saved, state, end)
+
+    def _fail(self, claimed: FrozenTrial, run: TrackedRun | None, saved: Path, error: Exception) -> None:
         traceback.print_exc()
-        if store.owns(claimed):
-            _log_traceback(run)
-            store.finish(
-                claimed,
-                TrialState.FAIL,
-                ended=f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            )
+        if not self._store.owns(claimed, self._lease):
+            return
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
+        if run is not None:
+            with tempfile.TemporaryDirectory() as name:
+                (Path(name) / "traceback.txt").write_text(traceback.format_exc())
+                run.log_artifacts(Path(name))
             _close(run, saved, TrialState.FAIL, "failed")
-        return
-    end = outcome.trained.end
-    if not store.owns(claimed):
-        print(f"trial {claimed.number} is no longer ours: nothing more is written")
-    elif end == End.PAUSED:
-        run.close(RUN_STATUS[TrialState.WAITING])
-        store.release(claimed)
-    else:
-        state = TrialState.COMPLETE if end == End.COMPLETED else TrialState.PRUNED
-        store.finish(claimed, state, outcome.val_accuracy if state == TrialState.COMPLETE else None, ended=end)
-        _close(run, saved, state, end)
+
+    def _open_run(self, claimed: FrozenTrial, params: dict[str, object]) -> TrackedRun:
+        """Return the trial's run: the one it has, one that a killed worker created but did not note, or a new one."""
+        assignment = self._assignment
+        run_id = claimed.user_attrs.get("run_id")
+        if run_id is not None:
+            run = TrackedRun(run_id)
+            run.reopen()
+            return run
+        dataset = data.load(self._study.dataset)
+        own = f"tags.study_uid = '{assignment.study_uid}' and tags.trial = '{claimed.number}'"
+        found = all_runs(assignment.experiment_id, own)
+        tags = {
+            "phase": "sweep",
+            "study": self._study.name,
+            "study_uid": assignment.study_uid,
+            "study_digest": self._study.digest(),
+            "trial": str(claimed.number),
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+            **backend.describe(),
+            **provenance.code(),
+        }
+        name = f"trial {claimed.number}"
+        run = (
+            TrackedRun(found[0].info.run_id)
+            if found
+            else TrackedRun.create(assignment.experiment_id, assignment.parent_run_id, name, tags)
+        )
+        run.log_inputs(params, dataset.name, dataset.digest)
+        self._store.note(claimed, "run_id", run.run_id)
+        return run
+
+    def _budget_left(self) -> bool:
+        limit, deadline = self._study.budget.epochs, self._assignment.deadline
+        in_time = deadline is None or time.time() < deadline
+        return in_time and (limit is None or self._store.epochs_spent() < limit)
 
 
 def _close(run: TrackedRun, saved: Path, state: TrialState, ended: str) -> None:
     run.set_tags({"ended": ended})
     run.close(RUN_STATUS[state])
     checkpoint.remove(saved)
-
-
-def _open_run(store: Store, claimed: FrozenTrial, assignment: Assignment, params: dict[str, object]) -> TrackedRun:
-    """Return the trial's run: the one it has, one that a killed worker created but did not note, or a new one."""
-    run_id = claimed.user_attrs.get("run_id")
-    if run_id is None:
-        found = all_runs(assignment.experiment_id, f"tags.trial = '{claimed.number}'")
-        run_id = found[0].info.run_id if found else None
-    if run_id is not None:
-        store.note(claimed, "run_id", run_id)
-        run = TrackedRun(run_id)
-        run.reopen()
-        return run
-    study = assignment.study
-    dataset = data.load(study.dataset)
-    tags = {
-        "phase": "sweep",
-        "study": study.name,
-        "study_digest": study.digest(),
-        "trial": str(claimed.number),
-        "dataset": dataset.name,
-        "dataset_digest": dataset.digest,
-        **backend.describe(),
-        **provenance.code(),
-    }
-    run = TrackedRun.create(assignment.experiment_id, assignment.parent_run_id, f"trial {claimed.number}", params, tags)
-    store.note(claimed, "run_id", run.run_id)
-    return run
-
-
-def _log_traceback(run: TrackedRun) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "traceback.txt").write_text(traceback.format_exc())
-        run.log_artifacts(Path(name))
-
-
-def _budget_left(store: Store, assignment: Assignment) -> bool:
-    limit = assignment.study.budget.epochs
-    in_time = assignment.deadline is None or time.time() < assignment.deadline
-    return in_time and (limit is None or store.epochs_spent() < limit)
 
 
 def _print_to(log: Path) -> None:
@@ -176,22 +192,21 @@ class _TrialControl:
 
     def __init__(
         self,
+        assignment: Assignment,
+        stop: StopFlag,
         store: Store,
         claimed: FrozenTrial,
+        lease: Lease,
         trial: Trial,
         run: TrackedRun,
-        assignment: Assignment,
-        epochs: int,
-        stop: StopFlag,
         watch: "_Watch",
     ):
-        self._store, self._claimed, self._trial, self._run = store, claimed, trial, run
-        self._assignment, self._stop, self._watch = assignment, stop, watch
+        self._assignment, self._stop, self._store, self._watch = assignment, stop, store, watch
+        self._claimed, self._lease, self._trial, self._run = claimed, lease, trial, run
         self._reported = set(claimed.intermediate_values)
-        self._epochs = epochs
 
     def before_epoch(self, epoch: int) -> End | None:
-        if not self._store.owns(self._claimed):
+        if not self._store.owns(self._claimed, self._lease):
             return End.ABANDONED
         if self._stop.is_set():
             return End.PAUSED
@@ -209,61 +224,52 @@ class _TrialControl:
         step = epoch + 1  # epochs trained: the resource that pruners count
         if step not in self._reported:
             self._trial.report(metrics.val_accuracy, step)
-        last = step == self._epochs  # paid for already: let it count
-        return End.PRUNED if not last and self._trial.should_prune() else None
+        return End.PRUNED if self._trial.should_prune() else None
 
 
 class _Watch:
-    """A thread that beats for the running trial, and ends the process when its parent is gone or no epoch ends any more."""
+    """A thread that beats for the running trial, and ends the process when its parent is gone or nothing moves any more."""
 
-    def __init__(self, store: Store, parent: int, timeout: float):
-        self._store, self._parent, self._timeout = store, parent, timeout
-        self._trial: FrozenTrial | None = None
+    def __init__(self, parent_pid: int, timeout: float):
+        self._parent_pid, self._timeout = parent_pid, timeout
+        self._held: tuple[FrozenTrial, Store] | None = None
         self._progress = self._beat = time.monotonic()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def over(self, trial: FrozenTrial) -> "_Watch":
-        """Watch over `trial` inside a `with`."""
-        self._trial = trial
+    @contextmanager
+    def over(self, trial: FrozenTrial, store: Store) -> Iterator[None]:
+        """Beat for `trial` meanwhile, and give it back if the parent goes."""
         self.progress()
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._trial = None
+        self._held = trial, store
+        try:
+            yield
+        finally:
+            self._held = None
+            self.progress()
 
     def progress(self) -> None:
-        """Note that the trial moves."""
+        """Note that something moves."""
         self._progress = time.monotonic()
 
     def _run(self) -> None:
         while True:
             time.sleep(0.5)
-            trial = self._trial
-            if os.getppid() != self._parent:
+            held = self._held
+            if os.getppid() != self._parent_pid:
                 print("the parent process is gone", flush=True)
-                self._give_back(trial)
+                if held:
+                    self._try(lambda held=held: held[1].release(held[0]))
                 os._exit(ORPHANED)
-            if trial is None:
-                continue
-            if time.monotonic() - self._progress > self._timeout:
-                print(f"trial {trial.number}: no epoch ended within {self._timeout:g} s", flush=True)
+            limit = self._timeout if held else max(self._timeout, BETWEEN_TRIALS)
+            if time.monotonic() - self._progress > limit:
+                print(f"nothing moved for {limit:g} s", flush=True)
                 os._exit(HUNG)
-            if time.monotonic() - self._beat > HEARTBEAT_INTERVAL:
-                self._try_to_beat(trial)
+            if held and time.monotonic() - self._beat > HEARTBEAT_INTERVAL:
+                self._beat = time.monotonic()
+                self._try(lambda held=held: held[1].beat(held[0]))
 
-    def _try_to_beat(self, trial: FrozenTrial) -> None:
-        self._beat = time.monotonic()
+    def _try(self, action: Any) -> None:
         try:
-            self._store.beat(trial)
-        except STORE_ERRORS:  # the next beat may get through; if none does, the trial is released elsewhere
-            traceback.print_exc()
-
-    def _give_back(self, trial: FrozenTrial | None) -> None:
-        try:
-            if trial is not None and self._store.owns(trial):
-                self._store.release(self._store.reread(trial))
-        except STORE_ERRORS:  # the next parent sees that this process is gone
+            action()
+        except STORE_ERRORS:  # a later beat may get through; and whoever comes next sees that this process is gone
             traceback.print_exc()

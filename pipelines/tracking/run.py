@@ -1,11 +1,11 @@
 """One MLflow run: parameters once, one batch of metrics an epoch, a summary, artifacts, and the end state that is true."""
 
-import getpass
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
@@ -31,26 +31,22 @@ class TrackedRun:
         self._logged = {metric.step for metric in history}
 
     @classmethod
-    def create(
-        cls, experiment_id: str, parent_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
-    ) -> "TrackedRun":
-        """Create a child run of `parent_id` with its parameters and tags.
-
-        The tags `dataset`, `dataset_digest` and `git_commit` appear in the UI's own columns too.
-        """
+    def create(cls, experiment_id: str, parent_id: str, name: str, tags: Mapping[str, str]) -> "TrackedRun":
+        """Create a child run of `parent_id`."""
         own = {
             MLFLOW_PARENT_RUN_ID: parent_id,
             MLFLOW_RUN_NAME: name,
             MLFLOW_SOURCE_NAME: "sweep",
-            MLFLOW_USER: getpass.getuser(),
+            MLFLOW_USER: psutil.Process().username(),
             MLFLOW_GIT_COMMIT: tags["git_commit"],
         }
-        run = store.client().create_run(experiment_id, tags=own | dict(tags))
-        store.client().log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        dataset = Dataset(tags["dataset"], tags["dataset_digest"], source_type="local", source=tags["dataset"])
-        used = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
-        store.client().log_inputs(run.info.run_id, [used])
-        return cls(run.info.run_id)
+        return cls(store.client().create_run(experiment_id, tags=own | dict(tags)).info.run_id)
+
+    def log_inputs(self, params: Mapping[str, Any], dataset: str, digest: str) -> None:
+        """Log parameters and data set; doing so again changes nothing."""
+        store.client().log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        used = Dataset(dataset, digest, source_type="local", source=dataset)
+        store.client().log_inputs(self.run_id, [DatasetInput(used, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
 
     def reopen(self) -> None:
         """Mark the run as running again."""

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import time
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -11,9 +12,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipelines import paths
-from pipelines.errors import UserError
+from pipelines.errors import StoreUnavailable, UserError
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
+STUDY_UID, LAST_USED = "sweeps.study_uid", "sweeps.last_used"  # tags of an experiment
 PAGE = 1_000  # runs or experiments a request
 
 
@@ -31,7 +33,13 @@ def client() -> MlflowClient:
 def _client(uri: str) -> MlflowClient:
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri)
+    try:
+        opened = MlflowClient(tracking_uri=uri)
+        opened.search_experiments(max_results=1)
+    except (MlflowException, ImportError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreUnavailable(f"MLflow's store cannot be opened ({reason}): check MLFLOW_TRACKING_URI") from error
+    return opened
 
 
 def exists() -> bool:
@@ -73,11 +81,16 @@ def find_experiment(name: str) -> Experiment | None:
     return experiment
 
 
-def open_parent(experiment: Experiment, tags: dict[str, str]) -> str:
-    """Return the id of the experiment's one parent run, made if missing."""
+def open_parent(experiment: Experiment, study_uid: str, tags: dict[str, str]) -> str:
+    """Return the id of the one parent run of a study, made if missing, and mark the study as the experiment's current one.
+
+    `study_uid` tells the study from an earlier one of the same name whose trials are gone.
+    """
+    client().set_experiment_tag(experiment.experiment_id, STUDY_UID, study_uid)
+    client().set_experiment_tag(experiment.experiment_id, LAST_USED, f"{time.time():.0f}")
     found = client().search_runs(
         [experiment.experiment_id],
-        "tags.phase = 'study'",
+        f"tags.phase = 'study' and tags.study_uid = '{study_uid}'",
         ViewType.ACTIVE_ONLY,
         max_results=1,
         order_by=["attributes.start_time ASC"],
@@ -86,7 +99,8 @@ def open_parent(experiment: Experiment, tags: dict[str, str]) -> str:
         client().update_run(found[0].info.run_id, status="RUNNING")
         return str(found[0].info.run_id)
     run = client().create_run(
-        experiment.experiment_id, tags={MLFLOW_RUN_NAME: experiment.name, "phase": "study", **tags}
+        experiment.experiment_id,
+        tags={MLFLOW_RUN_NAME: experiment.name, "phase": "study", "study_uid": study_uid, **tags},
     )
     return str(run.info.run_id)
 
@@ -101,6 +115,12 @@ def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
         token = page.token
         if not token:
             return runs
+
+
+def trial_runs(experiment_id: str) -> list[Run]:
+    """Return the runs of the trials of an experiment's current study."""
+    uid = client().get_experiment(experiment_id).tags.get(STUDY_UID)
+    return all_runs(experiment_id, "tags.phase = 'sweep'" + (f" and tags.study_uid = '{uid}'" if uid else ""))
 
 
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:

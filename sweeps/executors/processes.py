@@ -1,6 +1,7 @@
 """Workers as processes of this machine, each in a fresh interpreter, replaced by whoever supervises them."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Ended:
 
 
 class ProcessExecutor:
-    """Runs `work(assignment, stop, log)` in up to `size` processes. Their prints go to files in `logs`."""
+    """Runs `work(assignment, stop, log, parent_pid)` in up to `size` processes. Their prints go to files in `logs`."""
 
     def __init__(self, work: Callable[..., None], assignment: Any, size: int, logs: Path):
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
@@ -42,7 +43,7 @@ class ProcessExecutor:
             self._started += 1
             log = self._logs / f"worker-{self._started}.log"
             process = self._context.Process(
-                target=_shielded, args=(self._work, self._assignment, self._stop, log), daemon=True
+                target=_shielded, args=(self._work, self._assignment, self._stop, log, os.getpid()), daemon=True
             )
             process.start()
             self._workers.append((process, log))
@@ -69,6 +70,6 @@ class ProcessExecutor:
             process.join()
 
 
-def _shielded(work: Callable[..., None], assignment: Any, stop: Any, log: Path) -> None:
+def _shielded(work: Callable[..., None], assignment: Any, stop: Any, log: Path, parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    work(assignment, stop, log)
+    work(assignment, stop, log, parent_pid)

@@ -54,6 +54,8 @@ def test_splits_are_stratified_and_disjoint(name: str, request: pytest.FixtureRe
     seen = {image.tobytes() for image in dataset.train.x}
     assert len(seen) == len(dataset.train)
     assert not any(image.tobytes() in seen for image in dataset.validation.x)
+    seen |= {image.tobytes() for image in dataset.validation.x}
+    assert not any(image.tobytes() in seen for image in dataset.test.x)
 
 
 def test_unpacked_files_serve_as_well(copy: Path) -> None:
@@ -115,6 +117,14 @@ def test_files_of_another_kind_or_size_are_named(copy: Path, content: bytes, com
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x04\x95"])
 def test_damaged_npz_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     (tmp_path / "mnist.npz").write_bytes(content)
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"mnist.npz cannot be read"):
+        data.load("mnist")
+
+
+def test_an_array_in_place_of_the_npz_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "mnist.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
     monkeypatch.setenv("MNIST_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"mnist.npz cannot be read"):
         data.load("mnist")

@@ -19,13 +19,16 @@ def experiment(outputs: Path) -> str:
 
 
 def create(experiment: str) -> TrackedRun:
-    parent = store.open_parent(store.open_experiment("study"), {})
-    tags = {"phase": "sweep", "dataset": "mnist-5k", "dataset_digest": "abc", "git_commit": "def"}
-    return TrackedRun.create(experiment, parent, "trial 0", {"dropout": 0.4}, tags)
+    parent = store.open_parent(store.open_experiment("study"), "uid", {})
+    run = TrackedRun.create(experiment, parent, "trial 0", {"phase": "sweep", "git_commit": "def", "study_uid": "uid"})
+    run.log_inputs({"dropout": 0.4}, "mnist-5k", "abc")
+    return run
 
 
 def test_a_run_says_where_it_came_from(experiment: str) -> None:
-    run = store.client().get_run(create(experiment).run_id)
+    again = create(experiment)
+    again.log_inputs({"dropout": 0.4}, "mnist-5k", "abc")  # as after a crash between creating and noting it
+    run = store.client().get_run(again.run_id)
     assert run.data.params == {"dropout": "0.4"}
     assert run.data.tags["mlflow.source.git.commit"] == "def" and run.data.tags["mlflow.user"]
     assert [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs] == [("mnist-5k", "abc")]
@@ -51,10 +54,14 @@ def test_the_summary_is_logged_once(experiment: str) -> None:
 
 
 def test_a_study_has_one_parent_run(experiment: str) -> None:
-    parents = {store.open_parent(store.open_experiment("study"), {}) for _ in range(3)}
+    parents = {store.open_parent(store.open_experiment("study"), "uid", {}) for _ in range(3)}
     assert len(parents) == 1
+    assert store.open_parent(store.open_experiment("study"), "another", {}) not in parents
     child = create(experiment)
     assert store.client().get_run(child.run_id).data.tags["mlflow.parentRunId"] in parents
+    assert [run.info.run_id for run in store.trial_runs(experiment)] == [child.run_id]
+    store.open_parent(store.open_experiment("study"), "another", {})  # the study was begun anew
+    assert store.trial_runs(experiment) == []
 
 
 def test_status_is_what_is_said(experiment: str) -> None:
@@ -80,6 +87,13 @@ def test_artifacts_lie_in_mlruns(experiment: str, outputs: Path, tmp_path: Path)
     run = create(experiment)
     run.log_artifacts(folder)
     assert (outputs / "artifacts" / "study" / run.run_id / "artifacts" / "note.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize("uri", ["foo://bar", "sqlite:////proc/none/mlflow.db", "./mlruns"])
+def test_an_unusable_store_is_named(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match=r"MLflow's store cannot be opened .* check MLFLOW_TRACKING_URI"):
+        store.open_experiment("study")
 
 
 def test_a_deleted_experiment_is_named(experiment: str) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import checkpoint, data
+from pipelines import checkpoint, data, evaluate
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
-from pipelines.train import End, EpochMetrics, Trained, compile_model, kept_epoch, train
+from pipelines.train import End, EpochMetrics, Trained, compile_model, kept_epoch, pixels, train
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,19 @@ def test_blow_up_ends_the_training_at_once(run: Callable[..., Any]) -> None:
     assert trained.kept_epoch is None
 
 
-def test_pruning_keeps_the_best_epoch_so_far(run: Callable[..., Any]) -> None:
-    _model, trained = run(Witness(after={1: End.PRUNED}))
-    assert trained.end == End.PRUNED and len(trained.history) == 2
-    assert trained.kept_epoch == kept_epoch(trained.history, TrainingSettings())
+def test_pruning_keeps_the_best_epoch_so_far(run: Callable[..., Any], dataset: Dataset) -> None:
+    rates = {"learning_rate": 0.02, "lr_decay": 0.1}
+    model, trained = run(Witness(after={2: End.PRUNED}), **rates)
+    assert trained.end == End.PRUNED and len(trained.history) == 3
+    predicted = evaluate.probabilities(model, pixels(dataset.validation))
+    assert evaluate.accuracy(predicted, dataset.validation.y) == max(
+        metrics.val_accuracy for metrics in trained.history
+    )
+
+
+def test_a_training_that_has_just_finished_is_not_pruned(run: Callable[..., Any]) -> None:
+    assert run(Witness(after={3: End.PRUNED}))[1].end == End.COMPLETED
+    assert run(Witness(after={3: End.PRUNED}))[1].end == End.COMPLETED  # nor when it is resumed at its end
 
 
 def test_patience_stops_and_survives_a_resume(run: Callable[..., Any]) -> None:

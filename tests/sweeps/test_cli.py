@@ -83,6 +83,12 @@ def test_a_mistake_is_one_line_and_writes_nothing(arguments: list[str], expected
     assert not outputs.exists()
 
 
+@pytest.mark.parametrize("arguments", [["run", "--trials", "abc"], ["rnu"], ["run", "--nonsense"], ["run", "a", "b"]])
+def test_a_mistyped_command_is_one_line_too(arguments: list[str], outputs: Path) -> None:
+    code, out = call(*arguments)
+    assert code == 2 and out.startswith("error: ") and out.count("\n") == 1
+
+
 def test_debug_shows_the_traceback_of_a_mistake() -> None:
     result = CliRunner().invoke(main, ["--debug", "run", "lean_cn"])
     assert result.exception is not None and type(result.exception).__name__ == "UserError"

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.tracking import store as tracking
-from sweeps import leaderboard, study_file
+from sweeps import leaderboard, results, study_file
 from sweeps.store import Store
 from tests.conftest import Sweep
 
@@ -60,6 +60,25 @@ def test_without_a_complete_trial_it_says_what_to_do(study: Any) -> None:
     assert "no trial has begun yet" in printed("lean_cnn")
     add_trial(study, 0, 0.99, 0.99, status="KILLED")
     assert "no trial is complete yet: go on with make sweep" in printed("lean_cnn")
+
+
+def test_names_are_words_even_when_they_look_like_numbers(outputs: Path) -> None:
+    outputs.mkdir()
+    study = study_file.load("lean_cnn").model_copy(update={"name": "007"})
+    tracking.open_parent(tracking.open_experiment("007"), "uid", {})
+    tracking.client().set_experiment_tag(tracking.find_experiment("007").experiment_id, tracking.STUDY_UID, "")
+    add_trial(study, 0, 0.99, 0.99)
+    assert results.runs().study.tolist() == ["007"]
+
+
+def test_importance_says_nothing_where_nothing_can_be_said(outputs: Path) -> None:
+    outputs.mkdir()
+    store = Store.create("flat")
+    for _ in range(9):
+        trial = store.study().ask()
+        trial.suggest_float("dropout", 0, 1)
+        store.study().tell(trial, 0.97)
+    assert store.importances() == {}
 
 
 def test_gaps_in_points_and_images() -> None:

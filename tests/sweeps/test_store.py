@@ -7,15 +7,16 @@ import time
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 from optuna.trial import TrialState
 
 from pipelines.errors import UserError
 from sweeps import space, store, study_file
+from sweeps.lease import Lease, Process
 from sweeps.store import MAX_RETRIES, Store
 
 spawn = multiprocessing.get_context("spawn")
+MINE = Lease.of_this_process(os.getppid())
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def claim_all(barrier, queue, limit: int) -> None:
     mine = Store("study")
     barrier.wait()
     numbers = []
-    while (trial := mine.claim(limit)) is not None:
+    while (trial := mine.claim(limit, Lease.of_this_process(os.getppid()))) is not None:
         numbers.append(trial.number)
     queue.put(numbers)
 
@@ -71,17 +72,18 @@ def test_parents_that_queue_at_once_do_no_harm(fresh: Store) -> None:
     fresh.study().add_trials(
         [optuna.trial.create_trial(state=TrialState.WAITING) for _ in range(2)]
     )  # the other parent's
-    assert [fresh.claim(3).number for _ in range(3)] == [0, 1, 2]
-    assert fresh.claim(3) is None
+    assert [fresh.claim(3, MINE).number for _ in range(3)] == [0, 1, 2]
+    assert fresh.claim(3, MINE) is None
     fresh.queue(5)
-    assert fresh.claim(5).number == 3  # a raised budget goes on
+    assert fresh.claim(5, MINE).number == 3  # a raised budget goes on
 
 
 def test_start_points_belong_to_trial_numbers(fresh: Store) -> None:
     study = study_file.load("quickstart")
     fresh.queue(3)
     trials = [
-        fresh.ask(fresh.claim(3), study.start_points, space.sampler(study, n), space.pruner(study)) for n in range(2)
+        fresh.ask(fresh.claim(3, MINE), study.start_points, space.sampler(study, n), space.pruner(study))
+        for n in range(2)
     ]
     assert space.suggest(trials[0], study.search) == study.start_points[0]
     assert space.suggest(trials[1], study.search) != study.start_points[0]
@@ -94,7 +96,7 @@ def test_equal_seeds_ask_for_equal_points_and_trials_differ(fresh: Store) -> Non
         own = Store.create(name)
         own.queue(3)
         return [
-            space.suggest(own.ask(own.claim(3), [], space.sampler(study, n), space.pruner(study)), study.search)
+            space.suggest(own.ask(own.claim(3, MINE), [], space.sampler(study, n), space.pruner(study)), study.search)
             for n in range(3)
         ]
 
@@ -106,13 +108,13 @@ def test_equal_seeds_ask_for_equal_points_and_trials_differ(fresh: Store) -> Non
 def test_a_released_trial_keeps_number_parameters_and_reports(fresh: Store) -> None:
     study = study_file.load("quickstart")
     fresh.queue(1)
-    claimed = fresh.claim(1)
+    claimed = fresh.claim(1, MINE)
     trial = fresh.ask(claimed, [], space.sampler(study, 0), space.pruner(study))
     params = space.suggest(trial, study.search)
     trial.report(0.9, 0)
     assert fresh.release(claimed)
-    assert not fresh.owns(claimed)
-    again = fresh.claim(1)
+    assert not fresh.owns(claimed, MINE)
+    again = fresh.claim(1, MINE)
     assert again.number == claimed.number and again.intermediate_values == {0: 0.9}
     assert space.suggest(fresh.ask(again, [], space.sampler(study, 0), space.pruner(study)), study.search) == params
 
@@ -120,84 +122,91 @@ def test_a_released_trial_keeps_number_parameters_and_reports(fresh: Store) -> N
 def test_a_trial_is_retried_twice_then_failed_with_its_reason(fresh: Store) -> None:
     fresh.queue(1)
     for _ in range(MAX_RETRIES):
-        assert fresh.release(fresh.claim(1), "killed")
-    assert not fresh.release(fresh.claim(1), "killed")
+        assert fresh.release(fresh.claim(1, MINE), "killed")
+    assert not fresh.release(fresh.claim(1, MINE), "killed")
     (trial,) = fresh.trials()
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["ended"] == "failed: killed"
-    assert fresh.claim(1) is None
+    assert fresh.claim(1, MINE) is None
 
 
 def test_a_trial_is_released_once(fresh: Store) -> None:
     fresh.queue(1)
-    claimed = fresh.claim(1)
+    claimed = fresh.claim(1, MINE)
     assert fresh.release(claimed, "killed")
     assert not fresh.release(claimed, "killed")  # a second parent comes late
     assert fresh.trials()[0].user_attrs["faults"] == ["killed"]
 
 
 def claim_and_wait(queue) -> None:
-    queue.put(Store("study").claim(1).number)
+    queue.put(Store("study").claim(1, Lease.of_this_process(os.getppid())).number)
     time.sleep(600)
 
 
-def test_a_killed_worker_is_noticed_and_a_living_one_is_not(fresh: Store) -> None:
+@pytest.fixture
+def holder(fresh: Store):
+    """A process that holds trial 0."""
     fresh.queue(1)
     queue = spawn.Queue()
     worker = spawn.Process(target=claim_and_wait, args=(queue,))
     worker.start()
     queue.get(timeout=60)
-    assert fresh.lost({}) == []
+    yield worker
     worker.kill()
     worker.join()
-    (lost,) = fresh.lost({})
-    assert lost.trial.number == 0 and lost.reason is None
-    (lost,) = fresh.lost({worker.pid: "killed by a test"})
-    assert lost.reason == "killed by a test"
 
 
-def test_a_worker_that_stopped_dead_is_killed_and_noticed(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_is_its_parents_to_release(fresh: Store, holder) -> None:
+    me, stranger = os.getpid(), os.getpid() + 1
+    fates = {holder.pid: "killed by a test"}
+    assert fresh.lost(me, fates) == []  # it lives
+    holder.kill()
+    holder.join()
+    assert fresh.lost(me, {}) == []  # its end has not been collected yet
+    assert fresh.lost(stranger, fates) == []  # this parent lives and will see to it
+    (lost,) = fresh.lost(me, fates)
+    assert lost.trial.number == 0 and lost.reason == "killed by a test"
+
+
+def test_a_dead_parents_trials_are_anyones_and_blameless(fresh: Store) -> None:
     fresh.queue(1)
-    queue = spawn.Queue()
-    worker = spawn.Process(target=claim_and_wait, args=(queue,))
-    worker.start()
-    queue.get(timeout=60)
-    os.kill(worker.pid, signal.SIGSTOP)
-    monkeypatch.setattr(store, "GRACE_PERIOD", 1)
-    impatient = Store("study")
-    time.sleep(2.5)
-    (lost,) = impatient.lost({})
-    assert lost.reason == "its worker gave no heartbeat for 1 s"
-    worker.join(timeout=10)
-    assert worker.exitcode == -signal.SIGKILL
-
-
-def claim_without_lease(queue) -> None:
-    mine = Store("study")
-    mine._storage.set_trial_user_attr = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # dies between claim and lease
-    mine.claim(1)
-
-
-def test_death_between_claim_and_lease_is_noticed(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh.queue(1)
-    worker = spawn.Process(target=claim_without_lease, args=(None,))
+    worker = spawn.Process(target=claim_for_a_dead_parent)
     worker.start()
     worker.join()
-    assert fresh.trials()[0].state == TrialState.RUNNING
-    assert fresh.lost({}) == []  # nobody can tell yet
+    (lost,) = fresh.lost(os.getpid(), {worker.pid: "not ours to judge"})
+    assert lost.trial.number == 0 and lost.reason is None
+
+
+def claim_for_a_dead_parent() -> None:
+    Store("study").claim(1, Lease(Process.of(os.getpid()), Process.of(2**22)))
+
+
+def test_a_worker_that_stopped_dead_is_killed_and_noticed(
+    fresh: Store, holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.kill(holder.pid, signal.SIGSTOP)
     monkeypatch.setattr(store, "GRACE_PERIOD", 1)
+    monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 1)
+    impatient = Store("study")
     time.sleep(2.5)
-    (lost,) = Store("study").lost({})
-    assert fresh.release(lost.trial, lost.reason)
-    assert fresh.claim(1).number == 0
+    assert (
+        impatient.lost(os.getpid(), {}) == []
+    )  # stale by the clock, but we have only just looked: the machine may have slept
+    time.sleep(1.2)
+    (lost,) = impatient.lost(os.getpid(), {})
+    assert lost.reason == "its worker gave no heartbeat for 1 s"
+    holder.join(timeout=10)
+    assert holder.exitcode == -signal.SIGKILL
 
 
-def test_a_reused_process_id_does_not_pass_for_the_worker(fresh: Store) -> None:
-    fresh.queue(1)
-    claimed = fresh.claim(1)
-    host, pid, _ = store.this_worker().split("|")
-    fresh.note(claimed, "lease", f"{host}|{pid}|{psutil.boot_time():.2f}")
-    assert [lost.trial.number for lost in fresh.lost({})] == [0]
+def test_processes_are_told_apart_by_their_start() -> None:
+    me = Process.of(os.getpid())
+    assert me.alive and me.here
+    assert not Process(me.host, me.pid, me.started - 60).alive  # an earlier process with the same number
+    assert not Process("elsewhere", me.pid, me.started).alive
+    assert not Process.of(2**22).alive
+    assert Lease.parse(str(MINE)) == Lease.parse(str(Lease.parse(str(MINE))))
+    assert Lease.parse("") is None and Lease.parse("a|b|c|d|e") is None
 
 
 def test_running_time_of_overlapping_sessions_counts_once(fresh: Store) -> None:

@@ -115,6 +115,9 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"filters1": [1, 4]}}, r"search.filters1 must be one of \{int: \[lo, hi\]\}"),
     ({"search": {"filters1": {"float": [1.5, 4]}}}, r"search.filters1 gives 1.5, but lean_cnn takes a int"),
     ({"search": {"batch_size": {"int": [0, 4]}}}, r"search.batch_size gives 0: .*greater than or equal to 1"),
+    ({"search": {"batch_size": {"float": [32, 256]}}}, r"search.batch_size gives 32.0: .*valid integer"),
+    ({"training": {"batch_size": "32"}}, r"batch_size: .*valid integer, got '32'"),
+    ({"start": [{"filters1": 4, "filters2": 4, "dropout": 0.1, "learning_rate": 0.005}, "recipe"]}, r"put it first"),
     ({"search": {"optimizer": {"choice": ["adam", "lion"]}}}, r"search.optimizer gives 'lion'"),
     ({"search": {"dropout": {"float": [float("nan"), 1.0]}}}, r"search.dropout: float.0: .*finite"),
     ({"search": {}}, r"lacks search"),
@@ -176,6 +179,18 @@ def test_bytes_and_huge_files_get_one_clear_line(tmp_path: Path) -> None:
     assert "cannot be read" in complaint(tmp_path / "odd.yaml")
     (tmp_path / "odd.yaml").write_text("a: b\n" * 300_000)
     assert "at most 1,000,000" in complaint(tmp_path / "odd.yaml")
+
+
+def test_another_seed_does_not_make_up_for_a_missing_name(write_study: Callable[..., Path]) -> None:
+    path = write_study(name=None)
+    for override in ({"seed": 7}, {"dataset": "mnist"}):
+        with pytest.raises(UserError, match="lacks name"):
+            study_file.load(str(path), **override)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".yaml", "b\0.yaml", "", "..", "/"])
+def test_any_text_may_be_asked_for(name: str) -> None:
+    complaint(name)
 
 
 def test_unknown_studies_are_named_with_the_nearest(tmp_path: Path) -> None:
