@@ -71,7 +71,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line above the table."""
-        self._console.print(line)
+        self._console.print(line, markup=False)  # it may quote a log
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the state of the sweep; without a terminal, print a line when a trial has ended."""

@@ -1,0 +1,229 @@
+"""The parent at work: keeps workers alive, releases what was lost, waits for stores that are away, and ends in order."""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from optuna.trial import TrialState
+from rich.console import Console
+
+from pipelines import checkpoint, figures, paths
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
+from sweeps.executors.processes import Ended, ProcessExecutor
+from sweeps.lease import Lease
+from sweeps.progress import Display, Snapshot
+from sweeps.store import STORE_ERRORS, Lost, Store
+from sweeps.study import Study
+from sweeps.worker import HUNG, RUN_STATUS, STORE_AWAY, USER_ERROR, Assignment
+
+POLL = 0.5  # seconds between looks at the stores
+LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
+REST = 9  # and at least so many times what a look takes: supervising costs at most a tenth of a core
+SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
+STILLBIRTHS = 3  # workers in a row that end before they claim a trial
+STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
+STORE_PATIENCE = 600.0  # seconds without any progress after which the sweep gives up on it
+
+
+class Supervisor:
+    """One parent's supervision of a study."""
+
+    def __init__(self, store: Store, assignment: Assignment, executor: ProcessExecutor, console: Console):
+        self._store, self._assignment, self._executor, self._console = store, assignment, executor, console
+        self._study = assignment.study
+        self._interrupts = 0
+        self._fates: dict[int, str | None] = {}  # process id -> how it ended; None: no fault of its trial
+        self._stillbirths = 0
+        self._reached = (0, 0)  # epochs spent, trials done
+        self._away_since: float | None = None
+        self._paused_until = 0.0
+
+    def supervise(self) -> None:
+        """Keep workers at work until nothing is left to claim and nobody's trial is left behind."""
+        session, began, noted, told = uuid.uuid4().hex[:8], time.time(), 0.0, False
+        with Display(self._console, self._study.longest_training) as display, self._interruptible():
+            over = False
+            while not over:
+                looked = time.monotonic()
+                if self.interrupted and not told:
+                    told = True
+                    display.say(
+                        "stopping after the running epochs; Ctrl-C again stops at once. Nothing is lost either way."
+                    )
+                try:
+                    over = self._look(display)
+                    if over or time.time() - noted > SESSION_NOTE_INTERVAL:
+                        noted = time.time()
+                        self._store.note_session(session, began)
+                except STORE_ERRORS as error:
+                    self._bear_with_stores(str(error).strip().splitlines()[0], display)
+                if not over:
+                    time.sleep(min(LONGEST_REST, max(POLL, REST * (time.monotonic() - looked))))
+
+    def _look(self, display: Display) -> bool:
+        """Take note of what ended, release what was lost, start what is missing; return whether all is over."""
+        for ended in self._executor.collect_ended():
+            self._take_note(ended, display)
+        for lost in self._store.lost(os.getpid(), self._fates):
+            self._release(lost, display)
+        snapshot = self.snapshot()
+        display.show(snapshot)
+        if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
+            self._reached, self._away_since = reached, None
+        claimable, running = self._claimable(snapshot), self._store.running()
+        if not self.interrupted and time.monotonic() >= self._paused_until:
+            held = sum(lease is not None and lease.parent.pid == os.getpid() for _, lease in running)
+            self._executor.start_up_to(held + claimable)
+        if self._executor.alive():
+            return False
+        left_behind = [trial for trial, lease in running if lease is None or not lease.worker.alive]
+        return self.interrupted or (claimable == 0 and not left_behind)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._interrupts > 0
+
+    def snapshot(self) -> Snapshot:
+        """Return where the study stands; without a budget of trials, queue as many as the workers can take."""
+        limit = self._study.budget.trials
+        trials = self._store.trials()
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        wanted = limit if limit is not None else len(trials) - waiting + self._executor.size
+        if len(trials) < wanted:
+            self._store.queue(wanted)
+            trials = self._store.trials()
+        held = [trial for trial in trials if limit is None or trial.number < limit]
+        return Snapshot(held, limit, self._store.epochs_spent())
+
+    def settle(self) -> None:
+        """When no worker is left: release what they held, give every run its true end state, draw the study's figures."""
+        try:
+            for ended in self._executor.collect_ended():
+                self._fates[ended.pid] = None
+            for lost in self._store.lost(os.getpid(), self._fates):
+                self._release(lost, None)
+            self._tidy()
+            snapshot = self.snapshot()
+            parent = TrackedRun(self._assignment.parent_run_id)
+            _log_study(parent, self._study, snapshot)
+            if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
+                parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
+        except STORE_ERRORS as error:
+            reason = str(error).strip().splitlines()[0]
+            self._console.print(f"a store did not answer at the end ({reason}); the next call puts it right")
+
+    def _release(self, lost: Lost, display: Display | None) -> None:
+        """Give a lost trial back, and its run the state that the trial then has; the run first, for soon it may run again."""
+        final = lost.reason is not None and not self._store.may_retry(lost.trial)
+        run_id = lost.trial.user_attrs.get("run_id")
+        if run_id is not None:
+            run = TrackedRun(run_id)
+            run.set_tags({"ended": "failed"} if final else {})
+            run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
+        self._store.release(lost.trial, lost.reason)
+        lease = Lease.parse(lost.trial.user_attrs.get("lease", ""))
+        if lease is not None:
+            self._fates.pop(lease.worker.pid, None)  # a fate is charged once
+        if lost.reason and display:
+            outcome = "it has failed, its retries are used up" if final else "it goes on from its last checkpoint"
+            display.say(f"trial {lost.trial.number}: {lost.reason}; {outcome}")
+
+    def _tidy(self) -> None:
+        """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
+        trials = {trial.number: trial for trial in self._store.trials()}
+        own = f"tags.phase = 'sweep' and tags.study_uid = '{self._assignment.study_uid}'"
+        for run in tracking.all_runs(self._assignment.experiment_id, f"attributes.status = 'RUNNING' and {own}"):
+            trial = trials[int(run.data.tags["trial"])]
+            if trial.state == TrialState.RUNNING:  # another parent's
+                continue
+            tracked = TrackedRun(run.info.run_id)
+            if trial.state.is_finished():
+                tracked.set_tags({"ended": trial.user_attrs["ended"].partition(":")[0]})
+            tracked.close(RUN_STATUS[trial.state])
+        for path in paths.checkpoint(self._study.name, 0).parent.glob("*.npz"):
+            if trials[int(path.stem)].state.is_finished():
+                checkpoint.remove(path)
+
+    def _claimable(self, snapshot: Snapshot) -> int:
+        limit = self._study.budget.epochs
+        late = self._assignment.deadline is not None and time.time() >= self._assignment.deadline
+        if late or (limit is not None and snapshot.epochs_spent >= limit):
+            return 0
+        return snapshot.count(TrialState.WAITING)
+
+    def _take_note(self, ended: Ended, display: Display) -> None:
+        """Decide whose fault a worker's end was."""
+        hung = f"no epoch ended within {self._study.trial_timeout:g} s"
+        fault = hung if ended.exit_code == HUNG else f"its worker {ended.how}"
+        message = _last_line(ended.log) if ended.exit_code > 0 else ""
+        blameless = self.interrupted or ended.exit_code == STORE_AWAY
+        self._fates[ended.pid] = None if blameless else fault
+        if self.interrupted or ended.exit_code == 0:
+            return
+        if ended.exit_code == STORE_AWAY:
+            self._bear_with_stores(message, display)
+            return
+        if ended.exit_code == USER_ERROR:
+            raise UserError(message)
+        display.say(f"a worker {ended.how}{message and f' ({message})'}; its log is {ended.log}")
+        held_a_trial = any(lease and lease.worker.pid == ended.pid for _, lease in self._store.running())
+        self._stillbirths = 0 if held_a_trial else self._stillbirths + 1
+        if self._stillbirths >= STILLBIRTHS:
+            raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
+
+    def _bear_with_stores(self, reason: str, display: Display) -> None:
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            display.say(f"a store does not answer ({reason}); trying again, for up to {STORE_PATIENCE / 60:g} minutes")
+        if now - self._away_since > STORE_PATIENCE:
+            minutes = f"{STORE_PATIENCE / 60:g} minutes"
+            raise UserError(f"a store has not answered for {minutes} ({reason}): the same command goes on when it does")
+        self._paused_until = now + STORE_PAUSE
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        def on_interrupt(*_: Any) -> None:
+            self._interrupts += 1
+            if self._interrupts == 1:
+                self._executor.ask_to_stop()
+            else:
+                self._executor.kill()
+
+        before = signal.signal(signal.SIGINT, on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _log_study(parent: TrackedRun, study: Study, snapshot: Snapshot) -> None:
+    curves = {
+        t.number: [value for _, value in sorted(t.intermediate_values.items())]
+        for t in snapshot.trials
+        if t.intermediate_values
+    }
+    early = {t.number for t in snapshot.trials if t.state != TrialState.COMPLETE}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if curves:
+            title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
+            figures.study_curves(curves, early, title, folder / "study_curves.png")
+        spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
+        (folder / "study.yaml").write_text(spelled_out)
+        parent.log_artifacts(folder)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
