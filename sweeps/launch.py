@@ -7,11 +7,11 @@ from filelock import FileLock
 from rich.console import Console
 
 from pipelines import backend, data, paths, provenance
-from pipelines.errors import UserError
+from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.progress import Snapshot
-from sweeps.store import Store
+from sweeps.store import STORE_ERRORS, Store
 from sweeps.study import Study
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
@@ -32,24 +32,13 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     dataset = data.load(study.dataset)
     backend.name()
     folder = paths.make_mlruns()
-    with FileLock(folder / ".lock"):  # two parents that begin at once make one study and one parent run
-        tracking.find_experiment(study.name)  # MLflow first: it may refuse, and then nothing is written
-        store = Store.create(study.name)
-        _check_definition(store, study)
-        uid = store.attributes()["uid"]
-        experiment = tracking.open_experiment(study.name)
-        tags = {
-            "study": study.name,
-            "study_digest": study.digest(),
-            "dataset": dataset.name,
-            "dataset_digest": dataset.digest,
-        }
-        parent = tracking.open_parent(experiment, uid, tags | provenance.code())
-        store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
-
-    threads = max(1, backend.cores() // workers) if workers > 1 else None
-    deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
-    assignment = Assignment(study, uid, experiment.experiment_id, parent, device, threads, deadline)
+    try:
+        store, assignment = _prepare(study, dataset, workers, device)
+    except StoreUnavailable:
+        raise
+    except STORE_ERRORS as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = ProcessExecutor(work, assignment, workers, logs)
     sweep = Supervisor(store, assignment, executor, console)
@@ -77,6 +66,27 @@ def farewell(study: Study, result: Result) -> list[str]:
         lines.append("the budget is used up; a larger one continues the study")
     lines.append(f"next: make best STUDY={study.name} (leaderboard), make ui (curves, runs, artifacts)")
     return lines
+
+
+def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.Device) -> tuple[Store, Assignment]:
+    """Make what is missing in both stores, and what every worker must know."""
+    with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
+        tracking.find_experiment(study.name)  # MLflow first: it may refuse, and then nothing is written
+        store = Store.create(study.name)
+        _check_definition(store, study)
+        uid = store.attributes()["uid"]
+        experiment = tracking.open_experiment(study.name)
+        tags = {
+            "study": study.name,
+            "study_digest": study.digest(),
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+        }
+        parent = tracking.open_parent(experiment, uid, tags | provenance.code())
+        store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
+    threads = max(1, backend.cores() // workers) if workers > 1 else None
+    deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
+    return store, Assignment(study, uid, experiment.experiment_id, parent, device, threads, deadline)
 
 
 def _check_definition(store: Store, study: Study) -> None:

@@ -111,6 +111,18 @@ def test_outputs_that_cannot_be_written_are_a_mistake(monkeypatch: pytest.Monkey
     assert code == 2 and "cannot write to" in out and "MLRUNS_DIR" in out and out.count("\n") == 1
 
 
+def test_a_store_that_cannot_be_opened_is_a_mistake(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://bar")
+    for arguments in (["run", "quickstart"], ["best"]):
+        code, out = call(*arguments)
+        assert code == 2 and "check MLFLOW_TRACKING_URI" in out and out.count("\n") == 1
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:////proc/none/optuna.db")
+    code, out = call("run", "quickstart")
+    assert code == 2 and "check OPTUNA_STORAGE" in out and out.count("\n") == 1
+    assert not (outputs / "optuna.db").exists()
+
+
 def test_an_unknown_backend_is_a_mistake(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "caffe")
     code, out = call("run", "quickstart")
