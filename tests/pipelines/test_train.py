@@ -116,9 +116,12 @@ def test_blow_up_ends_the_training_at_once(run: Callable[..., Any]) -> None:
 
 
 def test_pruning_keeps_the_best_epoch_so_far(run: Callable[..., Any], dataset: Dataset) -> None:
-    rates = {"learning_rate": 0.02, "lr_decay": 0.1}
-    model, trained = run(Witness(after={2: End.PRUNED}), **rates)
+    for seed in range(20):  # until the last epoch is not the best one
+        model, trained = run(Witness(after={2: End.PRUNED}), seed, file=f"{seed}.npz", learning_rate=0.05)
+        if trained.kept_epoch != 2:
+            break
     assert trained.end == End.PRUNED and len(trained.history) == 3
+    assert trained.history[2].val_accuracy < trained.history[trained.kept_epoch].val_accuracy
     predicted = evaluate.probabilities(model, pixels(dataset.validation))
     assert evaluate.accuracy(predicted, dataset.validation.y) == max(
         metrics.val_accuracy for metrics in trained.history
