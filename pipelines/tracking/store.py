@@ -65,8 +65,7 @@ def open_experiment(name: str) -> Experiment:
     if experiment is None:
         local = uri().startswith("sqlite:")
         folder = (paths.mlruns() / "artifacts" / name).as_uri() if local else None
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens: training runs, not traces
-        experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder, tags=kind))
+        experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder))
     return experiment
 
 

@@ -1,14 +1,17 @@
 """The command line: every command documented with an example, every mistake one line and exit code 2."""
 
 import re
+import socket
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from pipelines.tracking import store as tracking
 from sweeps.cli import main
-from tests.conftest import ROOT, Sweep
+from tests.conftest import ROOT, Sweep, eventually
 
 COMMANDS = ["run", "best", "ui", "studies"]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -128,6 +131,29 @@ def test_an_unknown_backend_is_a_mistake(monkeypatch: pytest.MonkeyPatch, output
     code, out = call("run", "quickstart")
     assert code == 2 and "KERAS_BACKEND=caffe is unknown" in out
     assert not outputs.exists()
+
+
+@pytest.mark.slow
+def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Sweep], outputs: Path) -> None:
+    outputs.mkdir()
+    tracking.open_experiment("shown")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = sweep("ui", "--port", port)
+    search = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=10"
+
+    def answer() -> str:
+        try:
+            with urllib.request.urlopen(search, timeout=5) as response:
+                return str(response.read().decode())
+        except OSError:
+            return ""
+
+    assert '"shown"' in eventually(answer)
+    command.process.terminate()
+    command.wait(30)
+    eventually(lambda: answer() == "", timeout=20)
 
 
 @pytest.mark.slow
