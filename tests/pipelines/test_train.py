@@ -55,7 +55,9 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
     return go
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd", "adadelta"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rmsprop", "sgd", "adadelta"))]
+)
 def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callable[..., Any], optimizer: str) -> None:
     settings = {"optimizer": optimizer, "momentum": 0.9, "lr_decay": 0.7, "keep": "last"}
     whole, _ = run(Witness(), file="whole.npz", **settings)
@@ -86,6 +88,7 @@ def test_a_checkpoint_of_another_configuration_is_not_used(run: Callable[..., An
     assert checkpoint.load(tmp_path / "state.npz", "another") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
 def test_a_damaged_checkpoint_means_training_again(
     run: Callable[..., Any], tmp_path: Path, damage: bytes | None

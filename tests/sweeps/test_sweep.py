@@ -350,6 +350,7 @@ def test_a_trial_that_loses_its_worker_again_and_again_is_failed_after_two_retri
     assert check_consistent(trials=1).state.tolist() == ["failed"]
 
 
+@pytest.mark.slow
 def test_workers_that_die_before_they_have_a_trial_end_the_sweep(
     write_study: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,6 +359,7 @@ def test_workers_that_die_before_they_have_a_trial_end_the_sweep(
     assert {trial.state for trial in Store("tiny").trials()} == {TrialState.WAITING}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_between_telling_and_closing_leaves_a_true_run(
     write_study: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,6 +451,7 @@ def test_the_jax_backend_sweeps_too(sweep: Start, write_study: Write, monkeypatc
     assert tracking.client().get_run(frame.run_id[0]).data.tags["backend"] == "jax"
 
 
+@pytest.mark.slow
 def test_workers_that_never_begin_end_the_sweep(
     sweep: Start, write_study: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
