@@ -11,3 +11,8 @@ class DatasetUnavailable(UserError):
 
 class StoreUnavailable(UserError):
     """Optuna's or MLflow's store cannot be opened: wrong address, away, or locked."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the error's name when it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -7,7 +7,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from pipelines import backend, data, paths, provenance
-from pipelines.errors import StoreUnavailable, UserError
+from pipelines.errors import StoreUnavailable, UserError, first_line
 from pipelines.tracking import store as tracking
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.progress import Snapshot
@@ -37,7 +37,7 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     except StoreUnavailable:
         raise
     except STORE_ERRORS as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = ProcessExecutor(work, assignment, workers, logs)

@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines import paths
-from pipelines.errors import StoreUnavailable, UserError
+from pipelines.errors import StoreUnavailable, UserError, first_line
 from pipelines.tracking.store import TrackingError
 from sweeps.lease import Lease
 
@@ -280,7 +280,7 @@ def _open(url: str) -> RDBStorage:
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, RuntimeError) as error:
         shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True) if "://" in url else url
         raise StoreUnavailable(
-            f"Optuna's storage {shown} cannot be opened ({str(error).splitlines()[0]}): check OPTUNA_STORAGE"
+            f"Optuna's storage {shown} cannot be opened ({first_line(error)}): check OPTUNA_STORAGE"
         ) from error
     if url.startswith("sqlite:"):
         _make_transactions_exclusive(storage)

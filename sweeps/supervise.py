@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines import checkpoint, figures, paths
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.executors.processes import Ended, ProcessExecutor
@@ -65,7 +65,7 @@ class Supervisor:
                         noted = time.time()
                         self._store.note_session(session, began)
                 except STORE_ERRORS as error:
-                    self._bear_with_stores(str(error).strip().splitlines()[0], display)
+                    self._bear_with_stores(first_line(error), display)
                 if not over:
                     time.sleep(min(LONGEST_REST, max(POLL, REST * (time.monotonic() - looked))))
 
@@ -119,7 +119,7 @@ class Supervisor:
             if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
                 parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
         except STORE_ERRORS as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             self._console.print(f"a store did not answer at the end ({reason}); the next call puts it right")
 
     def _release(self, lost: Lost, display: Display | None) -> None:

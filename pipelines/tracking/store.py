@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipelines import paths
-from pipelines.errors import StoreUnavailable, UserError
+from pipelines.errors import StoreUnavailable, UserError, first_line
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 STUDY_UID, LAST_USED = "sweeps.study_uid", "sweeps.last_used"  # tags of an experiment
@@ -37,7 +37,7 @@ def _client(uri: str) -> MlflowClient:
         opened = MlflowClient(tracking_uri=uri)
         opened.search_experiments(max_results=1)
     except (MlflowException, ImportError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise StoreUnavailable(f"MLflow's store cannot be opened ({reason}): check MLFLOW_TRACKING_URI") from error
     return opened
 
