@@ -1,20 +1,21 @@
 # Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed.
-# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED, as in `sweep run --help`.
+# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 option = $(if $($(1)),--$(2) $($(1)))
+flag   = $(if $($(1)),--$(2))
 OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) $(call option,WORKERS,workers) \
-          $(call option,DATASET,dataset) $(call option,DEVICE,device) $(call option,SEED,seed)
+          $(call option,DATASET,dataset) $(call option,DEVICE,device) $(call option,SEED,seed) $(call flag,STORED,stored)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep best ui test test-fast lint clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED"
+	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED"
 
 setup: $(READY) ## Make .venv and install everything
 
@@ -34,10 +35,10 @@ ui: $(READY) ## Open the MLflow UI on http://127.0.0.1:5000
 	@$(BIN)/sweep ui
 
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(READY) ## Run the quick tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check .

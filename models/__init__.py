@@ -1,20 +1,27 @@
 """The models that can be trained: one published system a file, every file of the same shape.
 
 A model file defines `build(*, ...) -> keras.Model` (uncompiled; its keyword arguments are the hyperparameters, their defaults the
-published values) and `RECIPES`, the published training settings and target under one key a variant.
+published values) and `RECIPES`, the published training settings and target under one key a variant. The project's own are listed
+in `MODELS`; any other importable module of this shape may be named too, and may leave `RECIPES` out.
 Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant.
 """
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 MODELS = {
     "lean_cnn": "models.lean_cnn",
 }
+
+
+class NoModel(Exception):
+    """There is no model of that name, or it has another shape; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +37,65 @@ class Target:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A published model's training settings (names as in `pipelines.train.TrainingSettings`) and what its author reached."""
+    """A model's training settings (names as in `pipelines.config.TrainingSettings`) and what its author reached, if published."""
 
     training: Mapping[str, Any]
-    target: Target
+    target: Target | None = None
 
 
 def load(name: str) -> ModuleType:
-    """Return the model file called `name`; raises KeyError for an unknown name."""
-    return importlib.import_module(MODELS[name])
+    """Return the model file called `name`, one of `MODELS` or a module to import; raises NoModel."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
+        raise NoModel(f"{name!r} is no name of a model")
+    if name in MODELS:
+        return importlib.import_module(MODELS[name])
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and name.startswith(error.name):
+            raise NoModel(f"{name!r} is unknown, and no module of that name is found here") from error
+        raise NoModel(f"{name!r} cannot be imported: it needs {error.name}, which is not installed") from error
+    except Exception as error:  # a module may raise anything while it is imported
+        raise NoModel(f"{name!r} cannot be imported ({type(error).__name__}: {error})") from error
+    _check_shape(module, name)
+    return module
 
 
 def arguments(name: str) -> dict[str, Any]:
-    """Return the hyperparameters of model `name` with their published values."""
+    """Return the hyperparameters of model `name` with their published values; raises NoModel."""
     signature = inspect.signature(load(name).build)
     return {key: parameter.default for key, parameter in signature.parameters.items()}
+
+
+def options(name: str) -> dict[str, tuple[Any, ...]]:
+    """Return the values that an argument of model `name` may have, for those whose annotation is a Literal."""
+    build = load(name).build
+    try:
+        hints = get_type_hints(build, localns={"keras": SimpleNamespace(Model=object)})
+    except NameError:  # annotations are the file's own affair
+        return {}
+    return {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of model `name`; without one, that of Keras's usual settings."""
+    recipes = getattr(load(name), "RECIPES", {})
+    found: Recipe = recipes.get(name.rpartition(".")[2]) or next(iter(recipes.values()), Recipe(training={}))
+    return found
+
+
+def source(name: str) -> Path:
+    """Return the file that defines model `name`."""
+    return Path(inspect.getfile(load(name)))
+
+
+def _check_shape(module: ModuleType, name: str) -> None:
+    build = getattr(module, "build", None)
+    if not callable(build):
+        raise NoModel(f"{name!r} has no function build(*, …) that returns a keras.Model")
+    for key, parameter in inspect.signature(build).parameters.items():
+        named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if not named or parameter.default is parameter.empty:
+            raise NoModel(
+                f"{name!r}: its build takes {key!r} without a default: every argument needs a name and a default"
+            )

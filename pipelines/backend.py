@@ -4,20 +4,25 @@
 """
 
 import os
-import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
+from pipelines import device as devices
 from pipelines.errors import UserError
 
 Device = Literal["auto", "cpu", "gpu"]
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def configure(device: Device = "auto", threads: int | None = None) -> None:
-    """Choose device and CPU threads (None: all cores) for this process; raises UserError for a GPU that is not there."""
+def configure(device: Device = "auto", threads: int | None = None, gpu: str | None = None) -> None:
+    """Choose device, CPU threads (None: all cores) and GPU (None: whichever the backend takes) for this process.
+
+    Raises UserError for a GPU that is not there.
+    """
     backend = name()
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that NVML uses
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if threads:
         for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):  # NPROC is what XLA's CPU client reads
             os.environ[variable] = str(threads)
@@ -45,11 +50,6 @@ def name() -> str:
     return backend
 
 
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe() -> dict[str, str]:
     """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions."""
     backend = name()
@@ -59,8 +59,8 @@ def describe() -> dict[str, str]:
         "backend_version": metadata.version(backend),
     }
     if _gpu_visible(backend):
-        return facts | {"device": "gpu"} | _gpu_facts()
-    return facts | {"device": "cpu", "device_name": _cpu_model(), "cpu_cores": str(cores())}
+        return facts | {"device": "gpu"} | devices.gpu_facts()
+    return facts | {"device": "cpu", "device_name": devices.cpu_name(), "cpu_cores": str(devices.cores())}
 
 
 def _gpu_visible(backend: str) -> bool:
@@ -75,25 +75,3 @@ def _gpu_visible(backend: str) -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
-
-
-def _gpu_facts() -> dict[str, str]:
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible) if visible.isdigit() else 0)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30
-        return {"device_name": str(pynvml.nvmlDeviceGetName(handle)), "device_memory_gib": f"{memory:.1f}"}
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

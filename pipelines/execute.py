@@ -1,8 +1,9 @@
 """One run, from data to artifacts. Who decides which run, and what becomes of it, is not known here."""
 
+import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,70 +11,125 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import data, evaluate, figures
+from pipelines import checkpoint, data, evaluate, figures
 from pipelines.config import RunConfig
-from pipelines.tracking.run import TrackedRun
-from pipelines.train import Control, EpochMetrics, Trained, compile_model, pixels, train
+from pipelines.tracking.run import MODEL_FILE, TrackedRun
+from pipelines.train import Control, End, Training, compile_model, pixels, train
+
+TEST, VALIDATION, TRAINING = "test", "final_validation", "final_train"  # of the kept weights, in the metrics' names
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run; `val_accuracy` (0 to 1) of the kept epoch, None without one."""
+    """What became of a run: why it ended, and what it measured (accuracies 0 to 1); nothing where no epoch was kept."""
 
-    trained: Trained
-    val_accuracy: float | None
+    end: End
+    measured: Mapping[str, float]
+
+    def values(self, objectives: Sequence[str]) -> list[float]:
+        """Return what a study optimises, the means over the run's models; `val_accuracy` is that of the kept weights."""
+        known = {**self.measured, "val_accuracy": self.measured[f"{VALIDATION}_accuracy"]}
+        return [known[objective] for objective in objectives]
 
 
 def execute(
-    config: RunConfig, run: TrackedRun, control: Control, checkpoint_path: Path, targets: Sequence[float]
+    config: RunConfig,
+    run: TrackedRun,
+    control: Control,
+    checkpoint_path: Path,
+    targets: Sequence[float],
+    keep_model_after: Collection[End],
 ) -> Outcome:
     """Build, train, evaluate and track one run; leave closing it to the caller.
 
     `targets`: published test accuracies in percent, for the gaps to them; ignored where the data set is not comparable.
+    `keep_model_after`: the ends after which the trained model is an artifact too.
     """
     import keras
 
-    dataset = data.load(config.dataset)
     keras.utils.clear_session()
-    keras.utils.set_random_seed(config.seed)
+    trainings = [
+        _training(config, number, seed, checkpoint.part(checkpoint_path, number))
+        for number, seed in enumerate(config.seeds())
+    ]
+    end = train(trainings, control)
+    if not end.final or any(training.kept_epoch is None for training in trainings):
+        return Outcome(end, {})
+
+    keep_model = end in keep_model_after
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        each = [
+            _evaluate(training, end, folder if len(trainings) == 1 else folder / f"model_{number}", keep_model)
+            for number, training in enumerate(trainings, 1)
+        ]
+        measured = _summary(each) | _cost(trainings)
+        if config.dataset in data.COMPARABLE:
+            measured |= {f"gap_to_{target:.2f}": 100 * measured["test_accuracy"] - target for target in targets}
+        kept = [training.kept_epoch or 0 for training in trainings]
+        figures.learning_curves([training.history for training in trainings], kept, folder / "learning_curves.png")
+        (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
+        run.log_artifacts(folder)
+    run.log_summary(measured)
+    return Outcome(end, measured)
+
+
+@functools.lru_cache(maxsize=1_000)
+def count_parameters(model: str, hyperparameters: tuple[tuple[str, Any], ...]) -> int:
+    """Return the number of parameters of a model, by building it."""
+    import keras
+
+    count = int(models.load(model).build(**dict(hyperparameters)).count_params())
+    keras.utils.clear_session()
+    return count
+
+
+def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
+    import keras
+
+    dataset = data.fold(config.dataset, number, config.folds) if config.folds else data.load(config.dataset)
+    keras.utils.set_random_seed(seed)
     model = models.load(config.model).build(**config.hyperparameters)
     compile_model(model, config.training)
     fingerprint = f"{config.model_dump_json()} {dataset.digest} {keras.backend.backend()}"
-    trained = train(model, dataset, config.training, config.seed, control, checkpoint_path, fingerprint)
-    if not trained.end.final or trained.kept_epoch is None:
-        return Outcome(trained, None)
+    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint)
 
-    kept = trained.history[trained.kept_epoch]
+
+def _evaluate(training: Training, end: End, folder: Path, keep_model: bool) -> dict[str, float]:
+    """Return accuracies and losses of the kept weights; write probabilities and model to `folder`."""
     # The training images tell how much was memorised: of interest where training ran its course.
-    parts = ("train", "validation", "test") if trained.end == "completed" else ("validation", "test")
-    summary = _cost(trained.history, len(dataset.train), model, trained.kept_epoch)
-    predicted = {}
-    for part in parts:
-        images = getattr(dataset, part)
-        predicted[part] = evaluate.probabilities(model, pixels(images))
-        summary[f"final_{part}_accuracy"] = evaluate.accuracy(predicted[part], images.y)
-        summary[f"final_{part}_loss"] = evaluate.loss(model, predicted[part], images.y)
-    summary["test_accuracy"], summary["test_loss"] = summary.pop("final_test_accuracy"), summary.pop("final_test_loss")
-    if dataset.name in data.COMPARABLE:
-        summary |= {f"gap_to_{target:.2f}": 100 * summary["test_accuracy"] - target for target in targets}
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        figures.learning_curves(trained.history, trained.kept_epoch, folder / "learning_curves.png")
-        (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
-        np.savez_compressed(folder / "probabilities.npz", validation=predicted["validation"], test=predicted["test"])
-        model.save(folder / "model.keras")
-        run.log_artifacts(folder)
-    run.log_summary(summary)
-    return Outcome(trained, kept.val_accuracy)
+    parts = {"validation": VALIDATION, "test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
+    predicted, measured = {}, {}
+    for part, name in parts.items():
+        images = getattr(training.dataset, part)
+        predicted[part] = evaluate.probabilities(training.model, pixels(images.x))
+        measured[f"{name}_accuracy"] = evaluate.accuracy(predicted[part], images.y)
+        measured[f"{name}_loss"] = evaluate.loss(training.model, predicted[part], images.y)
+    folder.mkdir(exist_ok=True)
+    np.savez_compressed(folder / "probabilities.npz", validation=predicted["validation"], test=predicted["test"])
+    if keep_model:
+        training.model.save(folder / MODEL_FILE)
+    return measured
 
 
-def _cost(history: list[EpochMetrics], images: int, model: Any, kept_epoch: int) -> dict[str, float]:
-    seconds = sum(metrics.epoch_seconds for metrics in history)
+def _summary(each: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean over models and, of several, the standard deviation of their accuracies."""
+    summary = {name: sum(measured[name] for measured in each) / len(each) for name in each[0]}
+    if len(each) > 1:
+        accuracies = [name for name in summary if name.endswith("_accuracy")]
+        summary |= {f"{name}_sd": float(np.std([m[name] for m in each], ddof=1)) for name in accuracies}
+    return summary
+
+
+def _cost(trainings: Sequence[Training]) -> dict[str, float]:
+    epochs = [metrics for training in trainings for metrics in training.history]
+    images = sum(len(training.history) * len(training.dataset.train) for training in trainings)
+    seconds = sum(metrics.epoch_seconds for metrics in epochs)
+    kept = {"kept_epoch": (trainings[0].kept_epoch or 0) + 1} if len(trainings) == 1 else {}  # as people count
     return {
-        "parameters": model.count_params(),
-        "epochs_trained": len(history),
-        "kept_epoch": kept_epoch + 1,  # as people count
+        "parameters": trainings[0].model.count_params(),
+        "epochs_trained": len(epochs),
+        **kept,
         "seconds": seconds,
-        "samples_per_second": len(history) * images / seconds,
+        "samples_per_second": images / seconds,
     }

@@ -12,40 +12,43 @@ from pipelines.train import EpochMetrics
 TRAINING, VALIDATION, FAINT = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's palette, safe for colour-blind readers
 
 
-def learning_curves(history: Sequence[EpochMetrics], kept_epoch: int, path: Path) -> None:
-    """Draw loss, accuracy and learning rate over epochs (from 1) to a PNG file, the kept epoch marked."""
-    epochs = range(1, len(history) + 1)
+def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], path: Path) -> None:
+    """Draw loss, accuracy and learning rate over epochs (from 1) to a PNG file, one line a model, the kept epochs marked."""
     figure = Figure(figsize=(10, 3.4), layout="constrained", dpi=110)
     loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, metric, label in ((loss, "loss", "loss (nats)"), (accuracy, "accuracy", "accuracy (%)")):
-        scale = 100 if metric == "accuracy" else 1
-        axes.plot(
-            epochs,
-            [scale * getattr(m, metric) for m in history],
-            "o-",
-            ms=3,
-            color=TRAINING,
-            label="training (with dropout)",
-        )
-        axes.plot(
-            epochs,
-            [scale * getattr(m, f"val_{metric}") for m in history],
-            "o-",
-            ms=3,
-            color=VALIDATION,
-            label="validation",
-        )
-        axes.set_ylabel(label)
-        axes.axvline(kept_epoch + 1, color=FAINT, ls=":", label="kept epoch")
+    alone = len(histories) == 1
+    for history, kept_epoch in zip(histories, kept_epochs, strict=True):
+        epochs = range(1, len(history) + 1)
+        for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
+            scale = 100 if metric == "accuracy" else 1
+            for prefix, color in (("", TRAINING), ("val_", VALIDATION)):
+                values = [scale * getattr(m, prefix + metric) for m in history]
+                axes.plot(epochs, values, "o-" if alone else "-", ms=3, lw=1.5 if alone else 0.9, color=color)
+                if not alone:
+                    axes.plot(kept_epoch + 1, values[kept_epoch], "o", ms=4, color=color)
+            if alone:
+                axes.axvline(kept_epoch + 1, color=FAINT, ls=":")
+        rate.step(epochs, [m.learning_rate for m in history], where="mid", color=FAINT)
+    accuracy.plot([], [], color=TRAINING, label="training (with dropout)")
+    accuracy.plot([], [], color=VALIDATION, label="validation")
+    kept_style: dict[str, Any] = {"ls": ":"} if alone else {"ls": "", "marker": "o", "ms": 4}
+    accuracy.plot([], [], color=FAINT, label="kept epoch", **kept_style)
     accuracy.legend(fontsize=8)
-    rate.step(epochs, [m.learning_rate for m in history], where="mid", color=FAINT)
+    loss.set_ylabel("loss (nats)")
+    accuracy.set_ylabel("accuracy (%)")
     rate.set_ylabel("learning rate")
     rate.set_yscale("log")
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    kept = history[kept_epoch]
-    figure.suptitle(f"Validation accuracy {100 * kept.val_accuracy:.2f} % at epoch {kept_epoch + 1}", fontsize=11)
+    kept = [100 * history[epoch].val_accuracy for history, epoch in zip(histories, kept_epochs, strict=True)]
+    mean = f"Validation accuracy {sum(kept) / len(kept):.2f} %"
+    where = (
+        f"at epoch {kept_epochs[0] + 1}"
+        if alone
+        else f"(mean of {len(kept)} models, {min(kept):.2f} to {max(kept):.2f})"
+    )
+    figure.suptitle(f"{mean} {where}", fontsize=11)
     figure.savefig(path)
 
 

@@ -1,4 +1,4 @@
-"""One training, epoch by epoch.
+"""Training, epoch by epoch: one model, or several of one configuration side by side.
 
 The order of images and the dropout masks of an epoch depend on (seed, epoch) alone, so a training that was interrupted goes on
 exactly where it stopped. What may end it early is asked of `Control` between epochs.
@@ -7,6 +7,7 @@ exactly where it stopped. What may end it early is asked of `Control` between ep
 import enum
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ import numpy as np
 
 from pipelines import checkpoint, evaluate
 from pipelines.config import TrainingSettings
-from pipelines.data import Dataset, Images
+from pipelines.data import Bytes, Dataset
 from pipelines.evaluate import Floats
 
 
@@ -51,29 +52,26 @@ class EpochMetrics:
         """Whether the losses are numbers; if not, the training diverged."""
         return math.isfinite(self.loss) and math.isfinite(self.val_loss)
 
+    @classmethod
+    def mean(cls, metrics: "Sequence[EpochMetrics]") -> "EpochMetrics":
+        """Return the mean over models; of the seconds, which are spent one after the other, the sum."""
+        means = {name: sum(getattr(m, name) for m in metrics) / len(metrics) for name in vars(metrics[0])}
+        return cls(**means | {"epoch_seconds": sum(m.epoch_seconds for m in metrics)})
+
 
 class Control(Protocol):
     """What a training asks between epochs. A resumed one tells `after_epoch` again, in order, of every epoch behind it."""
 
     def before_epoch(self, epoch: int) -> End | None:
-        """Return why `epoch` must not begin, or None."""
+        """Return why `epoch` of the next model must not begin, or None."""
 
-    def after_epoch(self, epoch: int, metrics: EpochMetrics) -> End | None:
-        """Take note of `epoch`; return why the training should end here, or None."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training's outcome; the model holds the weights of `kept_epoch` (None: no epoch to keep)."""
-
-    end: End
-    history: list[EpochMetrics]
-    kept_epoch: int | None
+    def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
+        """Take note of `epoch`, one entry a model; return why the training should end here, or None."""
 
 
-def pixels(images: Images) -> Floats:
-    """Return images as (n, 28, 28, 1) floats in 0..1."""
-    return images.x.astype(np.float32) / np.float32(255)
+def pixels(x: Bytes) -> Floats:
+    """Return images of bytes as (n, 28, 28, 1) floats in 0..1."""
+    return x.astype(np.float32) / np.float32(255)
 
 
 def compile_model(model: Any, settings: TrainingSettings) -> None:
@@ -92,52 +90,87 @@ def compile_model(model: Any, settings: TrainingSettings) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def train(
-    model: Any,
-    dataset: Dataset,
-    settings: TrainingSettings,
-    seed: int,
-    control: Control,
-    checkpoint_path: Path,
-    fingerprint: str,
-) -> Trained:
-    """Train a compiled model, from its checkpoint if there is one, and leave it with the kept weights."""
-    x, x_validation = pixels(dataset.train), pixels(dataset.validation)
-    history: list[EpochMetrics] = []
-    kept: list[Any] = []
-    end: End | None = None
-    saved = checkpoint.load(checkpoint_path, fingerprint)
-    if saved:
-        model.set_weights(saved.weights)
-        for variable, value in zip(model.optimizer.variables, saved.optimizer, strict=True):
-            variable.assign(value)
-        kept, history = saved.kept, [EpochMetrics(**metrics) for metrics in saved.history]
-        for epoch, metrics in enumerate(history):
-            end = control.after_epoch(epoch, metrics)
-        end = None if _finished(history, settings) else end
+class Training:
+    """The training of one compiled model, continued from its checkpoint if there is one."""
 
-    while end is None and not _finished(history, settings):
-        epoch = len(history)
-        end = control.before_epoch(epoch)
+    def __init__(
+        self,
+        model: Any,
+        dataset: Dataset,
+        settings: TrainingSettings,
+        seed: int,
+        checkpoint_path: Path,
+        fingerprint: str,
+    ):
+        self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
+        self.history: list[EpochMetrics] = []
+        self._checkpoint_path, self._fingerprint = checkpoint_path, fingerprint
+        self._kept: list[Any] = []
+        saved = checkpoint.load(checkpoint_path, fingerprint)
+        if saved:
+            model.set_weights(saved.weights)
+            for variable, value in zip(model.optimizer.variables, saved.optimizer, strict=True):
+                variable.assign(value)
+            self._kept, self.history = saved.kept, [EpochMetrics(**metrics) for metrics in saved.history]
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights are kept; None before the first."""
+        return kept_epoch(self.history, self.settings)
+
+    def finished(self, epochs: int) -> bool:
+        """Whether the training was over after so many epochs."""
+        return _finished(self.history[:epochs], self.settings)
+
+    def run_epoch(self) -> EpochMetrics:
+        """Train one epoch more and write the checkpoint; an epoch with a loss that is no number is not kept."""
+        epoch = len(self.history)
+        metrics = _train_epoch(self.model, self.dataset, self.settings, self.seed, epoch)
+        if metrics.finite:
+            self.history.append(metrics)
+            if self.kept_epoch == epoch:
+                self._kept = self.model.get_weights()
+            optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
+            history = [vars(m) for m in self.history]
+            state = checkpoint.State(history, self.model.get_weights(), optimizer, self._kept)
+            checkpoint.save(self._checkpoint_path, self._fingerprint, state)
+        return metrics
+
+    def restore_kept(self) -> None:
+        """Give the model the kept weights."""
+        if self._kept:
+            self.model.set_weights(self._kept)
+
+
+def train(trainings: Sequence[Training], control: Control) -> End:
+    """Train models side by side, an epoch of each at a time; leave them with their kept weights and return why it ended.
+
+    They live and end together: what `control` says after an epoch of all holds for all, and one that diverges ends all. A model
+    that has finished earlier waits, and counts with its last epoch.
+    """
+    end, epoch = None, 0
+    while end is None and not all(training.finished(epoch) for training in trainings):
+        told: list[EpochMetrics] = []
+        for training in trainings:
+            behind = len(training.history) > epoch or training.finished(len(training.history))
+            if not behind:
+                end = control.before_epoch(epoch)
+                if end is not None:
+                    break
+            told.append(training.history[: epoch + 1][-1] if behind else training.run_epoch())
         if end is not None:
             break
-        metrics = _train_epoch(model, x, x_validation, dataset, settings, seed, epoch)
-        if metrics.finite:
-            history.append(metrics)
-            if kept_epoch(history, settings) == epoch:
-                kept = model.get_weights()
-            optimizer = [np.asarray(variable) for variable in model.optimizer.variables]
-            state = checkpoint.State([vars(m) for m in history], model.get_weights(), optimizer, kept)
-            checkpoint.save(checkpoint_path, fingerprint, state)
-        end = control.after_epoch(epoch, metrics)
-        if not metrics.finite:
+        end = control.after_epoch(epoch, told)
+        epoch += 1
+        paid_for = all(training.finished(epoch) for training in trainings)  # let it count
+        more_behind = any(len(training.history) > epoch for training in trainings)  # the last word counts
+        if not all(metrics.finite for metrics in told):
             end = End.DIVERGED
-        elif _finished(history, settings):  # all is paid for already: let it count
+        elif paid_for or more_behind:
             end = None
-
-    if kept:
-        model.set_weights(kept)
-    return Trained(end or End.COMPLETED, history, kept_epoch(history, settings))
+    for training in trainings:
+        training.restore_kept()
+    return end or End.COMPLETED
 
 
 def kept_epoch(history: list[EpochMetrics], settings: TrainingSettings) -> int | None:
@@ -161,24 +194,22 @@ def _finished(history: list[EpochMetrics], settings: TrainingSettings) -> bool:
     return len(history) - 1 - _best_epoch(history) >= settings.patience
 
 
-def _train_epoch(
-    model: Any, x: Floats, x_validation: Floats, dataset: Dataset, settings: TrainingSettings, seed: int, epoch: int
-) -> EpochMetrics:
+def _train_epoch(model: Any, dataset: Dataset, settings: TrainingSettings, seed: int, epoch: int) -> EpochMetrics:
     import keras
 
     began = time.perf_counter()
-    order = np.random.default_rng([seed, epoch]).permutation(len(x))
+    order = np.random.default_rng([seed, epoch]).permutation(len(dataset.train))
     _seed_random_layers(model, seed, epoch)
     model.optimizer.learning_rate = settings.learning_rate_of(epoch)
     logs = model.fit(
-        x[order],
+        pixels(dataset.train.x[order]),
         dataset.train.y[order],
         batch_size=settings.batch_size,
         shuffle=False,
         verbose=0,
         callbacks=[keras.callbacks.TerminateOnNaN()],
     ).history
-    predicted = evaluate.probabilities(model, x_validation)
+    predicted = evaluate.probabilities(model, pixels(dataset.validation.x))
     return EpochMetrics(
         loss=float(logs["loss"][-1]),
         accuracy=float(logs["accuracy"][-1]),

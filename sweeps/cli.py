@@ -48,6 +48,7 @@ def main(debug: bool) -> None:
       sweep run quickstart --trials 5
       sweep best
     """
+    sys.path.append(os.getcwd())  # where a user's own model lies  # noqa: PTH109
 
 
 @main.command()
@@ -59,6 +60,7 @@ def main(debug: bool) -> None:
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
+@click.option("--stored", is_flag=True, help="Go on with the study called STUDY as it is stored; no file is read.")
 def run(
     study: str | None,
     trials: int | None,
@@ -68,6 +70,7 @@ def run(
     dataset: str | None,
     device: Any,
     seed: int | None,
+    stored: bool,
 ) -> None:
     """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
 
@@ -81,11 +84,18 @@ def run(
 
     from pipelines import data
     from sweeps import launch, study_file
+    from sweeps.store import Store
 
     console = Console(markup=False, highlight=False)
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
-    checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
-    if study is None and dataset is None:
+    if stored:
+        if dataset is not None or seed is not None:
+            raise UserError("--stored goes on with a study as it is: it takes neither --dataset nor --seed")
+        name = study or DEFAULT_STUDY
+        checked = study_file.restore(name, Store(name).attributes(), budget)
+    else:
+        checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
+    if study is None and dataset is None and not stored:
         try:
             data.load(checked.dataset)
         except DatasetUnavailable as error:
@@ -137,24 +147,37 @@ def ui(host: str, port: int) -> None:
 
 
 @main.command()
-def studies() -> None:
-    """List the study files that ship with the project, and the studies that have been run.
+@click.argument("study", required=False)
+def studies(study: str | None) -> None:
+    """List the study files that ship with the project, and the studies that are stored; or print STUDY as it is stored.
 
     \b
     Example:
-      sweep studies
+      sweep studies lean_cnn
     """
     from sweeps import study_file
     from sweeps.store import Store, study_names
 
+    if study is not None:
+        import yaml
+
+        kept = study_file.restore(study, Store(study).attributes())
+        click.echo(yaml.safe_dump(kept.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=False))
+        return
     click.echo("study files:")
     for name in study_file.available():
-        study = study_file.load(name)
-        click.echo(f"  {name}: {study.model} on {study.dataset}, searching {', '.join(study.search)}")
-    click.echo("run so far:")
+        shipped = study_file.load(name)
+        click.echo(f"  {name}: {shipped.model} on {shipped.dataset}, searching {', '.join(shipped.search)}")
+    click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
-        trials = Store(name).trials()
-        click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended")
+        store = Store(name)
+        trials = store.trials()
+        try:
+            kept = study_file.restore(name, store.attributes())
+            what = f"{kept.model} on {kept.dataset}, searching {', '.join(kept.search)}"
+        except UserError as error:
+            what = str(error)
+        click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
 
 
 if __name__ == "__main__":

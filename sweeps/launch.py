@@ -1,5 +1,6 @@
 """The parent of a sweep: checks, prepares the stores, lets the supervisor work, and says what was found."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -7,12 +8,15 @@ from filelock import FileLock
 from rich.console import Console
 
 from pipelines import backend, data, paths, provenance
+from pipelines import device as devices
 from pipelines.errors import StoreUnavailable, UserError, first_line
 from pipelines.tracking import store as tracking
+from sweeps import space
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.progress import Snapshot
-from sweeps.store import STORE_ERRORS, Store
-from sweeps.study import Study
+from sweeps.store import STORE_ERRORS, Store, val_accuracy
+from sweeps.study import OBJECTIVES, Study
+from sweeps.study_file import stored_definition
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
@@ -44,6 +48,9 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     sweep = Supervisor(store, assignment, executor, console)
     crew = "1 worker" if workers == 1 else f"{workers} workers"
     console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}")
+    sampler = space.chosen_sampler(study)
+    if sampler.why:
+        console.print(f"sampler {sampler.name}, chosen because: {sampler.why}")
     try:
         sweep.supervise()
     finally:
@@ -56,12 +63,14 @@ def farewell(study: Study, result: Result) -> list[str]:
     """Return what was found, and which commands come next."""
     snapshot, lines = result.snapshot, []
     if snapshot.best:
-        found = f"best by validation: trial {snapshot.best.number} with {100 * (snapshot.best.value or 0):.2f} %"
+        found = f"best by validation: trial {snapshot.best.number} with {100 * val_accuracy(snapshot.best):.2f} %"
         lines.append(f"{found}, of {snapshot.done} trials and {snapshot.epochs_spent} epochs")
     if result.interrupted:
         lines.append(
             f"stopped; the same command goes on where it was ({snapshot.done} of {snapshot.tickets or '∞'} trials done)"
         )
+    elif snapshot.tickets is not None and snapshot.tickets < (study.budget.trials or math.inf) <= snapshot.done:
+        lines.append("all combinations of the grid have been tried")
     else:
         lines.append("the budget is used up; a larger one continues the study")
     lines.append(f"next: make best STUDY={study.name} (leaderboard), make ui (curves, runs, artifacts)")
@@ -72,7 +81,7 @@ def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.
     """Make what is missing in both stores, and what every worker must know."""
     with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
         tracking.find_experiment(study.name)  # MLflow first: it may refuse, and then nothing is written
-        store = Store.create(study.name)
+        store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
         _check_definition(store, study)
         uid = store.attributes()["uid"]
         experiment = tracking.open_experiment(study.name)
@@ -84,20 +93,23 @@ def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.
         }
         parent = tracking.open_parent(experiment, uid, tags | provenance.code())
         store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
-    threads = max(1, backend.cores() // workers) if workers > 1 else None
+    threads = max(1, devices.cores() // workers) if workers > 1 else None
+    gpus = () if device == "cpu" else tuple(devices.gpus())
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
-    return store, Assignment(study, uid, experiment.experiment_id, parent, device, threads, deadline)
+    ids = (uid, experiment.experiment_id, parent)
+    return store, Assignment(study, *ids, device, gpus, threads, space.tickets(study), deadline)
 
 
 def _check_definition(store: Store, study: Study) -> None:
-    stored = store.attributes().get("definition")
-    if stored is None:
+    """Refuse to go on with a study that is stored under another definition."""
+    attributes = store.attributes()
+    if "definition" not in attributes:
         store.remember("definition", study.definition())
         return
-    now = study.definition()
-    changed = [f"{key} was {stored.get(key)!r}, is {now[key]!r}" for key in now if stored.get(key) != now[key]]
+    now, before = study.definition(), stored_definition(study.name, attributes)
+    changed = [f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if before[key] != now[key]]
     if changed:
         raise UserError(
-            f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): "
-            "give the changed study another name, or change it back"
+            f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
+            f"another name, or go on with the stored one (sweep run {study.name} --stored)"
         )

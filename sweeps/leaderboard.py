@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import data
-from sweeps import results
+from sweeps import results, study_file
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.store import Store
@@ -49,19 +49,27 @@ def show(name: str | None, console: Console) -> None:
         console.print("no trial has begun yet: go on with make sweep")
         return
     study_name = str(frame.study.iloc[0])
+    store = Store(study_name)
+    study = study_file.restore(study_name, store.attributes())
     complete = frame[frame.state == "complete"]
     counts = ", ".join(f"{count} {state}" for state, count in frame.state.value_counts().items() if count)
     ended = frame[frame.epochs.notna()]
-    saved = int((ended.max_epochs - ended.epochs).sum())
+    saved = int((ended.max_epochs * study.trainings - ended.epochs).sum())
     spent = f"{int(ended.epochs.sum())} epochs trained in ended trials, {saved} saved by ending trials early"
     console.print(f"{study_name}: {counts}; {spent}", soft_wrap=True)
     if complete.empty:
         console.print("no trial is complete yet: go on with make sweep")
         return
-    store = Store(study_name)
-    study = Study.model_validate(store.attributes()["study"])
     searched = [RENAMED.get(name, name) for name in study.search]
     console.print(_table(complete.head(SHOWN), searched))
+    if study.trainings > 1:
+        console.print(f"accuracies: means and standard deviations of {_models(study)} a trial", soft_wrap=True)
+    if "on_front" in complete:
+        others = ", ".join(study.objectives)
+        console.print(
+            f"*: on the front of {others}: no other trial is better in one of them and as good in the rest",
+            soft_wrap=True,
+        )
     _show_targets(study, complete.iloc[0], len(frame), console)
     weights = store.importances() if len(complete) >= IMPORTANCE_TRIALS else {}
     if weights:
@@ -70,21 +78,32 @@ def show(name: str | None, console: Console) -> None:
 
 
 def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
+    several = "val_sd" in complete
+    kept = [] if several else ["kept"]
     table = Table(
-        "trial", "validation", "test", "epochs", "kept", "minutes", "parameters", "searched", box=None, pad_edge=False
+        "trial", "validation", "test", "epochs", *kept, "minutes", "parameters", "searched", box=None, pad_edge=False
     )
     for _, row in complete.iterrows():
+        front = " *" if row.get("on_front") else ""
         table.add_row(
-            str(row.trial),
-            f"{100 * row.val_accuracy:.2f} %",
-            f"{100 * row.test_accuracy:.2f} %",
+            f"{row.trial}{front}",
+            _percent(row.val_accuracy, row.get("val_sd")),
+            _percent(row.test_accuracy, row.get("test_sd")),
             str(row.epochs),
-            str(row.kept_epoch),
+            *(str(row[name]) for name in ["kept_epoch"] if kept),
             f"{row.seconds / 60:.1f}",
             f"{row.parameters:,}",
-            in_words({name: row[name] for name in searched}),
+            in_words({name: row[name] for name in searched if pd.notna(row[name])}),
         )
     return table
+
+
+def _models(study: Study) -> str:
+    return f"{study.folds} folds" if study.folds else f"{study.repeats} seeds"
+
+
+def _percent(value: float, deviation: float | None) -> str:
+    return f"{100 * value:.2f} %" if deviation is None else f"{100 * value:.2f}±{100 * deviation:.2f} %"
 
 
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:
@@ -92,9 +111,10 @@ def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, consol
         own = data.TEST_IMAGES[study.dataset]
         console.print(f"published accuracies: not comparable, {study.dataset} has {own} test images of its own")
         return
+    seeds = f"mean of {_models(study)}"
     console.print(
         f"trial {chosen.trial}, chosen by validation among {looked_at}: test accuracy {100 * chosen.test_accuracy:.2f} %, "
-        "unconfirmed (one seed)",
+        f"unconfirmed ({'one seed' if study.trainings == 1 else seeds})",
     )
     for gap in gaps(study, chosen.test_accuracy):
         console.print(

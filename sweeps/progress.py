@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.store import curve, val_accuracy
+
 ROWS = 12
 STYLES = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
 
@@ -37,12 +39,12 @@ class Snapshot:
     def best(self) -> FrozenTrial | None:
         """The completed trial with the highest validation accuracy."""
         complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return max(complete, key=lambda trial: trial.value or 0.0, default=None)
+        return max(complete, key=val_accuracy, default=None)
 
     def line(self) -> str:
         """Everything in one line."""
         best = (
-            f"best {100 * (self.best.value or 0):.2f} % (trial {self.best.number})"
+            f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
             if self.best
             else "no trial complete yet"
         )
@@ -101,14 +103,15 @@ def in_words(params: Mapping[str, Any]) -> str:
 
 def _table(snapshot: Snapshot, epochs: int) -> Table:
     table = Table("trial", "state", "epoch", "validation", "searched", box=None, pad_edge=False)
-    started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or trial.intermediate_values]
+    started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or curve(trial)]
     for trial in started[-ROWS:]:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
-        best = max(trial.intermediate_values.values(), default=None)
+        reached = curve(trial)
+        best = max(reached.values(), default=None)
         table.add_row(
             f"{trial.number}{' *' if trial == snapshot.best else ''}",
             Text(state, STYLES.get(state, "")),
-            f"{len(trial.intermediate_values)}/{epochs}",
+            f"{len(reached)}/{epochs}",
             f"{100 * best:.2f} %" if best is not None else "",
             in_words(trial.params),
         )

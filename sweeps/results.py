@@ -6,10 +6,13 @@ import pandas as pd
 
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from sweeps.study import OBJECTIVES
 
 WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
-MEASURED = {"val_accuracy", "test_accuracy", "seconds", "samples_per_second"}
+MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second"}
+ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
 WORDS = {"study", "state", "model", "device", "dataset"}
+DEVIATIONS = {"val_sd": "final_validation_accuracy_sd", "test_sd": "test_accuracy_sd"}
 RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
 STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
 
@@ -37,6 +40,9 @@ def runs(study: str | None = None) -> pd.DataFrame:
     Columns: run_id, study, trial, state (complete, pruned, diverged, failed, running, waiting), val_accuracy and test_accuracy
     of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), model,
     parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device, dataset.
+    A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
+    all together, and no kept_epoch. A study of several objectives has `on_front`: whether no other complete trial is better in
+    one of them and as good in the rest; those come first.
     Raises UserError for an unknown study.
     """
     known = studies()
@@ -51,11 +57,11 @@ def runs(study: str | None = None) -> pd.DataFrame:
         return pd.DataFrame(
             columns=["run_id", "study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds"]
         )
-    return _typed(frame)
+    return _ordered(_typed(frame))
 
 
 def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
-    """Return the `top` complete trials of a study (the latest if not named), highest validation accuracy first."""
+    """Return the `top` complete trials of a study (the latest if not named), in the order of `runs`."""
     frame = runs(study)
     return frame[frame.state == "complete"].head(top).reset_index(drop=True)
 
@@ -67,9 +73,10 @@ def _row(run: Any) -> dict[str, Any]:
         "run_id": run.info.run_id,
         "study": tags["study"],
         "trial": int(tags["trial"]),
-        "state": "diverged" if tags.get("ended") == "diverged" else STATES[run.info.status],
+        "state": ended if (ended := tags.get("ended")) in ENDS else STATES[run.info.status],
         "val_accuracy": metrics.get("final_validation_accuracy"),
         "test_accuracy": metrics.get("test_accuracy"),
+        **{name: metrics[metric] for name, metric in DEVIATIONS.items() if metric in metrics},
         **settings,
         "model": params.get("model"),
         "parameters": metrics.get("parameters"),
@@ -79,6 +86,7 @@ def _row(run: Any) -> dict[str, Any]:
         "samples_per_second": metrics.get("samples_per_second"),
         "device": tags.get("device"),
         "dataset": tags["dataset"],
+        "objectives": tags.get("objectives", "val_accuracy"),
     }
 
 
@@ -92,9 +100,26 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
             frame[name] = frame[name].astype("category")
         elif name != "run_id":
             frame[name] = _typed_text(frame[name])
-    order = frame.assign(incomplete=frame.state != "complete")
-    order = order.sort_values(["incomplete", "val_accuracy", "trial"], ascending=[True, False, True], ignore_index=True)
-    return order.drop(columns="incomplete")
+    return frame
+
+
+def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return complete trials before the others, a front before the rest, high validation accuracy before low."""
+    keys = {"incomplete": frame.state != "complete"}
+    objectives = str(frame.objectives.iloc[0]).split(",")
+    frame = frame.drop(columns="objectives")
+    if len(objectives) > 1:
+        from sweeps.store import front
+
+        complete = frame.state == "complete"
+        measured = frame.loc[complete, objectives].astype("float64").to_numpy()
+        frame["on_front"] = False
+        frame.loc[complete, "on_front"] = front(measured, [OBJECTIVES[objective] for objective in objectives])
+        keys["behind"] = ~frame.on_front
+    order = frame.assign(**keys).sort_values(
+        [*keys, "val_accuracy", "trial"], ascending=[True] * len(keys) + [False, True], ignore_index=True
+    )
+    return order.drop(columns=list(keys))
 
 
 def _typed_text(values: "pd.Series[Any]") -> "pd.Series[Any]":

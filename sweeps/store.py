@@ -9,7 +9,7 @@ import signal
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,14 @@ from pipelines import paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
 from pipelines.tracking.store import TrackingError
 from sweeps.lease import Lease
+from sweeps.study import Direction
 
 STORE_ERRORS = (TrackingError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, StoreUnavailable)
 HEARTBEAT_INTERVAL = 30  # seconds
 GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
 MAX_RETRIES = 2
+CURVE = "val_accuracy:"  # prefix of a trial's attributes
 
 _tables = sqlalchemy.MetaData()
 _ledger = sqlalchemy.Table(
@@ -56,6 +58,8 @@ class Store:
 
     def __init__(self, study_name: str):
         self.study_name = study_name
+        if not _exists():
+            raise UserError(f"there is no study {study_name!r} yet: begin with make sweep")
         self._rdb = _open(url())
         self._storage = get_storage(self._rdb)
         self._stale_since: dict[int, float] = {}
@@ -67,10 +71,19 @@ class Store:
             ) from error
 
     @classmethod
-    def create(cls, study_name: str) -> "Store":
-        """Return the study, made if missing."""
+    def create(cls, study_name: str, directions: Sequence[Direction] = ("maximize",)) -> "Store":
+        """Return the study, made if missing; raises UserError when another program made one of that name."""
         storage = _open(url())
-        study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
+        try:
+            study = optuna.create_study(storage=storage, study_name=study_name, directions=list(directions))
+        except optuna.exceptions.DuplicatedStudyError as error:
+            study = optuna.load_study(storage=storage, study_name=study_name)
+            differs = [direction.name.lower() for direction in study.directions] != list(directions)
+            if "uid" not in study.user_attrs and (differs or study.get_trials(deepcopy=False)):
+                raise UserError(
+                    f"Optuna's storage holds a study {study_name!r} that another program made: "
+                    "give this one another name, or set OPTUNA_STORAGE to another database"
+                ) from error
         _tables.create_all(storage.engine)
         with storage.engine.begin() as connection:
             known = connection.execute(
@@ -150,12 +163,21 @@ class Store:
         """Remember something of a trial."""
         self._storage.set_trial_user_attr(trial._trial_id, key, value)
 
-    def finish(self, trial: FrozenTrial, state: TrialState, value: float | None = None, *, ended: str) -> None:
+    def report(self, trial: optuna.Trial, val_accuracy: float, step: int) -> None:
+        """Report the validation accuracy after `step` epochs; see `curve`."""
+        if len(trial.study.directions) == 1:
+            trial.report(val_accuracy, step)
+        else:  # Optuna takes no reports then, and its TPE sampler trips over any
+            trial.set_user_attr(f"{CURVE}{step}", val_accuracy)
+
+    def finish(
+        self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, *, ended: str
+    ) -> None:
         """Tell a trial's end, for good; `ended` says in a word why."""
         self.note(trial, "ended", ended)
         with warnings.catch_warnings():  # a pruned trial without a value is what we mean
             warnings.simplefilter("ignore", UserWarning)
-            self.study().tell(trial.number, values=value, state=state)
+            self.study().tell(trial.number, values=values, state=state)
 
     def release(self, trial: FrozenTrial, reason: str | None = None) -> bool:
         """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up.
@@ -222,7 +244,7 @@ class Store:
         """
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
-            return optuna.importance.get_param_importances(self.study(), evaluator=evaluator)
+            return optuna.importance.get_param_importances(self.study(), evaluator=evaluator, target=val_accuracy)
         except RuntimeError:  # every trial has the same validation accuracy
             return {}
 
@@ -258,15 +280,34 @@ class Store:
         return spent
 
 
+def val_accuracy(trial: FrozenTrial) -> float:
+    """Return a complete trial's validation accuracy, 0 to 1: always the first objective."""
+    return float(trial.values[0])
+
+
+def curve(trial: FrozenTrial) -> dict[int, float]:
+    """Return the validation accuracies that a trial has reported, by epochs trained."""
+    noted = {int(k.removeprefix(CURVE)): v for k, v in trial.user_attrs.items() if k.startswith(CURVE)}
+    return dict(sorted((noted or trial.intermediate_values).items()))
+
+
+def front(values: Iterable[Sequence[float]], directions: Sequence[Direction]) -> list[bool]:
+    """Return for each trial's `values` whether no other trial is better in one objective and as good in the others."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=list(directions))
+    study.add_trials([create_trial(values=[float(value) for value in each]) for each in values])
+    best = {trial.number for trial in study.best_trials}
+    return [trial.number in best for trial in study.get_trials(deepcopy=False)]
+
+
 def study_names() -> list[str]:
     """Return the names of all stored studies."""
-    if (
-        url().startswith("sqlite:")
-        and not (paths.mlruns() / "optuna.db").exists()
-        and "OPTUNA_STORAGE" not in os.environ
-    ):
-        return []
-    return sorted(optuna.study.get_all_study_names(_open(url())))
+    return sorted(optuna.study.get_all_study_names(_open(url()))) if _exists() else []
+
+
+def _exists() -> bool:
+    """Whether there is a storage to read; reading must not make one."""
+    return "OPTUNA_STORAGE" in os.environ or (paths.mlruns() / "optuna.db").exists()
 
 
 def _open(url: str) -> RDBStorage:

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -17,15 +20,31 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class IntRange(_Strict):
-    """Whole numbers from `int[0]` to `int[1]`, both included, in steps."""
+class _Entry(_Strict):
+    """What every entry may carry: the condition under which it is searched."""
+
+    when: dict[str, Scalar | list[Scalar]] = {}
+
+    def active(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether this entry is searched beside `params`, those that stand above it."""
+        return all(
+            name in params and any(_equal(params[name], allowed) for allowed in as_list(value))
+            for name, value in self.when.items()
+        )
+
+
+class IntRange(_Entry):
+    """Whole numbers from `int[0]` to `int[1]`, both included, in steps or, with `log`, uniformly in their logarithm."""
 
     bounds: Annotated[list[int], Field(alias="int", min_length=2, max_length=2)]
     step: int = Field(1, ge=1)
+    log: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_order(self.bounds)
+        _check_range(self.bounds, self.log)
+        if self.log and self.step != 1:
+            raise ValueError("give step or log, not both")
         if (self.bounds[1] - self.bounds[0]) % self.step:
             raise ValueError(f"step {self.step} does not lead from {self.bounds[0]} to {self.bounds[1]}")
         return self
@@ -39,49 +58,107 @@ class IntRange(_Strict):
         """Return the outermost values."""
         return [*self.bounds]
 
+    def grid(self) -> Sequence[Scalar]:
+        """Return every value."""
+        return range(self.bounds[0], self.bounds[1] + 1, self.step)
 
-class FloatRange(_Strict):
-    """Numbers from `float[0]` to `float[1]`, uniformly or, with `log`, uniformly in their logarithm."""
+
+class FloatRange(_Entry):
+    """Numbers from `float[0]` to `float[1]`, uniformly, in steps or, with `log`, uniformly in their logarithm."""
 
     bounds: Annotated[
         list[Annotated[float, Field(allow_inf_nan=False)]], Field(alias="float", min_length=2, max_length=2)
     ]
+    step: float | None = Field(None, gt=0, allow_inf_nan=False)
     log: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_order(self.bounds)
-        if self.log and self.bounds[0] <= 0:
-            raise ValueError(f"a logarithmic range must begin above 0, got {self.bounds[0]}")
+        _check_range(self.bounds, self.log)
+        if self.log and self.step:
+            raise ValueError("give step or log, not both")
+        if self.step and not self._on_step(self.bounds[1]):
+            raise ValueError(f"step {self.step:g} does not lead from {self.bounds[0]:g} to {self.bounds[1]:g}")
         return self
 
     def contains(self, value: Scalar) -> bool:
-        """Whether `value` lies in the range."""
-        return (
-            isinstance(value, int | float) and not isinstance(value, bool) and self.bounds[0] <= value <= self.bounds[1]
-        )
+        """Whether `value` lies in the range, on a step if there are steps."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return self.bounds[0] <= value <= self.bounds[1] and (self.step is None or self._on_step(value))
 
     def examples(self) -> list[Scalar]:
         """Return the outermost values."""
         return [*self.bounds]
 
+    def grid(self) -> Sequence[Scalar] | None:
+        """Return every value; None without steps."""
+        if self.step is None:
+            return None
+        steps = round((self.bounds[1] - self.bounds[0]) / self.step)
+        return [round(self.bounds[0] + i * self.step, 12) for i in range(steps + 1)]
 
-class Choice(_Strict):
+    def _on_step(self, value: float) -> bool:
+        steps = (value - self.bounds[0]) / (self.step or 1.0)
+        return abs(steps - round(steps)) < 1e-6
+
+
+class Choice(_Entry):
     """One of the listed values."""
 
     choice: Annotated[list[Scalar], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for index, value in enumerate(self.choice):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{value} is no finite number")
+            if any(_equal(value, other) for other in self.choice[:index]):
+                raise ValueError(f"{value!r} is there twice")
+        return self
+
     def contains(self, value: Scalar) -> bool:
         """Whether `value` is one of the choices."""
-        return any(value == option and type(value) is type(option) for option in self.choice)
+        return any(_equal(value, option) for option in self.choice)
 
     def examples(self) -> list[Scalar]:
+        """Return all of them."""
+        return self.choice
+
+    def grid(self) -> Sequence[Scalar]:
         """Return all of them."""
         return self.choice
 
 
 Entry = IntRange | FloatRange | Choice
 ENTRY_KINDS: dict[str, type[Entry]] = {"int": IntRange, "float": FloatRange, "choice": Choice}
+
+
+class Constraint(_Strict):
+    """What must hold of a trial before it is trained: two sides, each a number or a name, and a comparison between them."""
+
+    left: float | str
+    operator: Literal["<=", ">=", "<", ">"]
+    right: float | str
+
+    @classmethod
+    def parse(cls, text: str) -> "Constraint":
+        """Read "parameters <= 50000" or "filters1 <= filters2"; raises ValueError."""
+        match = re.fullmatch(r"\s*([\w.+-]+)\s*(<=|>=|<|>)\s*([\w.+-]+)\s*", text)
+        if match is None:
+            raise ValueError(f"{text!r} is no comparison: expected NAME <= NUMBER or NAME <= NAME (or >=, <, >)")
+        return cls(left=_side(match[1]), operator=match[2], right=_side(match[3]))  # type: ignore[arg-type]
+
+    @property
+    def names(self) -> list[str]:
+        """The names compared."""
+        return [side for side in (self.left, self.right) if isinstance(side, str)]
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds; `values` has every name."""
+        left, right = (values[side] if isinstance(side, str) else side for side in (self.left, self.right))
+        compare = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+        return bool(compare[self.operator](left, right))
 
 
 class Budget(_Strict):
@@ -107,6 +184,10 @@ class TargetEntry(_Strict):
 
 
 StartPoint = Literal["recipe"] | dict[str, Scalar]
+PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
+Direction = Literal["maximize", "minimize"]
+OBJECTIVES: dict[str, Direction] = {"val_accuracy": "maximize", PARAMETERS: "minimize", "seconds": "minimize"}
+CHANGEABLE = {"budget", "targets", "trial_timeout", "keep_models"}
 
 
 class Study(_Strict):
@@ -117,8 +198,12 @@ class Study(_Strict):
     dataset: str = "mnist"
     training: dict[str, Any] = {}
     search: dict[str, Entry]
-    sampler: Literal["tpe", "random"] = "tpe"
-    pruner: Literal["hyperband", "median", "none"] = "hyperband"
+    constraints: list[str] = []
+    objectives: list[Literal["val_accuracy", "parameters", "seconds"]] = ["val_accuracy"]
+    repeats: int = Field(1, ge=1, le=100)
+    folds: int | None = Field(None, ge=2, le=100)
+    sampler: str | dict[str, Any] = "tpe"
+    pruner: str | dict[str, Any] = "hyperband"
     budget: Budget
     start: list[StartPoint] = ["recipe"]  # the recipe, if listed, comes first: it is trial 0
     targets: list[TargetEntry] = []
@@ -126,33 +211,55 @@ class Study(_Strict):
     trial_timeout: float = Field(
         3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
     )
+    keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.objectives[:1] != ["val_accuracy"] or len(set(self.objectives)) < len(self.objectives):
+            others = ", ".join(name for name in OBJECTIVES if name != "val_accuracy")
+            raise ValueError(f"objectives must begin with val_accuracy and may add, once each, {others}")
+        if self.repeats > 1 and self.folds:
+            raise ValueError("give repeats or folds, not both")
+        return self
 
     @property
     def settings(self) -> TrainingSettings:
         """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
-        return TrainingSettings(**(dict(models.load(self.model).RECIPES[self.model].training) | self.training))
+        return TrainingSettings(**(dict(models.recipe(self.model).training) | self.training))
 
     @property
     def longest_training(self) -> int:
-        """The most epochs that a trial can have."""
-        return (
-            max(int(e or 0) for e in self.search["epochs"].examples())
-            if "epochs" in self.search
-            else self.settings.epochs
-        )
+        """The most epochs that a model of a trial can have."""
+        searched = self.search.get("epochs")
+        own = self.settings.epochs
+        if searched is None:
+            return own
+        return max([int(epochs or 0) for epochs in searched.examples()] + ([own] if searched.when else []))
+
+    @property
+    def trainings(self) -> int:
+        """How many models a trial trains."""
+        return self.folds or self.repeats
 
     @property
     def start_points(self) -> list[dict[str, Scalar]]:
         """The parameters of the first trials, by trial number."""
         return [self._recipe_point() if point == "recipe" else point for point in self.start]
 
+    def active(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return those of `values` that are searched under the values above them."""
+        params: dict[str, Scalar] = {}
+        for name, entry in self.search.items():
+            if name in values and entry.active(params):
+                params[name] = values[name]
+        return params
+
     def _recipe_point(self) -> dict[str, Scalar]:
-        published = TrainingSettings(**models.load(self.model).RECIPES[self.model].training).model_dump()
-        known = models.arguments(self.model) | published
-        return {name: known[name] for name in self.search}
+        published = TrainingSettings(**models.recipe(self.model).training).model_dump()
+        return self.active(models.arguments(self.model) | published)
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
-        """Return what to train for a trial's parameters."""
+        """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
         arguments = models.arguments(self.model)
         return RunConfig(
             model=self.model,
@@ -162,11 +269,13 @@ class Study(_Strict):
                 **(self.settings.model_dump() | {k: v for k, v in params.items() if k not in arguments})
             ),
             seed=seed,
+            repeats=self.repeats,
+            folds=self.folds,
         )
 
     def definition(self) -> dict[str, Any]:
-        """Return what makes this study this study: all but its budget, targets and timeout, which may change on resuming."""
-        content = self.model_dump(mode="json", by_alias=True, exclude={"budget", "targets", "trial_timeout"})
+        """Return what makes this study this study: all but what may change on resuming."""
+        content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE)
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
 
     def digest(self) -> str:
@@ -174,6 +283,24 @@ class Study(_Strict):
         return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _check_order(bounds: list[Any]) -> None:
+def as_list(value: Any) -> list[Any]:
+    """Return a value as a list of one; a list as it is."""
+    return value if isinstance(value, list) else [value]
+
+
+def _equal(value: Scalar, other: Scalar) -> bool:
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _side(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _check_range(bounds: list[Any], log: bool) -> None:
     if bounds[0] > bounds[1]:
         raise ValueError(f"the range is upside down: {bounds[0]} > {bounds[1]}")
+    if log and bounds[0] <= 0:
+        raise ValueError(f"a logarithmic range must begin above 0, got {bounds[0]}")

@@ -1,11 +1,10 @@
 """Study files: read, checked, and answered with one clear line when something is wrong."""
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -13,10 +12,18 @@ from pydantic import ValidationError
 import models
 from pipelines import data
 from pipelines.config import TrainingSettings
-from pipelines.errors import UserError
-from sweeps.study import ENTRY_KINDS, Budget, Study
+from pipelines.errors import UserError, nearest
+from sweeps import space
+from sweeps.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, as_list
 
 FOLDER = Path(__file__).parent / "studies"
+UNION_PARTS = {
+    "IntRange",
+    "FloatRange",
+    "Choice",
+    "str",
+    "dict[str,any]",
+}  # what pydantic adds to the place of a mistake
 LARGEST_FILE = 1_000_000  # bytes
 
 
@@ -33,13 +40,37 @@ def load(
     `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
     """
     path = find(name_or_path)
-    content = _read(path)
-    where = path.name
+    return _overruled(_read(path), path.name, budget, dataset, seed)
+
+
+def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
+    """Return a study as it is stored, from its `attributes`; `budget` overrules single entries.
+
+    Raises UserError when this version of the program cannot read it.
+    """
+    where = f"stored study {name!r}"
+    if "study" not in attributes:
+        raise UserError(f"{where} was not made by this program: give yours another name")
+    return _overruled(attributes["study"], where, budget, None, None)
+
+
+def stored_definition(name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition under which a study is stored, what later versions added at its default."""
+    stored = attributes["definition"]
+    study = restore(name, attributes)
+    training = TrainingSettings(**stored["training"]).model_dump(mode="json")
+    return study.definition() | {"training": training, "start": stored["start"]}
+
+
+def _overruled(
+    content: dict[str, Any], where: str, budget: Mapping[str, Any] | None, dataset: str | None, seed: int | None
+) -> Study:
     if isinstance(content.get("budget"), dict):
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
     own_name = str(content.get("name") or "")
     if dataset is not None and dataset != content.get("dataset", "mnist"):
         content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{dataset}")}
+        content.pop("targets", None)  # published for the other data set
     if seed is not None and seed != content.get("seed", 0):
         content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
     return _checked(content, where)
@@ -57,7 +88,7 @@ def find(name_or_path: str) -> Path:
             f"there is no study file {name_or_path}: expected a path to a YAML file, or one of {', '.join(available())}"
         )
     raise UserError(
-        f"unknown study {name_or_path!r}{_nearest(name_or_path, available())}: expected a path to a YAML file, or one of "
+        f"unknown study {name_or_path!r}{nearest(name_or_path, available())}: expected a path to a YAML file, or one of "
         f"{', '.join(available())}"
     )
 
@@ -114,22 +145,27 @@ def _checked(content: dict[str, Any], where: str) -> Study:
         if name in training:
             raise UserError(f"{where}: {name} stands under both training and search: keep one")
         _check_entry(search[name], f"{where}: search.{name}")
-    for section, kind in (("sampler", "tpe"), ("pruner", "hyperband")):
-        _check_option(
-            content.get(section, kind), get_args(Study.model_fields[section].annotation), f"{where}: {section}"
-        )
     _check_names(content["budget"], Budget.model_fields, f"{where}: budget", "budget")
+    if len(as_list(content.get("objectives"))) > 1:
+        content = {"pruner": "none"} | content
     try:
         study = Study(**(content | {"training": training}))
         _ = study.settings
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from error
+    _check_conditions(study, where)
+    _check_constraints(study, where)
     _check_values(study, where)
+    try:
+        space.check(study)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     return study
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
-    for key, kind in (("search", dict), ("budget", dict), ("training", dict), ("start", list), ("targets", list)):
+    lists = [(key, list) for key in ("start", "targets", "constraints", "objectives")]
+    for key, kind in [("search", dict), ("budget", dict), ("training", dict), *lists]:
         if key in content and not isinstance(content[key], kind) and not (key == "training" and content[key] is None):
             expected = "keys and values" if kind is dict else "a list"
             raise UserError(f"{where}: {key} must hold {expected}, got {content[key]!r}")
@@ -139,7 +175,14 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
 
 
 def _check_model_and_dataset(content: dict[str, Any], where: str) -> None:
-    _check_option(content["model"], models.MODELS, f"{where}: model")
+    name = content["model"]
+    try:
+        models.arguments(name)
+    except models.NoModel as error:
+        hint = nearest(str(name), models.MODELS)
+        raise UserError(
+            f"{where}: model: {error}{hint}; expected one of {', '.join(models.MODELS)}, or the name of a module to import"
+        ) from error
     _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
 
 
@@ -149,7 +192,7 @@ def _check_entry(entry: Any, where: str) -> None:
         raise UserError(
             f"{where} must be one of {{int: [lo, hi]}}, {{float: [lo, hi]}}, {{choice: [...]}}, got {entry!r}"
         )
-    options = ["step"] if kinds[0] == "int" else ["log"] if kinds[0] == "float" else []
+    options = ["when"] if kinds[0] == "choice" else ["step", "log", "when"]
     _check_names(entry, [kinds[0], *options], where, f"option of {kinds[0]}")
     try:
         ENTRY_KINDS[kinds[0]](**entry)
@@ -157,11 +200,49 @@ def _check_entry(entry: Any, where: str) -> None:
         raise UserError(f"{where}: {_first(error)}") from error
 
 
+def _check_conditions(study: Study, where: str) -> None:
+    """Check that every condition speaks of a value that a searched name above it can have."""
+    above: list[str] = []
+    for name, entry in study.search.items():
+        for other, allowed in entry.when.items():
+            label = f"{where}: search.{name}.when"
+            if other not in above:
+                known = ", ".join(above) or "(none)"
+                raise UserError(
+                    f"{label}: {other!r} is not searched above {name}{nearest(other, above)}; known: {known}"
+                )
+            if allowed == []:
+                raise UserError(f"{label}.{other} lists no value: expected a value of {other}, or several")
+            for value in as_list(allowed):
+                if not study.search[other].contains(value):
+                    raise UserError(f"{label}: {other} is never {value!r}: it is {_shown(study, other)}")
+        above.append(name)
+
+
+def _check_constraints(study: Study, where: str) -> None:
+    arguments, settings = models.arguments(study.model), study.settings.model_dump()
+    numbers = [
+        name
+        for name, value in (arguments | settings).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    for index, text in enumerate(study.constraints):
+        try:
+            constraint = Constraint.parse(text)
+        except ValueError as error:
+            raise UserError(f"{where}: constraints[{index}]: {error}") from error
+        _check_names(constraint.names, [PARAMETERS, *numbers], f"{where}: constraints[{index}]", "number to compare")
+
+
 def _check_values(study: Study, where: str) -> None:
     """Check that what can be searched can be built, and that every start point lies inside the ranges."""
-    arguments = models.arguments(study.model)
+    arguments, options = models.arguments(study.model), models.options(study.model)
     for name, entry in study.search.items():
         for value in entry.examples():
+            if name in options and value not in options[name]:
+                allowed = ", ".join(map(str, options[name]))
+                hint = nearest(str(value), map(str, options[name]))
+                raise UserError(f"{where}: search.{name} gives {value!r}{hint}; {study.model} takes {allowed}")
             if name in arguments:
                 default = arguments[name]
                 fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
@@ -178,36 +259,46 @@ def _check_values(study: Study, where: str) -> None:
         raise UserError(f"{where}: start lists the recipe after other points: it is always trial 0, put it first")
     for index, point in enumerate(study.start_points):
         label = f"{where}: start[{index}]" + (" (the recipe)" if study.start[index] == "recipe" else "")
-        _check_names(point, study.search, label, "searched name")
-        missing = [name for name in study.search if name not in point]
-        if missing:
-            raise UserError(f"{label} lacks {', '.join(missing)}: a start point gives every searched name")
-        for name, value in point.items():
-            if not study.search[name].contains(value):
-                raise UserError(f"{label} has {name}={value!r}, outside {study.search[name].model_dump(by_alias=True)}")
+        _check_point(study, point, label)
+
+
+def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:
+    _check_names(point, study.search, label, "searched name")
+    for name, value in point.items():
+        if not study.search[name].contains(value):
+            raise UserError(
+                f"{label} has {name}={value!r}, outside {_shown(study, name)}: widen the range, or begin elsewhere "
+                "(start: [] lets the sampler choose)"
+            )
+    active = study.active(point)
+    missing = [name for name, entry in study.search.items() if name not in point and entry.active(active)]
+    if missing:
+        raise UserError(f"{label} lacks {', '.join(missing)}: a start point gives every searched name")
+    idle = [name for name in point if name not in active]
+    if idle:
+        raise UserError(f"{label} gives {idle[0]}, which is not searched there: {_shown(study, idle[0])}")
+
+
+def _shown(study: Study, name: str) -> str:
+    return str(study.search[name].model_dump(by_alias=True, exclude_defaults=True))
 
 
 def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:
     if value not in list(allowed):
         raise UserError(
-            f"{where}: {value!r} is unknown{_nearest(str(value), allowed)}; expected one of {', '.join(allowed)}"
+            f"{where}: {value!r} is unknown{nearest(str(value), allowed)}; expected one of {', '.join(allowed)}"
         )
 
 
 def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind: str) -> None:
     for name in given:
         if name not in allowed:
-            raise UserError(f"{where}: {name!r} is no {kind}{_nearest(name, allowed)}; known: {', '.join(allowed)}")
-
-
-def _nearest(name: str, allowed: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+            raise UserError(f"{where}: {name!r} is no {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
 
 
 def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"] if part not in ("IntRange", "FloatRange", "Choice"))
+    place = ".".join(str(part) for part in problem["loc"] if part not in UNION_PARTS)
     message = problem["msg"].removeprefix("Value error, ")
     got = f", got {problem['input']!r}" if problem["type"] not in ("value_error", "missing") else ""
     return f"{place}: {message}{got}" if place else message

@@ -14,15 +14,17 @@ import yaml
 from optuna.trial import TrialState
 from rich.console import Console
 
+import models
 from pipelines import checkpoint, figures, paths
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
+from sweeps import plots
 from sweeps.executors.processes import Ended, ProcessExecutor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
-from sweeps.store import STORE_ERRORS, Lost, Store
-from sweeps.study import Study
+from sweeps.store import STORE_ERRORS, Lost, Store, curve, front, val_accuracy
+from sweeps.study import OBJECTIVES
 from sweeps.worker import HUNG, RUN_STATUS, STORE_AWAY, USER_ERROR, Assignment
 
 POLL = 0.5  # seconds between looks at the stores
@@ -30,6 +32,7 @@ LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
 REST = 9  # and at least so many times what a look takes: supervising costs at most a tenth of a core
 SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
+MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
 STORE_PATIENCE = 600.0  # seconds without any progress after which the sweep gives up on it
 
@@ -78,6 +81,8 @@ class Supervisor:
         snapshot = self.snapshot()
         display.show(snapshot)
         if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
+            if snapshot.done != self._reached[1]:
+                self._thin_models(snapshot)
             self._reached, self._away_since = reached, None
         claimable, running = self._claimable(snapshot), self._store.running()
         if not self.interrupted and time.monotonic() >= self._paused_until:
@@ -95,7 +100,7 @@ class Supervisor:
 
     def snapshot(self) -> Snapshot:
         """Return where the study stands; without a budget of trials, queue as many as the workers can take."""
-        limit = self._study.budget.trials
+        limit = self._assignment.tickets
         trials = self._store.trials()
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         wanted = limit if limit is not None else len(trials) - waiting + self._executor.size
@@ -114,8 +119,9 @@ class Supervisor:
                 self._release(lost, None)
             self._tidy()
             snapshot = self.snapshot()
+            self._thin_models(snapshot)
             parent = TrackedRun(self._assignment.parent_run_id)
-            _log_study(parent, self._study, snapshot)
+            self._log_study(parent, snapshot)
             if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
                 parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
         except STORE_ERRORS as error:
@@ -138,6 +144,21 @@ class Supervisor:
             outcome = "it has failed, its retries are used up" if final else "it goes on from its last checkpoint"
             display.say(f"trial {lost.trial.number}: {lost.reason}; {outcome}")
 
+    def _thin_models(self, snapshot: Snapshot) -> None:
+        """Delete the models of complete trials that are not among the best `keep_models`, a front before all others."""
+        keep = self._study.keep_models
+        if keep is None:
+            return
+        complete = [trial for trial in snapshot.trials if trial.state == TrialState.COMPLETE]
+        ahead = front([trial.values for trial in complete], [OBJECTIVES[name] for name in self._study.objectives])
+        ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: (not pair[0], -val_accuracy(pair[1])))
+        removed = set(self._store.attributes().get(MODELS_REMOVED, []))
+        for _, trial in ranked[keep:]:
+            if trial.number not in removed and "run_id" in trial.user_attrs:
+                TrackedRun(trial.user_attrs["run_id"]).remove_models()
+                removed.add(trial.number)
+                self._store.remember(MODELS_REMOVED, sorted(removed))
+
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
         trials = {trial.number: trial for trial in self._store.trials()}
@@ -151,8 +172,25 @@ class Supervisor:
                 tracked.set_tags({"ended": trial.user_attrs["ended"].partition(":")[0]})
             tracked.close(RUN_STATUS[trial.state])
         for path in paths.checkpoint(self._study.name, 0).parent.glob("*.npz"):
-            if trials[int(path.stem)].state.is_finished():
-                checkpoint.remove(path)
+            number = int(path.name.partition(".")[0])
+            if trials[number].state.is_finished():
+                checkpoint.remove(paths.checkpoint(self._study.name, number))
+
+    def _log_study(self, parent: TrackedRun, snapshot: Snapshot) -> None:
+        """Log the study, its figures and its model's source on the parent run."""
+        study = self._study
+        curves = {t.number: list(reached.values()) for t in snapshot.trials if (reached := curve(t))}
+        early = {t.number for t in snapshot.trials if t.state != TrialState.COMPLETE}
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            if curves:
+                title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
+                figures.study_curves(curves, early, title, folder / "study_curves.png")
+            plots.write(self._store.study(), study, folder / "plots.html")
+            spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
+            (folder / "study.yaml").write_text(spelled_out)
+            (folder / "model.py").write_bytes(models.source(study.model).read_bytes())
+            parent.log_artifacts(folder)
 
     def _claimable(self, snapshot: Snapshot) -> int:
         limit = self._study.budget.epochs
@@ -205,23 +243,6 @@ class Supervisor:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def _log_study(parent: TrackedRun, study: Study, snapshot: Snapshot) -> None:
-    curves = {
-        t.number: [value for _, value in sorted(t.intermediate_values.items())]
-        for t in snapshot.trials
-        if t.intermediate_values
-    }
-    early = {t.number for t in snapshot.trials if t.state != TrialState.COMPLETE}
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        if curves:
-            title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
-            figures.study_curves(curves, early, title, folder / "study_curves.png")
-        spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
-        (folder / "study.yaml").write_text(spelled_out)
-        parent.log_artifacts(folder)
 
 
 def _last_line(log: Path) -> str:

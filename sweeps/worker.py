@@ -1,12 +1,13 @@
 """A worker: claims a ticket, trains it, tells the result; again, until none is left, it is asked to stop, or it has grown."""
 
+import hashlib
 import os
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +17,21 @@ import psutil
 from optuna import Trial
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines import backend, checkpoint, data, paths, provenance
+import models
+from pipelines import backend, checkpoint, data, device, paths, provenance
 from pipelines.errors import UserError
-from pipelines.execute import execute
+from pipelines.execute import count_parameters, execute
 from pipelines.tracking.run import TrackedRun
 from pipelines.tracking.store import all_runs
 from pipelines.train import End, EpochMetrics
 from sweeps import space
 from sweeps.lease import Lease
-from sweeps.store import HEARTBEAT_INTERVAL, STORE_ERRORS, Store
+from sweeps.store import HEARTBEAT_INTERVAL, STORE_ERRORS, Store, curve
 from sweeps.study import Study
 
 USER_ERROR, HUNG, ORPHANED, STORE_AWAY = 2, 70, 71, 72  # exit codes
 BETWEEN_TRIALS = 600.0  # seconds that a worker may take to start, or to end
+INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
 RUN_STATUS = {
     TrialState.COMPLETE: "FINISHED",
@@ -47,7 +50,9 @@ class Assignment:
     experiment_id: str
     parent_run_id: str
     device: backend.Device
+    gpus: tuple[str, ...]  # workers are spread over them
     threads: int | None
+    tickets: int | None  # trials that the study may have; None: any number
     deadline: float | None  # Unix seconds at which the budget's hours are used up
 
 
@@ -58,15 +63,18 @@ class StopFlag(Protocol):
         """Whether to stop."""
 
 
-def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int) -> None:
+def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int, place: int) -> None:
     """Run trials until there is nothing left to do; prints go to `log`. Ends with its parent, process `parent_pid`.
+
+    `place`: its number among the workers that are alive, from 0; it chooses the GPU.
 
     Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer.
     """
     _print_to(log)
     watch = _Watch(parent_pid, assignment.study.trial_timeout)
     try:
-        backend.configure(assignment.device, assignment.threads)
+        gpu = assignment.gpus[place % len(assignment.gpus)] if assignment.gpus else None
+        backend.configure(assignment.device, assignment.threads, gpu)
         data.load(assignment.study.dataset)
         _Worker(assignment, stop, Store(assignment.study.name), watch, Lease.of_this_process(parent_pid)).run_trials()
     except STORE_ERRORS:  # not the trial's fault: another worker takes it up when the store is back
@@ -81,11 +89,13 @@ class _Worker:
     def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: "_Watch", lease: Lease):
         self._assignment, self._study, self._stop = assignment, assignment.study, stop
         self._store, self._watch, self._lease = store, watch, lease
+        self._points, self._meter = space.points(self._study), device.Meter()
+        self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
 
     def run_trials(self) -> None:
         first_memory = None
         while not self._stop.is_set() and self._budget_left():
-            claimed = self._store.claim(self._study.budget.trials, self._lease)
+            claimed = self._store.claim(self._assignment.tickets, self._lease)
             if claimed is None:
                 break
             with self._watch.over(claimed, self._store):
@@ -101,27 +111,46 @@ class _Worker:
         saved = paths.checkpoint(study.name, claimed.number)
         run = None
         try:
-            trial = store.ask(claimed, study.start_points, space.sampler(study, claimed.number), space.pruner(study))
+            sampler = space.sampler(study, claimed.number, self._feasible)
+            trial = store.ask(claimed, self._points, sampler, space.pruner(study))
             params = space.suggest(trial, study.search)
             config = study.run_config(params, space.trial_seed(study.seed, claimed.number))
             run = self._open_run(claimed, config.params())
-            control = _TrialControl(self._assignment, self._stop, store, claimed, self._lease, trial, run, self._watch)
-            outcome = execute(config, run, control, saved, [target.accuracy for target in study.targets])
+            if self._feasible and not self._feasible(params):
+                store.finish(claimed, TrialState.PRUNED, ended=INFEASIBLE)
+                _close(run, saved, TrialState.PRUNED, INFEASIBLE)
+                return
+            control = _TrialControl(
+                self._assignment, self._stop, store, claimed, self._lease, trial, run, self._watch, self._meter
+            )
+            targets = [target.accuracy for target in study.targets]
+            outcome = execute(config, run, control, saved, targets, self._ends_that_keep_models())
         except STORE_ERRORS:
             raise
         except Exception as error:
             self._fail(claimed, run, saved, error)
             return
-        end = outcome.trained.end
         if not store.owns(claimed, self._lease):
             print(f"trial {claimed.number} is no longer ours: nothing more is written")
-        elif end == End.PAUSED:
+        elif outcome.end == End.PAUSED:
             run.close(RUN_STATUS[TrialState.WAITING])
             store.release(claimed)
+        elif outcome.end == End.COMPLETED:
+            store.finish(claimed, TrialState.COMPLETE, outcome.values(study.objectives), ended=outcome.end)
+            _close(run, saved, TrialState.COMPLETE, outcome.end)
         else:
-            state = TrialState.COMPLETE if end == End.COMPLETED else TrialState.PRUNED
-            store.finish(claimed, state, outcome.val_accuracy if state == TrialState.COMPLETE else None, ended=end)
-            _close(run, saved, state, end)
+            store.finish(claimed, TrialState.PRUNED, ended=outcome.end)
+            _close(run, saved, TrialState.PRUNED, outcome.end)
+
+    def _count_parameters(self, hyperparameters: Mapping[str, Any]) -> int:
+        self._watch.progress()
+        return count_parameters(self._study.model, tuple(hyperparameters.items()))
+
+    def _ends_that_keep_models(self) -> tuple[End, ...]:
+        """Return after which ends a model is kept at all; of the completed, the parent then keeps the best."""
+        if self._study.keep_models is None:
+            return tuple(End)
+        return (End.COMPLETED,) if self._study.keep_models else ()
 
     def _fail(self, claimed: FrozenTrial, run: TrackedRun | None, saved: Path, error: Exception) -> None:
         traceback.print_exc()
@@ -154,6 +183,9 @@ class _Worker:
             "trial": str(claimed.number),
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
+            "model_digest": hashlib.sha256(models.source(self._study.model).read_bytes()).hexdigest()[:16],
+            "objectives": ",".join(self._study.objectives),
+            "sampler": space.chosen_sampler(self._study).name,
             **backend.describe(),
             **provenance.code(),
         }
@@ -200,12 +232,16 @@ class _TrialControl:
         trial: Trial,
         run: TrackedRun,
         watch: "_Watch",
+        meter: device.Meter,
     ):
         self._assignment, self._stop, self._store, self._watch = assignment, stop, store, watch
         self._claimed, self._lease, self._trial, self._run = claimed, lease, trial, run
-        self._reported = set(claimed.intermediate_values)
+        self._reported = set(curve(claimed))
+        self._meter = meter
+        meter.read()  # what was before is not this trial's
 
     def before_epoch(self, epoch: int) -> End | None:
+        self._watch.progress()
         if not self._store.owns(self._claimed, self._lease):
             return End.ABANDONED
         if self._stop.is_set():
@@ -216,15 +252,17 @@ class _TrialControl:
             return End.BUDGET if epoch else End.PAUSED
         return None
 
-    def after_epoch(self, epoch: int, metrics: EpochMetrics) -> End | None:
+    def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
         self._watch.progress()
-        self._run.log_epoch(epoch, metrics)
-        if not metrics.finite:
+        self._run.log_epoch(epoch, metrics, self._meter.read())
+        mean = EpochMetrics.mean(metrics)
+        if not mean.finite:
             return None
         step = epoch + 1  # epochs trained: the resource that pruners count
         if step not in self._reported:
-            self._trial.report(metrics.val_accuracy, step)
-        return End.PRUNED if self._trial.should_prune() else None
+            self._store.report(self._trial, mean.val_accuracy, step)
+        alone = len(self._assignment.study.objectives) == 1
+        return End.PRUNED if alone and self._trial.should_prune() else None
 
 
 class _Watch:

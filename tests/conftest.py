@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import backend
+from pipelines import backend, paths
 
 ROOT = Path(__file__).parent.parent
 backend.configure("cpu")
@@ -64,6 +65,40 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def watch() -> Any:
+    """One watch for all studies that run in the tests' own process."""
+    from sweeps import worker
+
+    return worker._Watch(os.getppid(), timeout=1e9)
+
+
+@pytest.fixture
+def run_here(watch: Any) -> Callable[[Any], Any]:
+    """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
+    from rich.console import Console
+
+    from pipelines import data
+    from sweeps import launch, worker
+    from sweeps.executors.processes import ProcessExecutor
+    from sweeps.lease import Lease
+    from sweeps.supervise import Supervisor
+
+    def go(study: Any) -> Any:
+        paths.make_mlruns()
+        store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu")
+        supervisor = Supervisor(
+            store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console()
+        )
+        supervisor.snapshot()  # queues the trials
+        lease = Lease.of_this_process(os.getppid())
+        worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
+        supervisor.settle()
+        return store
+
+    return go
 
 
 class Sweep:

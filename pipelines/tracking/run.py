@@ -1,12 +1,13 @@
 """One MLflow run: parameters once, one batch of metrics an epoch, a summary, artifacts, and the end state that is true."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
@@ -19,6 +20,7 @@ from mlflow.utils.mlflow_tags import (
 from pipelines.tracking import store
 from pipelines.train import EpochMetrics
 
+MODEL_FILE = "model.keras"
 LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
 
 
@@ -52,11 +54,15 @@ class TrackedRun:
         """Mark the run as running again."""
         store.client().update_run(self.run_id, status="RUNNING")
 
-    def log_epoch(self, epoch: int, metrics: EpochMetrics) -> None:
-        """Log an epoch's metrics, unless they are there already; the step is the number of epochs trained, so `epoch` + 1."""
+    def log_epoch(self, epoch: int, metrics: Sequence[EpochMetrics], further: Mapping[str, float]) -> None:
+        """Log an epoch's metrics, unless they are there already; the step is the number of epochs trained, so `epoch` + 1.
+
+        `metrics`: one entry a model; of several, the mean is logged, and each one's validation accuracy as `val_accuracy_1`, ….
+        """
         step = epoch + 1
         if step not in self._logged:
-            self._log(vars(metrics), step)
+            each = {f"val_accuracy_{i}": m.val_accuracy for i, m in enumerate(metrics, 1)} if len(metrics) > 1 else {}
+            self._log(vars(EpochMetrics.mean(metrics)) | each | dict(further), step)
             self._logged.add(step)
 
     def log_summary(self, metrics: Mapping[str, float]) -> None:
@@ -67,6 +73,17 @@ class TrackedRun:
     def log_artifacts(self, folder: Path) -> None:
         """Log every file in `folder`; files of the same name are replaced."""
         store.client().log_artifacts(self.run_id, str(folder))
+
+    def remove_models(self) -> None:
+        """Delete the run's model files, which MLflow's client cannot, and say so in the tag `model_files`."""
+        client = store.client()
+        repository = get_artifact_repository(client.get_run(self.run_id).info.artifact_uri, tracking_uri=store.uri())
+        for entry in client.list_artifacts(self.run_id):
+            inside = client.list_artifacts(self.run_id, entry.path) if entry.is_dir else [entry]
+            for file in inside:
+                if Path(file.path).name == MODEL_FILE:
+                    repository.delete_artifacts(file.path)  # type: ignore[no-untyped-call]
+        self.set_tags({"model_files": "removed"})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, one by one."""

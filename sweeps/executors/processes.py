@@ -26,8 +26,18 @@ class Ended:
         return f"ended with exit code {self.exit_code}"
 
 
+@dataclass(frozen=True)
+class _Worker:
+    process: SpawnProcess
+    log: Path
+    place: int
+
+
 class ProcessExecutor:
-    """Runs `work(assignment, stop, log, parent_pid)` in up to `size` processes. Their prints go to files in `logs`."""
+    """Runs `work(assignment, stop, log, parent_pid, place)` in up to `size` processes. Their prints go to files in `logs`.
+
+    `place`: a number from 0 to `size` - 1 that no other living worker has.
+    """
 
     def __init__(self, work: Callable[..., None], assignment: Any, size: int, logs: Path):
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
@@ -35,18 +45,18 @@ class ProcessExecutor:
         self.size = size
         self._stop = self._context.Event()
         self._started = 0
-        self._workers: list[tuple[SpawnProcess, Path]] = []
+        self._workers: list[_Worker] = []
 
     def start_up_to(self, wanted: int) -> None:
         """Start workers until `wanted` of them (at most `size`) are alive."""
         while len(self._workers) < min(wanted, self.size):
             self._started += 1
             log = self._logs / f"worker-{self._started}.log"
-            process = self._context.Process(
-                target=_shielded, args=(self._work, self._assignment, self._stop, log, os.getpid()), daemon=True
-            )
+            place = min(set(range(self.size)) - {worker.place for worker in self._workers})
+            arguments = (self._work, self._assignment, self._stop, log, os.getpid(), place)
+            process = self._context.Process(target=_shielded, args=arguments, daemon=True)
             process.start()
-            self._workers.append((process, log))
+            self._workers.append(_Worker(process, log, place))
 
     def alive(self) -> int:
         """Return how many workers have not been collected yet."""
@@ -54,9 +64,9 @@ class ProcessExecutor:
 
     def collect_ended(self) -> list[Ended]:
         """Return the workers that ended since the last call."""
-        over = [(process, log) for process, log in self._workers if process.exitcode is not None]
-        self._workers = [pair for pair in self._workers if pair not in over]
-        return [Ended(process.pid or 0, process.exitcode or 0, log) for process, log in over]
+        over = [worker for worker in self._workers if worker.process.exitcode is not None]
+        self._workers = [worker for worker in self._workers if worker not in over]
+        return [Ended(worker.process.pid or 0, worker.process.exitcode or 0, worker.log) for worker in over]
 
     def ask_to_stop(self) -> None:
         """Ask every worker to return its trial after the current epoch."""
@@ -64,12 +74,12 @@ class ProcessExecutor:
 
     def kill(self) -> None:
         """End every worker now."""
-        for process, _ in self._workers:
-            process.kill()
-        for process, _ in self._workers:
-            process.join()
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
 
 
-def _shielded(work: Callable[..., None], assignment: Any, stop: Any, log: Path, parent_pid: int) -> None:
+def _shielded(work: Callable[..., None], *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    work(assignment, stop, log, parent_pid)
+    work(*arguments)

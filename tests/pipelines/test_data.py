@@ -156,5 +156,5 @@ def test_without_files_and_network_the_way_out_is_said(tmp_path: Path, monkeypat
 
 
 def test_unknown_dataset() -> None:
-    with pytest.raises(UserError, match="expected one of mnist, mnist-5k"):
+    with pytest.raises(UserError, match="expected one of mnist, fashion-mnist, mnist-5k"):
         data.load("cifar")

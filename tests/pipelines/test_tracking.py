@@ -36,10 +36,12 @@ def test_a_run_says_where_it_came_from(experiment: str) -> None:
 
 def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
     run = create(experiment)
-    run.log_epoch(0, METRICS)
+    run.log_epoch(0, [METRICS], {"system/memory": 1.0})
     again = TrackedRun(run.run_id)
-    again.log_epoch(0, METRICS)
-    again.log_epoch(1, METRICS)
+    again.log_epoch(0, [METRICS], {"system/memory": 2.0})
+    again.log_epoch(1, [METRICS], {"system/memory": 3.0})
+    history = store.client().get_metric_history(run.run_id, "system/memory")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 3.0)]
     for name, value in vars(METRICS).items():
         history = store.client().get_metric_history(run.run_id, name)
         assert [(metric.step, metric.value) for metric in history] == [(1, value), (2, value)]

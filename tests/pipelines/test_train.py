@@ -1,7 +1,8 @@
 """Training is a pure function of configuration and seed, and goes on exactly where it was interrupted."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import models
 from pipelines import checkpoint, data
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
-from pipelines.train import End, EpochMetrics, Trained, compile_model, kept_epoch, train
+from pipelines.train import End, EpochMetrics, Training, compile_model, kept_epoch, train
 
 
 @pytest.fixture(scope="module")
@@ -29,28 +30,51 @@ class Witness:
         self.before, self.after = before or {}, after or {}
         self.begun: list[int] = []
         self.ended: list[int] = []
+        self.told: list[list[float]] = []
 
     def before_epoch(self, epoch: int) -> End | None:
         if epoch not in self.before:
             self.begun.append(epoch)
         return self.before.get(epoch)
 
-    def after_epoch(self, epoch: int, metrics: EpochMetrics) -> End | None:
+    def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
         self.ended.append(epoch)
+        self.told.append([one.val_accuracy for one in metrics])
         return self.after.get(epoch)
+
+
+@dataclass
+class Trained:
+    end: End
+    trainings: list[Training]
+
+    @property
+    def history(self) -> list[EpochMetrics]:
+        return self.trainings[0].history
+
+    @property
+    def kept_epoch(self) -> int | None:
+        return self.trainings[0].kept_epoch
 
 
 @pytest.fixture
 def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
-    def go(control: Witness, seed: int = 5, file: str = "state.npz", **settings: Any) -> tuple[Any, Trained]:
+    def go(
+        control: Witness, seed: int = 5, file: str = "state.npz", models_at_once: int = 1, **settings: Any
+    ) -> tuple[Any, Trained]:
         import keras
 
         keras.utils.clear_session()
-        keras.utils.set_random_seed(seed)
-        model = models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
         checked = TrainingSettings(**({"epochs": 4, "batch_size": 64, "learning_rate": 0.01} | settings))
-        compile_model(model, checked)
-        return model, train(model, dataset, checked, seed, control, tmp_path / file, "same")
+        trainings = []
+        for index in range(models_at_once):
+            keras.utils.set_random_seed(seed + index)
+            model = models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
+            compile_model(model, checked)
+            path = tmp_path / (f"{index}-{file}" if index else file)
+            trainings.append(Training(model, dataset, checked, seed + index, path, "same"))
+        end = train(trainings, control)
+        return trainings[0].model, Trained(end, trainings)
 
     return go
 
@@ -140,6 +164,38 @@ def test_patience_stops_and_survives_a_resume(run: Callable[..., Any]) -> None:
     run(Witness(before={1: End.PAUSED}), **settings)
     _, resumed = run(Witness(), **settings)
     assert len(whole.history) == len(resumed.history) < 9
+
+
+def test_models_side_by_side_train_as_alone_and_resume_where_each_was(run: Callable[..., Any]) -> None:
+    control = Witness()
+    _, together = run(control, models_at_once=2, file="together")
+    alone = [run(Witness(), seed=seed, file=f"alone{seed}")[1] for seed in (5, 6)]
+    for beside, single in zip(together.trainings, alone, strict=True):
+        assert [m.loss for m in beside.history] == [m.loss for m in single.history]
+    assert control.begun == [0, 0, 1, 1, 2, 2, 3, 3] and control.ended == [0, 1, 2, 3]
+    assert control.told == [[t.history[e].val_accuracy for t in together.trainings] for e in range(4)]
+
+    class Stopping(Witness):
+        def before_epoch(self, epoch: int) -> End | None:
+            return End.PAUSED if len(self.begun) == 5 else super().before_epoch(epoch)
+
+    run(Stopping(), models_at_once=2)  # the first model has begun its third epoch, the second has not
+    second = Witness()
+    _, resumed = run(second, models_at_once=2)
+    assert second.begun == [2, 3, 3] and second.told == control.told
+    for beside, whole in zip(resumed.trainings, together.trainings, strict=True):
+        for expected, got in zip(whole.model.get_weights(), beside.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
+    _, pruned = run(Witness(after={1: End.PRUNED}), models_at_once=2, file="pruned")
+    assert pruned.end == End.PRUNED and [len(t.history) for t in pruned.trainings] == [2, 2]
+    control = Witness()
+    _, patient = run(control, models_at_once=2, file="patient", epochs=9, patience=1, learning_rate=0.005)
+    lengths = [len(t.history) for t in patient.trainings]
+    assert len(control.ended) == max(lengths) and len(control.begun) == sum(lengths)
+    assert control.told[-1] == [t.history[-1].val_accuracy for t in patient.trainings]  # one waits for the other
 
 
 def test_kept_epoch() -> None:

@@ -45,7 +45,7 @@ def test_every_help_has_an_example_that_exists(command: str) -> None:
 
 def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    variables = set(re.findall(r"\$\(call option,([A-Z]+),", (ROOT / "Makefile").read_text())) | {"STUDY"}
+    variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z]+),", (ROOT / "Makefile").read_text())) | {"STUDY"}
     for path in DOCS:
         text = path.read_text()
         for line in re.findall(r"(?:^|`)make ([a-z-]+[^`\n#]*)", text, re.M):
@@ -59,7 +59,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
 
 
 def test_makefile_variables_are_the_options_of_run() -> None:
-    pairs = re.findall(r"\$\(call option,([A-Z]+),([a-z]+)\)", (ROOT / "Makefile").read_text())
+    pairs = re.findall(r"\$\(call (?:option|flag),([A-Z]+),([a-z]+)\)", (ROOT / "Makefile").read_text())
     assert {f"--{option}" for _, option in pairs} == options_of("run") - {"--help"}
     assert all(variable.lower() == option for variable, option in pairs)
 
@@ -73,7 +73,7 @@ def test_makefile_variables_are_the_options_of_run() -> None:
         (["run", "quickstart", "--epochs", "-1"], "quickstart.yaml: budget.epochs: "),
         (["run", "quickstart", "--workers", "0"], "WORKERS=0: expected at least 1"),
         (["run", "quickstart", "--seed", "-1"], "quickstart.yaml: seed: "),
-        (["run", "quickstart", "--dataset", "cifar"], "expected one of mnist, mnist-5k"),
+        (["run", "quickstart", "--dataset", "cifar"], "expected one of mnist, fashion-mnist, mnist-5k"),
         (["best"], "no study has been run yet: begin with make sweep"),
         (["best", "lean_cnn"], "no study has been run yet"),
         (["ui"], "there is nothing to show yet"),

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+import models
+from pipelines.config import TrainingSettings
 from pipelines.errors import UserError
-from sweeps import study_file
+from sweeps import space, study_file
 from sweeps.study import Study
 
 
@@ -26,7 +28,16 @@ def test_shipped_studies_are_valid_and_begin_with_the_recipe(name: str) -> None:
     study = study_file.load(name)
     assert study.name == name
     config = study.run_config(study.start_points[0], seed=1)
-    assert config.hyperparameters["filters1"] == 32 and config.training.batch_size == 128
+    assert config.hyperparameters == models.arguments("lean_cnn")
+    assert config.training.learning_rate == models.recipe("lean_cnn").training["learning_rate"]
+
+
+@pytest.mark.parametrize("name", ["lean_cnn", "quickstart"])
+def test_the_studies_of_the_recipe_train_as_it_does(name: str) -> None:
+    study = study_file.load(name)
+    assert study.run_config(study.start_points[0], seed=1).training.model_dump() == (
+        TrainingSettings(**models.recipe("lean_cnn").training).model_dump()
+    )
     assert [target.accuracy for target in study.targets] == [99.10, 99.26, 99.55]
 
 
@@ -90,11 +101,11 @@ UPSIDE_DOWN = {"filters1": {"int": [9, 4]}}
 CASES: list[tuple[dict[str, Any], str]] = [
     (
         {"model": "lean_cn"},
-        r"tiny.yaml: model: 'lean_cn' is unknown \(did you mean 'lean_cnn'\?\); expected one of lean_cnn",
+        r"tiny.yaml: model: 'lean_cn' is unknown.* \(did you mean 'lean_cnn'\?\); expected one of lean_cnn",
     ),
     ({"dataset": "mnist5k"}, r"dataset: 'mnist5k' is unknown \(did you mean 'mnist-5k'\?\)"),
     ({"sampler": "tpee"}, r"sampler: 'tpee' is unknown \(did you mean 'tpe'\?\); expected one of tpe, random"),
-    ({"pruner": "asha"}, r"pruner: 'asha' is unknown; expected one of hyperband, median, none"),
+    ({"pruner": "asha"}, r"pruner: 'asha' is unknown; expected one of hyperband, median, percentile, patient, none"),
     ({"smapler": "tpe"}, r"'smapler' is no key \(did you mean 'sampler'\?\)"),
     (
         {"search": {"filter1": {"int": [1, 2]}}},
@@ -108,7 +119,10 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"dropout": {"float": [0.5, 0.1]}}}, r"search.dropout: .*upside down"),
     ({"search": {"l2": {"float": [0, 0.1], "log": True}}}, r"search.l2: .*must begin above 0"),
     ({"search": {"filters1": {"int": [1, 4], "step": 2}}}, r"step 2 does not lead from 1 to 4"),
-    ({"search": {"filters1": {"int": [1, 4], "log": True}}}, r"'log' is no option of int; known: int, step"),
+    (
+        {"search": {"filters1": {"int": [1, 4], "lag": True}}},
+        r"'lag' is no option of int .*'log'.*known: int, step, log, when",
+    ),
     ({"search": {"filters1": {"int": [1]}}}, r"search.filters1: int: .*at least 2 items"),
     ({"search": {"filters1": {"int": ["1", "4"]}}}, r"search.filters1: int.0: .*valid integer, got '1'"),
     ({"search": {"filters1": {"choice": []}}}, r"search.filters1: choice: .*at least 1 item"),
@@ -124,7 +138,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": 3}, r"search must hold keys and values, got 3"),
     ({"training": {"learning_rate": 0.1}}, r"learning_rate stands under both training and search"),
     ({"start": ["recipe"]}, r"start\[0\] \(the recipe\) has filters1=32, outside"),
-    ({"start": [{"filters1": 9}]}, r"start\[0\] lacks filters2, dropout, learning_rate"),
+    ({"start": [{"filters1": 9}]}, r"start\[0\] has filters1=9, outside \{'int': \[2, 4\]\}"),
+    ({"start": [{"filters1": 4}]}, r"start\[0\] lacks filters2, dropout, learning_rate"),
     ({"start": [{"filters9": 9}]}, r"start\[0\]: 'filters9' is no searched name \(did you mean"),
     ({"start": ["recip"]}, r"start.0"),
     ({"budget": {"trials": 0}}, r"budget.trials: .*greater than or equal to 1, got 0"),
@@ -138,6 +153,115 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"name": None}, r"lacks name"),
     ({"seed": -1}, r"seed: .*greater than or equal to 0"),
     ({"trial_timeout": 0}, r"trial_timeout: .*greater than 0"),
+    ({"keep_models": -1}, r"keep_models: .*greater than or equal to 0, got -1"),
+    ({"repeats": 0}, r"repeats: .*greater than or equal to 1, got 0"),
+    ({"repeats": "3"}, r"repeats: .*valid integer, got '3'"),
+    ({"repeats": 2, "folds": 3}, r"give repeats or folds, not both"),
+    ({"folds": 1}, r"folds: .*greater than or equal to 2, got 1"),
+    # samplers and pruners
+    ({"sampler": {"n_startup_trials": 3}}, r"sampler: expected a name or \{name: NAME, option: value\}.*tpe, random"),
+    ({"sampler": 3}, r"sampler: .*valid string, got 3"),
+    (
+        {"sampler": {"name": "tpe", "n_startup_trial": 3}},
+        r"sampler tpe: 'n_startup_trial' is no option .*did you mean 'n_startup_trials'",
+    ),
+    ({"sampler": {"name": "tpe", "n_startup_trials": "3"}}, r"sampler tpe: n_startup_trials: .*valid integer, got '3'"),
+    ({"sampler": {"name": "tpe", "seed": 3}}, r"sampler tpe: 'seed' is no option .* a study file can give"),
+    ({"sampler": {"name": "tpe", "gamma": 3}}, r"sampler tpe: 'gamma' is no option .* a study file can give"),
+    ({"sampler": {"name": "qmc", "qmc_type": "holton"}}, r"sampler qmc does not work with .*holton"),
+    ({"sampler": "grid"}, r"sampler grid: dropout is a range of floats, which has no end: give it a step"),
+    ({"pruner": "percentile"}, r"pruner percentile needs percentile: \{name: percentile, percentile: …\}"),
+    ({"pruner": {"name": "percentile", "percentile": 150.0}}, r"pruner percentile does not work with .*150"),
+    ({"pruner": "patient"}, r"pruner patient needs patience"),
+    (
+        {"pruner": {"name": "patient", "patience": 1, "wrapped_pruner": "medien"}},
+        r"wrapped_pruner: 'medien' .*did you mean 'median'",
+    ),
+    (
+        {"pruner": {"name": "hyperband", "reduction_factor": 1}},
+        r"pruner hyperband does not work with \{'reduction_factor': 1\}",
+    ),
+    # conditions
+    (
+        {"search": {"momentum": {"float": [0.1, 0.9], "when": {"optimizer": "sgd"}}}},
+        r"search.momentum.when: 'optimizer' is not searched above momentum.*known: \(none\)",
+    ),
+    (
+        {"search": {"filters1": {"int": [2, 4]}, "dropout": {"float": [0.1, 0.2], "when": {"filter1": 3}}}},
+        r"did you mean 'filters1'",
+    ),
+    (
+        {"search": {"filters1": {"int": [2, 4]}, "dropout": {"float": [0.1, 0.2], "when": {"filters1": 5}}}},
+        r"search.dropout.when: filters1 is never 5: it is \{'int': \[2, 4\]\}",
+    ),
+    (
+        {"search": {"filters1": {"int": [2, 4]}, "dropout": {"float": [0.1, 0.2], "when": {"filters1": []}}}},
+        r"lists no value",
+    ),
+    (
+        {"search": {"filters1": {"int": [2, 4]}, "dropout": {"float": [0.1, 0.2], "when": "filters1"}}},
+        r"search.dropout: when: .*dict",
+    ),
+    (
+        {
+            "search": {"filters1": {"int": [2, 4]}, "dropout": {"float": [0.1, 0.2], "when": {"filters1": 3}}},
+            "start": [{"filters1": 2, "dropout": 0.1}],
+        },
+        r"start\[0\] gives dropout, which is not searched there",
+    ),
+    (
+        {
+            "search": {"filters1": {"int": [2, 4]}, "dropout": {"float": [0.1, 0.2], "when": {"filters1": 3}}},
+            "start": [{"filters1": 3}],
+        },
+        r"start\[0\] lacks dropout",
+    ),
+    # ranges
+    ({"search": {"filters1": {"int": [1, float("inf")]}}}, r"search.filters1: int.1: .*integer"),
+    ({"search": {"dropout": {"float": [0.0, float("inf")]}}}, r"search.dropout: float.1: .*finite"),
+    ({"search": {"dropout": {"float": [0.0, 0.5], "step": 0.2}}}, r"step 0.2 does not lead from 0 to 0.5"),
+    ({"search": {"dropout": {"float": [0.1, 0.5], "step": 0.1, "log": True}}}, r"give step or log, not both"),
+    ({"search": {"filters1": {"int": [1, 5], "step": 2, "log": True}}}, r"give step or log, not both"),
+    ({"search": {"filters1": {"int": [0, 5], "log": True}}}, r"must begin above 0"),
+    ({"search": {"filters1": {"choice": [4, 8, 4]}}}, r"search.filters1: 4 is there twice"),
+    ({"search": {"dropout": {"choice": [0.1, float("nan")]}}}, r"nan is no finite number"),
+    (
+        {"search": {"pooling": {"choice": ["max", "averag"]}}},
+        r"search.pooling gives 'averag' \(did you mean 'average'\?\); lean_cnn takes max, average, batch_norm",
+    ),
+    ({"search": {"activation": {"choice": ["relu", 3]}}}, r"search.activation gives 3; lean_cnn takes relu"),
+    # constraints and objectives
+    ({"constraints": "parameters <= 3"}, r"constraints must hold a list, got 'parameters <= 3'"),
+    ({"constraints": ["parameters"]}, r"constraints\[0\]: 'parameters' is no comparison: expected NAME <= NUMBER"),
+    ({"constraints": ["parameters <= 3", "filters1 <= __import__('os')"]}, r"constraints\[1\]: .*is no comparison"),
+    (
+        {"constraints": ["paramters <= 3"]},
+        r"constraints\[0\]: 'paramters' is no number to compare \(did you mean 'parameters'\?\)",
+    ),
+    ({"constraints": ["optimizer <= 3"]}, r"'optimizer' is no number to compare"),
+    ({"objectives": []}, r"objectives must begin with val_accuracy"),
+    ({"objectives": ["parameters"]}, r"objectives must begin with val_accuracy"),
+    (
+        {"objectives": ["val_accuracy", "test_accuracy"]},
+        r"objectives.1: .*'parameters' or 'seconds', got 'test_accuracy'",
+    ),
+    ({"objectives": ["val_accuracy", "seconds", "seconds"]}, r"once each"),
+    (
+        {"objectives": ["val_accuracy", "seconds"], "pruner": "median"},
+        r"pruner median cannot compare trials by several objectives: use none",
+    ),
+    (
+        {"objectives": ["val_accuracy", "seconds"], "sampler": "cmaes", "pruner": "none"},
+        r"sampler cmaes has one objective only",
+    ),
+    # models
+    (
+        {"model": "tests.no_such_model"},
+        r"model: 'tests.no_such_model' is unknown, and no module of that name is found here",
+    ),
+    ({"model": "json"}, r"model: 'json' has no function build"),
+    ({"model": "../evil"}, r"model: '../evil' is no name of a model"),
+    ({"model": ["lean_cnn"]}, r"model: \['lean_cnn'\] is no name of a model"),
 ]
 
 
@@ -172,6 +296,66 @@ def test_what_is_no_study_file_gets_one_clear_line(
     (tmp_path / "odd.yaml").write_text(text)
     assert expected in complaint(tmp_path / "odd.yaml")
     assert not (tmp_path / "built").exists()
+
+
+def test_a_grid_of_more_points_than_anyone_can_train_is_refused(write_study: Callable[..., Path]) -> None:
+    search = {name: {"int": [1, 64]} for name in ("filters1", "filters2", "filters3")}
+    message = complaint(write_study(search=search, start=[], sampler="grid"))
+    assert "sampler grid: 262,144 combinations, at most 100,000" in message
+
+
+def test_a_sampler_whose_library_is_missing_is_refused(
+    write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(space.NEEDS, "gp", ("no_such_library", "pip install it"))
+    assert "sampler gp needs no_such_library, which is not installed: pip install it" in complaint(
+        write_study(sampler="gp")
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def build(*, units): ...", "its build takes 'units' without a default"),
+        ("def build(*units): ...", "its build takes 'units' without a default"),
+        ("def build(", "cannot be imported \\(SyntaxError"),
+        ("import no_such_library", "it needs no_such_library, which is not installed"),
+        ("raise SystemError('boom')", "cannot be imported \\(SystemError: boom\\)"),
+    ],
+)
+def test_a_users_model_of_another_shape_gets_one_clear_line(
+    write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, expected: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"mine_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    message = complaint(write_study(model=name, search={"units": {"int": [1, 2]}}, start=[]))
+    assert re.search(f"tiny.yaml: model: '{name}'.*{expected}", message), message
+
+
+def test_several_objectives_are_not_pruned_unless_said(write_study: Callable[..., Path]) -> None:
+    path = write_study(objectives=["val_accuracy", "parameters"])
+    path.write_text(path.read_text().replace("pruner: none\n", ""))
+    assert study_file.load(str(path)).pruner == "none"
+
+
+def test_another_data_set_has_no_targets_of_the_first() -> None:
+    assert study_file.load("lean_cnn", dataset="fashion-mnist").targets == []
+
+
+def test_what_is_stored_reads_back_under_a_later_version() -> None:
+    study = study_file.load("lean_cnn")
+    content = study.model_dump(mode="json", by_alias=True)
+    definition = study.definition()
+    for later in ("constraints", "objectives", "repeats", "folds", "keep_models"):  # as before they were known
+        content.pop(later)
+        definition.pop(later, None)
+    for entry in content["search"].values():
+        entry.pop("when")
+    before = study_file.stored_definition("lean_cnn", {"study": content, "definition": definition})
+    assert before == study.definition()
+    with pytest.raises(UserError, match="stored study 'lean_cnn': 'later' is no key"):
+        study_file.restore("lean_cnn", {"study": content | {"later": 1}})
 
 
 def test_bytes_and_huge_files_get_one_clear_line(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     assert {file.path for file in tracking.client().list_artifacts(parents[0].info.run_id)} == {
         "study.yaml",
         "study_curves.png",
+        "plots.html",
+        "model.py",
     }
     artifacts = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
     assert artifacts == {"learning_curves.png", "config.json", "probabilities.npz", "model.keras"}

@@ -1,0 +1,105 @@
+"""The device that a process trains on: which GPUs there are, what they are called, and how busy process and GPU are."""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+SAMPLING_INTERVAL = 1.0  # seconds between looks at a GPU
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Return what the CPU is called."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpus() -> list[str]:
+    """Return the ids of the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES would list them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        listed = [gpu.strip() for gpu in chosen.split(",")]
+        return listed[: listed.index("-1")] if "-1" in listed else [gpu for gpu in listed if gpu]
+    try:
+        with _nvml():
+            return [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:  # no driver: no GPU
+        return []
+
+
+def gpu_facts() -> dict[str, str]:
+    """Return name and memory (GiB) of the GPU that this process trains on, the first that it may use."""
+    with _nvml():
+        gpu = _handle(gpus()[0])
+        memory = pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30
+        return {"device_name": str(pynvml.nvmlDeviceGetName(gpu)), "device_memory_gib": f"{memory:.1f}"}
+
+
+class Meter:
+    """How busy this process and its GPU have been since the last reading; another process's device is not looked at."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._process.cpu_percent()  # the first reading is the beginning
+        self._samples: list[dict[str, float]] = []
+        visible = gpus()
+        if visible:
+            threading.Thread(target=self._watch, args=(visible[0],), daemon=True).start()
+
+    def read(self) -> dict[str, float]:
+        """Return CPU use in percent of one core, memory in megabytes, and the GPU's means, as MLflow names system metrics."""
+        readings = {
+            "system/process_cpu_utilization_percentage": self._process.cpu_percent(),
+            "system/process_memory_usage_megabytes": self._process.memory_info().rss / 1e6,
+        }
+        samples, self._samples = self._samples, []
+        if samples:
+            readings |= {name: sum(sample[name] for sample in samples) / len(samples) for name in samples[0]}
+        return readings
+
+    def _watch(self, gpu_id: str) -> None:
+        try:
+            with _nvml():
+                gpu = _handle(gpu_id)
+                while True:
+                    self._samples.append(
+                        {
+                            "system/gpu_utilization_percentage": float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
+                            "system/gpu_memory_usage_megabytes": pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 1e6,
+                            "system/gpu_power_usage_watts": pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+                        }
+                    )
+                    time.sleep(SAMPLING_INTERVAL)
+        except pynvml.NVMLError as error:
+            print(f"the GPU cannot be measured ({error}): its system metrics are missing")
+
+
+@contextmanager
+def _nvml() -> Iterator[None]:
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _handle(gpu_id: str) -> Any:
+    return (
+        pynvml.nvmlDeviceGetHandleByIndex(int(gpu_id)) if gpu_id.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(gpu_id)
+    )
