@@ -15,6 +15,7 @@ from sweeps import space
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.progress import Snapshot
 from sweeps.store import STORE_ERRORS, Store, val_accuracy
+from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
 from sweeps.study_file import stored_definition
 from sweeps.supervise import Supervisor
@@ -33,6 +34,11 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written."""
     if workers < 1:
         raise UserError(f"WORKERS={workers}: expected at least 1")
+    if optuna_url() == tracking.uri():
+        raise UserError(
+            "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database: each library keeps its schema's version in a "
+            "table of the same name, so give them two databases"
+        )
     dataset = data.load(study.dataset)
     backend.name()
     folder = paths.make_mlruns()

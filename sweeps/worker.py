@@ -73,8 +73,7 @@ def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int, pla
     _print_to(log)
     watch = _Watch(parent_pid, assignment.study.trial_timeout)
     try:
-        gpu = assignment.gpus[place % len(assignment.gpus)] if assignment.gpus else None
-        backend.configure(assignment.device, assignment.threads, gpu)
+        backend.configure(assignment.device, assignment.threads, gpu_of(place, assignment.gpus))
         data.load(assignment.study.dataset)
         _Worker(assignment, stop, Store(assignment.study.name), watch, Lease.of_this_process(parent_pid)).run_trials()
     except STORE_ERRORS:  # not the trial's fault: another worker takes it up when the store is back
@@ -83,6 +82,11 @@ def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int, pla
     except UserError as error:
         print(error)
         sys.exit(USER_ERROR)
+
+
+def gpu_of(place: int, gpus: Sequence[str]) -> str | None:
+    """Return the GPU of the worker at `place`: one each, then two, and so on; None without GPUs."""
+    return gpus[place % len(gpus)] if gpus else None
 
 
 class _Worker:

@@ -6,10 +6,12 @@ import os
 import time
 from pathlib import Path
 
+from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines import paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
@@ -36,7 +38,7 @@ def _client(uri: str) -> MlflowClient:
     try:
         opened = MlflowClient(tracking_uri=uri)
         opened.search_experiments(max_results=1)
-    except (MlflowException, ImportError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
         reason = first_line(error)
         raise StoreUnavailable(f"MLflow's store cannot be opened ({reason}): check MLFLOW_TRACKING_URI") from error
     return opened

@@ -1,6 +1,7 @@
 """Data sets are found, verified and split; anything else is one clear line."""
 
 import gzip
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -158,3 +159,58 @@ def test_without_files_and_network_the_way_out_is_said(tmp_path: Path, monkeypat
 def test_unknown_dataset() -> None:
     with pytest.raises(UserError, match="expected one of mnist, fashion-mnist, mnist-5k"):
         data.load("cifar")
+
+
+def test_folds_hold_out_every_image_once_and_leave_the_test_images_alone() -> None:
+    whole = data.load("mnist-5k")
+    folds = [data.fold("mnist-5k", number, 4) for number in range(4)]
+    held_out = sorted(image.tobytes() for fold in folds for image in fold.validation.x)
+    assert held_out == sorted(image.tobytes() for part in (whole.train, whole.validation) for image in part.x)
+    for fold in folds:
+        assert len(fold.train) + len(fold.validation) == 4_500
+        assert not {image.tobytes() for image in fold.train.x} & {image.tobytes() for image in fold.validation.x}
+        np.testing.assert_array_equal(fold.test.x, whole.test.x)
+        share = np.bincount(fold.validation.y, minlength=10) / len(fold.validation)
+        np.testing.assert_allclose(share, np.bincount(whole.train.y, minlength=10) / len(whole.train), atol=3e-3)
+    assert len({fold.digest for fold in folds}) == 4
+
+
+@pytest.fixture
+def clothes(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MNIST's files in the place and under the names of Fashion-MNIST's, which are not to be had without a network."""
+    folder = tmp_path / "fashion"
+    folder.mkdir()
+    for path in mnist_dir.glob("*-ubyte.gz"):
+        shutil.copy(path, folder)
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
+    return folder
+
+
+def test_fashion_mnist_is_read_and_split_as_mnist_is(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        part: (file, hashlib.md5((clothes / file).read_bytes()).hexdigest(), shape)
+        for part, (file, _, shape) in data.FASHION_FILES.items()
+    }
+    monkeypatch.setattr(data, "FASHION_FILES", files)
+    dataset = data.load("fashion-mnist")
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [54_000, 6_000, 10_000]
+    assert (
+        dataset.name == "fashion-mnist" and dataset.digest == data.load("mnist").digest
+    )  # its images are MNIST's here
+
+
+def test_fashion_mnist_is_verified(clothes: Path) -> None:
+    with pytest.raises(UserError, match=r"is damaged, or not Fashion-MNIST's .*fetch it again"):
+        data.load("fashion-mnist")
+    (clothes / "train-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(DatasetUnavailable, match=r"holds no train-images-idx3-ubyte.gz"):
+        data.load("fashion-mnist")
+
+
+def test_fashion_mnist_that_is_not_to_be_had_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with pytest.raises(DatasetUnavailable, match=r"Fashion-MNIST is neither in FASHION_MNIST_DIR .*download failed"):
+        data.load("fashion-mnist")

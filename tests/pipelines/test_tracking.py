@@ -102,3 +102,30 @@ def test_a_deleted_experiment_is_named(experiment: str) -> None:
     store.client().delete_experiment(experiment)
     with pytest.raises(UserError, match="mlflow experiments restore"):
         store.open_experiment("study")
+
+
+def test_of_several_models_the_mean_is_logged_and_each_ones_validation_accuracy(experiment: str) -> None:
+    run = create(experiment)
+    other = EpochMetrics(0.7, 0.7, 0.6, 0.90, 0.001, 2.5)
+    run.log_epoch(0, [METRICS, other], {})
+    logged = store.client().get_run(run.run_id).data.metrics
+    assert logged["val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
+    assert (logged["val_accuracy_1"], logged["val_accuracy_2"]) == (0.92, 0.90)
+    assert logged["epoch_seconds"] == 4.0  # one after the other
+
+
+def test_models_can_be_removed_and_nothing_else_is(experiment: str, tmp_path: Path) -> None:
+    run = create(experiment)
+    folder = tmp_path / "artifacts"
+    for place in (folder, folder / "model_1", folder / "model_2"):
+        place.mkdir()
+        (place / "model.keras").write_text("weights")
+        (place / "probabilities.npz").write_text("numbers")
+    run.log_artifacts(folder)
+    for _ in range(2):  # again, as after a crash
+        run.remove_models()
+        client = store.client()
+        left = [f.path for f in client.list_artifacts(run.run_id)]
+        left += [f.path for f in client.list_artifacts(run.run_id, "model_1")]
+        assert sorted(left) == ["model_1", "model_1/probabilities.npz", "model_2", "probabilities.npz"]
+    assert client.get_run(run.run_id).data.tags["model_files"] == "removed"

@@ -1,16 +1,21 @@
 """The command line: every command documented with an example, every mistake one line and exit code 2."""
 
+import contextlib
 import re
 import socket
+import sqlite3
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from pipelines.tracking import store as tracking
+from sweeps import study_file
 from sweeps.cli import main
+from sweeps.store import Store
 from tests.conftest import ROOT, Sweep, eventually
 
 COMMANDS = ["run", "best", "ui", "studies"]
@@ -124,6 +129,85 @@ def test_a_store_that_cannot_be_opened_is_a_mistake(monkeypatch: pytest.MonkeyPa
     code, out = call("run", "quickstart")
     assert code == 2 and "check OPTUNA_STORAGE" in out and out.count("\n") == 1
     assert not (outputs / "optuna.db").exists()
+
+
+def test_one_database_for_both_stores_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outputs: Path
+) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+        monkeypatch.setenv(variable, f"sqlite:///{tmp_path / 'one.db'}")
+    code, out = call("run", "quickstart")
+    assert code == 2 and "name the same database" in out and out.count("\n") == 1
+    assert not outputs.exists() and not (tmp_path / "one.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "damage", "expected"),
+    [
+        ("mlflow.db", "update alembic_version set version_num = 'ffffffffffff'", "but expected"),  # newer
+        ("mlflow.db", "update alembic_version set version_num = '451aebb31d03'", "mlflow db upgrade"),  # older
+        ("mlflow.db", "update alembic_version set version_num = 'v3.2.0.a'", "check MLFLOW_TRACKING_URI"),
+        ("optuna.db", "update alembic_version set version_num = 'v99.0.0.a'", "updating optuna"),  # newer
+        ("optuna.db", "update alembic_version set version_num = 'v2.6.0.a'", "optuna storage upgrade"),  # older
+        ("mlflow.db", None, "check MLFLOW_TRACKING_URI"),
+        ("optuna.db", None, "check OPTUNA_STORAGE"),
+    ],
+)
+def test_a_database_of_another_schema_is_a_mistake(
+    sweep: Callable[..., Sweep], outputs: Path, name: str, damage: str | None, expected: str
+) -> None:
+    outputs.mkdir()
+    tracking.client()
+    Store.create("study")
+    if damage is None:
+        (outputs / name).write_bytes(b"no database at all" * 1000)
+    else:
+        with contextlib.closing(sqlite3.connect(outputs / name)) as database:
+            database.execute(damage)
+            database.commit()
+    code, _, err = sweep("run", "quickstart").wait(
+        60
+    )  # a process of its own: MLflow remembers a database that it has seen
+    assert code == 2 and expected in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_stored_study_can_be_shown_and_gone_on_with(
+    run_here: Callable[..., Store], write_study: Callable[..., Path]
+) -> None:
+    tiny = {"model": "tests.tiny_model", "search": {"units": {"int": [4, 8]}}, "start": []}
+    settings = {"epochs": 1, "batch_size": 500}
+    path = write_study(**tiny, training=settings, budget={"trials": 1})
+    run_here(study_file.load(str(path)))
+    path = write_study(**tiny, training=settings, sampler="random", budget={"trials": 2})
+    code, out = call("run", path)
+    assert code == 2 and out.count("\n") == 1
+    assert "sampler was 'tpe', is 'random'" in out
+    assert "give the changed study another name, or go on with the stored one (sweep run tiny --stored)" in out
+    code, out = call("studies", "tiny")
+    assert code == 0 and study_file._checked(yaml.safe_load(out), "shown").definition() == (
+        study_file.restore("tiny", Store("tiny").attributes()).definition()
+    )
+    code, out = call("studies")
+    assert "tiny: 1 of 1 trials ended; tests.tiny_model on mnist-5k, searching units" in out
+    code, out = call("run", "tiny", "--stored", "--trials", 2)
+    assert code == 0 and "2 of 2 trials done" in out
+    assert Store("tiny").attributes()["study"]["sampler"] == "tpe"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "--stored"], "there is no study 'lean_cnn' yet"),
+        (["run", "tiny", "--stored", "--seed", "3"], "takes neither --dataset nor --seed"),
+        (["studies", "tiny"], "there is no study 'tiny' yet"),
+    ],
+)
+def test_what_is_not_stored_cannot_be_gone_on_with(arguments: list[str], expected: str, outputs: Path) -> None:
+    code, out = call(*arguments)
+    assert code == 2 and expected in out and out.count("\n") == 1
+    assert not outputs.exists()
 
 
 def test_an_unknown_backend_is_a_mistake(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:

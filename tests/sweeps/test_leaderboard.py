@@ -1,6 +1,8 @@
 """What stands beside the published numbers: the trial that validation chose, and how far it is from each."""
 
 import io
+import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,82 @@ def test_a_trial_on_the_full_mnist_carries_its_gaps(
     assert 0.5 < accuracy < 1
     assert run.data.metrics["gap_to_99.10"] == pytest.approx(100 * accuracy - 99.1)
     assert f"test accuracy {100 * accuracy:.2f} %, unconfirmed" in printed("tiny")
+
+
+def test_the_front_of_several_objectives_comes_first(
+    run_here: Callable[..., Store], write_study: Callable[..., Path]
+) -> None:
+    search = {"units": {"int": [2, 40]}, "learning_rate": {"float": [1e-4, 1e-2], "log": True}}
+    path = write_study(
+        model="tests.tiny_model",
+        training={"epochs": 1, "batch_size": 500},
+        search=search,
+        objectives=["val_accuracy", "parameters"],
+        start=[
+            {"units": 2, "learning_rate": 1e-4},
+            {"units": 40, "learning_rate": 1e-2},
+            {"units": 39, "learning_rate": 1e-4},
+        ],
+        budget={"trials": 3},
+        keep_models=1,
+    )
+    store = run_here(study_file.load(str(path)))
+    frame = results.runs("tiny")
+    assert frame.trial.tolist() == [1, 0, 2] and frame.on_front.tolist() == [True, True, False]
+    text = printed("tiny")
+    assert "1 *" in text and "0 *" in text and "2 *" not in text
+    assert "on the front of val_accuracy, parameters" in text
+    assert store.attributes()["models_removed"] == [0, 2]
+    for run_id, kept in zip(frame.run_id, [True, False, False], strict=True):
+        names = {file.path for file in tracking.client().list_artifacts(run_id)}
+        assert ("model.keras" in names) == kept and "probabilities.npz" in names
+
+
+def test_means_are_shown_with_their_deviation(run_here: Callable[..., Store], write_study: Callable[..., Path]) -> None:
+    path = write_study(
+        model="tests.tiny_model",
+        training={"epochs": 2, "batch_size": 500},
+        search={"units": {"int": [8, 9]}},
+        repeats=3,
+        start=["recipe"],
+        budget={"trials": 1},
+    )
+    store = run_here(study_file.load(str(path)))
+    (row,) = results.runs("tiny").itertuples()
+    run = tracking.client().get_run(row.run_id)
+    each = [run.data.metrics[f"val_accuracy_{number}"] for number in (1, 2, 3)]
+    curves = [tracking.client().get_metric_history(row.run_id, f"val_accuracy_{number}") for number in (1, 2, 3)]
+    kept = [max(metric.value for metric in curve) for curve in curves]
+    assert len(set(each)) > 1, "three seeds, three models"
+    assert row.val_accuracy == pytest.approx(sum(kept) / 3) == pytest.approx(store.trials()[0].value)
+    assert row.val_sd == pytest.approx(statistics.stdev(kept)) and row.test_sd > 0
+    assert row.epochs == 6 == store.epochs_spent()
+    text = printed("tiny")
+    assert f"{100 * row.val_accuracy:.2f}±{100 * row.val_sd:.2f} %" in text
+    assert "means and standard deviations of 3 seeds a trial" in text and "0 saved by ending trials early" in text
+    files = {
+        file.path for number in (1, 2, 3) for file in tracking.client().list_artifacts(row.run_id, f"model_{number}")
+    }
+    assert files == {f"model_{number}/{name}" for number in (1, 2, 3) for name in ("model.keras", "probabilities.npz")}
+
+
+def test_the_parents_plots_need_no_network(
+    run_here: Callable[..., Store], write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_study(
+        model="tests.tiny_model",
+        training={"epochs": 1, "batch_size": 500},
+        search={"units": {"int": [2, 40]}, "rate": {"float": [0.0, 0.9]}},
+        start=[],
+        budget={"trials": 4},
+    )
+    run_here(study_file.load(str(path)))
+    experiment = tracking.find_experiment("tiny").experiment_id
+    (parent,) = tracking.all_runs(experiment, "tags.phase = 'study'")
+    page = tracking.artifact_folder(parent.info.run_id, "plots.html", tmp_path).read_text()
+    for title in ("History", "Importance of the hyperparameters", "Slices", "Parallel coordinates"):
+        assert f"<h2>{title}</h2>" in page
+    assert "Cannot be drawn" not in page and page.count("Plotly.newPlot(") == 4
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
+    model = tracking.artifact_folder(parent.info.run_id, "model.py", tmp_path).read_text()
+    assert model == (Path(__file__).parents[1] / "tiny_model.py").read_text()

@@ -225,3 +225,40 @@ def test_an_unknown_study_and_an_unusable_storage_are_named(fresh: Store, monkey
     with pytest.raises(UserError) as caught:
         Store("study")
     assert "secret" not in str(caught.value)
+
+
+def test_a_study_of_another_program_is_left_alone(outputs: Path) -> None:
+    outputs.mkdir()
+    foreign = optuna.create_study(storage=store.url(), study_name="study", direction="minimize")
+    with pytest.raises(UserError, match="holds a study 'study' that another program made: give this one another name"):
+        Store.create("study")
+    foreign.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(UserError, match="another program made"):
+        Store.create("study")
+    assert len(foreign.trials) == 1 and not foreign.user_attrs
+
+
+def test_the_curve_of_a_trial_is_the_same_for_one_objective_or_several(outputs: Path) -> None:
+    outputs.mkdir()
+    for name, directions in (("one", ["maximize"]), ("two", ["maximize", "minimize"])):
+        own = Store.create(name, directions)
+        own.queue(1)
+        trial = optuna.Trial(own.study(), own.claim(1, MINE)._trial_id)
+        for step in (1, 2, 11):
+            own.report(trial, 0.9 + step / 1000, step)
+        assert store.curve(own.trials()[0]) == pytest.approx({1: 0.901, 2: 0.902, 11: 0.911})
+        own.finish(own.trials()[0], TrialState.PRUNED, ended="diverged")
+        own.queue(20)  # a pruned trial must not make the sampler stumble
+        for number in range(1, 20):
+            trial = own.ask(
+                own.claim(None, MINE), [], optuna.samplers.TPESampler(seed=number), optuna.pruners.NopPruner()
+            )
+            trial.suggest_float("x", 0, 1)
+            own.finish(own.trials()[number], TrialState.COMPLETE, [0.5] * len(directions), ended="completed")
+
+
+def test_the_front_is_what_no_other_trial_beats() -> None:
+    points = [(0.9, 100), (0.8, 50), (0.85, 100), (0.9, 100), (0.7, 60), (0.95, 5000)]
+    assert store.front(points, ["maximize", "minimize"]) == [True, True, False, True, False, True]
+    assert store.front([(0.9,), (0.8,), (0.9,)], ["maximize"]) == [True, False, True]
+    assert store.front([], ["maximize"]) == []

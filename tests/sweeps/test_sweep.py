@@ -48,8 +48,11 @@ def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
         steps = [metric.step for metric in tracking.client().get_metric_history(row.run_id, "val_accuracy")]
         assert steps == list(range(1, len(steps) + 1))
         if row.state == "complete":
-            assert len(steps) == epochs == row.epochs
-            assert row.val_accuracy == pytest.approx(trial.value) == max(trial.intermediate_values.values())
+            models_of_trial = 2 if "repeats" in frame else 1
+            assert len(steps) * models_of_trial == epochs == row.epochs
+            assert row.val_accuracy == pytest.approx(trial.value)
+            if models_of_trial == 1:
+                assert trial.value == max(trial.intermediate_values.values())
     assert not experiment_runs("attributes.status = 'RUNNING'")
     assert not list((tracking.paths.mlruns() / "checkpoints").rglob("*.npz")) or "waiting" in set(frame.state)
     return frame
@@ -212,6 +215,25 @@ def test_a_killed_parent_takes_its_workers_along_and_the_same_command_goes_on(sw
     check_consistent(trials=3, epochs=6)
     assert all(not trial.user_attrs.get("faults") for trial in Store("tiny").trials())  # no retry was used up
     assert 18 <= Store("tiny").epochs_spent() <= 20
+
+
+@pytest.mark.slow
+def test_a_trial_of_several_seeds_goes_on_where_each_model_was(
+    sweep: Start, write_study: Write, run_here: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = write_study(training={"epochs": 4, "batch_size": 200}, repeats=2, budget={"trials": 1})
+    command = sweep("run", path)
+    eventually(lambda: epochs_begun() >= 5)
+    workers_of(command)[0].kill()
+    assert command.wait()[0] == 0
+    frame = check_consistent(trials=1, epochs=8)
+    assert Store("tiny").epochs_spent() in (8, 9)
+    broken = Store("tiny").trials()[0]
+    assert len(broken.user_attrs["faults"]) == 1 and not list(tmp_path.rglob("*.npz.tmp"))
+    monkeypatch.setenv("MLRUNS_DIR", str(tmp_path / "whole"))
+    (whole,) = run_here(study_file.load(str(path))).trials()
+    assert broken.intermediate_values == pytest.approx(whole.intermediate_values)
+    assert frame.val_accuracy[0] == pytest.approx(whole.value)
 
 
 @pytest.mark.slow
