@@ -66,14 +66,13 @@ def show(pairs: list[dict[str, Any]]) -> None:
 def time_fit(dataset: str, epochs: int) -> dict[str, Any]:
     """Time building, compiling and fitting the recipe with Keras alone."""
     study, images = _prepared(dataset, epochs)
+    import keras
+
+    import models
     from pipelines.train import pixels
 
     x, x_validation = pixels(images.train.x), pixels(images.validation.x)
     began = time.perf_counter()
-    import keras
-
-    import models
-
     keras.utils.set_random_seed(0)
     model = models.load(study.model).build()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
