@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 option = $(if $($(1)),--$(2) $($(1)))
-flag   = $(if $($(1)),--$(2))
+flag   = $(if $(filter-out 0,$($(1))),--$(2))
 OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) $(call option,WORKERS,workers) \
           $(call option,DATASET,dataset) $(call option,DEVICE,device) $(call option,SEED,seed) $(call flag,STORED,stored)
 

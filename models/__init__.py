@@ -55,7 +55,7 @@ def load(name: str) -> ModuleType:
         if error.name and name.startswith(error.name):
             raise NoModel(f"{name!r} is unknown, and no module of that name is found here") from error
         raise NoModel(f"{name!r} cannot be imported: it needs {error.name}, which is not installed") from error
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may do anything while it is imported
         raise NoModel(f"{name!r} cannot be imported ({type(error).__name__}: {error})") from error
     _check_shape(module, name)
     return module
@@ -72,7 +72,7 @@ def options(name: str) -> dict[str, tuple[Any, ...]]:
     build = load(name).build
     try:
         hints = get_type_hints(build, localns={"keras": SimpleNamespace(Model=object)})
-    except NameError:  # annotations are the file's own affair
+    except Exception:  # annotations are the file's own affair, and may name anything
         return {}
     return {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
 
@@ -93,7 +93,14 @@ def _check_shape(module: ModuleType, name: str) -> None:
     build = getattr(module, "build", None)
     if not callable(build):
         raise NoModel(f"{name!r} has no function build(*, …) that returns a keras.Model")
-    for key, parameter in inspect.signature(build).parameters.items():
+    recipes = getattr(module, "RECIPES", {})
+    if not isinstance(recipes, Mapping) or not all(isinstance(recipe, Recipe) for recipe in recipes.values()):
+        raise NoModel(f"{name!r}: its RECIPES is no dict of models.Recipe: leave it out, or see the files of models/")
+    try:
+        parameters = inspect.signature(build).parameters
+    except (TypeError, ValueError) as error:
+        raise NoModel(f"{name!r}: its build has no signature that Python can read ({error})") from error
+    for key, parameter in parameters.items():
         named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         if not named or parameter.default is parameter.empty:
             raise NoModel(

@@ -145,7 +145,7 @@ def _mnist_arrays() -> dict[str, Bytes]:
 
 def _fashion_arrays() -> dict[str, Bytes]:
     folder = Path(os.environ.get("FASHION_MNIST_DIR") or _keras_cache() / "fashion-mnist")
-    if "FASHION_MNIST_DIR" not in os.environ and not all(
+    if not os.environ.get("FASHION_MNIST_DIR") and not all(
         (folder / file).exists() for file, _, _ in FASHION_FILES.values()
     ):
         _download("Fashion-MNIST", "FASHION_MNIST_DIR", "the four gzipped IDX files")
@@ -154,7 +154,11 @@ def _fashion_arrays() -> dict[str, Bytes]:
         path = folder / file
         if not path.is_file():
             raise DatasetUnavailable(f"{folder} holds no {file}: put the four gzipped IDX files of Fashion-MNIST there")
-        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise UserError(f"{path} is damaged, or not Fashion-MNIST's (its md5 is not {md5}): fetch it again")
         arrays[part] = _read_idx(path).reshape(shape)
     return arrays

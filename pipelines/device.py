@@ -4,8 +4,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +44,26 @@ def gpus() -> list[str]:
 
 
 def gpu_facts() -> dict[str, str]:
-    """Return name and memory (GiB) of the GPU that this process trains on, the first that it may use."""
-    with _nvml():
-        gpu = _handle(gpus()[0])
-        memory = pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30
-        return {"device_name": str(pynvml.nvmlDeviceGetName(gpu)), "device_memory_gib": f"{memory:.1f}"}
+    """Return name and memory (GiB) of the GPU that this process trains on, the first that it may use, as far as NVML tells."""
+    try:
+        with _nvml():
+            gpu = _handle(gpus()[0])
+            memory = pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30
+            return {"device_name": str(pynvml.nvmlDeviceGetName(gpu)), "device_memory_gib": f"{memory:.1f}"}
+    except (pynvml.NVMLError, IndexError) as error:
+        print(f"the GPU's name and memory cannot be read ({error})")
+        return {"device_name": "unknown"}
 
 
 class Meter:
     """How busy this process and its GPU have been since the last reading; another process's device is not looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu_id: str | None) -> None:
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first reading is the beginning
         self._samples: list[dict[str, float]] = []
-        visible = gpus()
-        if visible:
-            threading.Thread(target=self._watch, args=(visible[0],), daemon=True).start()
+        if gpu_id is not None:
+            threading.Thread(target=self._watch, args=(gpu_id,), daemon=True).start()
 
     def read(self) -> dict[str, float]:
         """Return CPU use in percent of one core, memory in megabytes, and the GPU's means, as MLflow names system metrics."""
@@ -69,8 +72,9 @@ class Meter:
             "system/process_memory_usage_megabytes": self._process.memory_info().rss / 1e6,
         }
         samples, self._samples = self._samples, []
-        if samples:
-            readings |= {name: sum(sample[name] for sample in samples) / len(samples) for name in samples[0]}
+        for name in {name for sample in samples for name in sample}:
+            values = [sample[name] for sample in samples if name in sample]
+            readings[name] = sum(values) / len(values)
         return readings
 
     def _watch(self, gpu_id: str) -> None:
@@ -78,16 +82,24 @@ class Meter:
             with _nvml():
                 gpu = _handle(gpu_id)
                 while True:
-                    self._samples.append(
-                        {
-                            "system/gpu_utilization_percentage": float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
-                            "system/gpu_memory_usage_megabytes": pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 1e6,
-                            "system/gpu_power_usage_watts": pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
-                        }
-                    )
+                    self._samples.append(_gpu_readings(gpu))
                     time.sleep(SAMPLING_INTERVAL)
         except pynvml.NVMLError as error:
             print(f"the GPU cannot be measured ({error}): its system metrics are missing")
+
+
+def _gpu_readings(gpu: Any) -> dict[str, float]:
+    """Return what this GPU can measure: a part of one has no power of its own, for instance."""
+    sources: dict[str, Callable[[], float]] = {
+        "system/gpu_utilization_percentage": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
+        "system/gpu_memory_usage_megabytes": lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 1e6,
+        "system/gpu_power_usage_watts": lambda: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+    }
+    readings = {}
+    for name, read in sources.items():
+        with suppress(pynvml.NVMLError_NotSupported):
+            readings[name] = read()
+    return readings
 
 
 @contextmanager

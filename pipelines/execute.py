@@ -1,6 +1,5 @@
 """One run, from data to artifacts. Who decides which run, and what becomes of it, is not known here."""
 
-import functools
 import json
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -74,12 +73,11 @@ def execute(
     return Outcome(end, measured)
 
 
-@functools.lru_cache(maxsize=1_000)
-def count_parameters(model: str, hyperparameters: tuple[tuple[str, Any], ...]) -> int:
+def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
     """Return the number of parameters of a model, by building it."""
     import keras
 
-    count = int(models.load(model).build(**dict(hyperparameters)).count_params())
+    count = int(models.load(model).build(**hyperparameters).count_params())
     keras.utils.clear_session()
     return count
 

@@ -52,15 +52,15 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
     figure.savefig(path)
 
 
-def study_curves(curves: Mapping[int, Sequence[float]], ended_early: set[int], title: str, path: Path) -> None:
-    """Draw the validation accuracy of every trial over epochs (from 1) to a PNG file; the best completed one stands out.
+def study_curves(
+    curves: Mapping[int, Sequence[float]], ended_early: set[int], best: int | None, title: str, path: Path
+) -> None:
+    """Draw the validation accuracy of every trial over epochs (from 1) to a PNG file; the `best` completed one stands out.
 
     `curves`: trial number -> validation accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=110)
     axes = figure.subplots()
-    complete = {number: values for number, values in curves.items() if number not in ended_early}
-    best = max(complete, key=lambda number: max(complete[number]), default=None)
     styles: dict[str, dict[str, Any]] = {
         f"trial {best}: best by validation": {"color": VALIDATION, "lw": 2.2, "zorder": 3},
         "completed": {"color": TRAINING, "lw": 1.2, "alpha": 0.6},

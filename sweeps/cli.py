@@ -161,7 +161,7 @@ def studies(study: str | None) -> None:
     if study is not None:
         import yaml
 
-        kept = study_file.restore(study, Store(study).attributes())
+        kept = study_file.read_stored(study, Store(study).attributes())
         click.echo(yaml.safe_dump(kept.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=False))
         return
     click.echo("study files:")
@@ -173,7 +173,7 @@ def studies(study: str | None) -> None:
         store = Store(name)
         trials = store.trials()
         try:
-            kept = study_file.restore(name, store.attributes())
+            kept = study_file.read_stored(name, store.attributes())
             what = f"{kept.model} on {kept.dataset}, searching {', '.join(kept.search)}"
         except UserError as error:
             what = str(error)

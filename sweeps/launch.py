@@ -1,8 +1,8 @@
 """The parent of a sweep: checks, prepares the stores, lets the supervisor work, and says what was found."""
 
-import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
@@ -17,17 +17,20 @@ from sweeps.progress import Snapshot
 from sweeps.store import STORE_ERRORS, Store, val_accuracy
 from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
-from sweeps.study_file import stored_definition
+from sweeps.study_file import restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
+
+CHOSEN_SAMPLER = "chosen_sampler"  # the study's attribute
 
 
 @dataclass(frozen=True)
 class Result:
-    """Where a study stands when its parent ends, and whether Ctrl-C ended it."""
+    """Where a study stands when its parent ends, whether Ctrl-C ended it, and the name of its sampler."""
 
     snapshot: Snapshot
     interrupted: bool
+    sampler: str
 
 
 def run(study: Study, workers: int, device: backend.Device, console: Console) -> Result:
@@ -54,15 +57,15 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     sweep = Supervisor(store, assignment, executor, console)
     crew = "1 worker" if workers == 1 else f"{workers} workers"
     console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}")
-    sampler = space.chosen_sampler(study)
-    if sampler.why:
-        console.print(f"sampler {sampler.name}, chosen because: {sampler.why}")
+    name, now = space.chosen_sampler(assignment.study).name, space.chosen_sampler(study)
+    if now.why:
+        console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
     try:
         sweep.supervise()
     finally:
         executor.kill()
         sweep.settle()
-    return Result(sweep.snapshot(), sweep.interrupted)
+    return Result(sweep.snapshot(), sweep.interrupted, name)
 
 
 def farewell(study: Study, result: Result) -> list[str]:
@@ -75,7 +78,9 @@ def farewell(study: Study, result: Result) -> list[str]:
         lines.append(
             f"stopped; the same command goes on where it was ({snapshot.done} of {snapshot.tickets or '∞'} trials done)"
         )
-    elif snapshot.tickets is not None and snapshot.tickets < (study.budget.trials or math.inf) <= snapshot.done:
+    elif result.sampler == space.GRID and snapshot.done >= len(
+        space.points(study.model_copy(update={"sampler": space.GRID}))
+    ):
         lines.append("all combinations of the grid have been tried")
     else:
         lines.append("the budget is used up; a larger one continues the study")
@@ -89,6 +94,7 @@ def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.
         tracking.find_experiment(study.name)  # MLflow first: it may refuse, and then nothing is written
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
         _check_definition(store, study)
+        chosen = _choose_sampler(store, study)
         uid = store.attributes()["uid"]
         experiment = tracking.open_experiment(study.name)
         tags = {
@@ -103,19 +109,32 @@ def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.
     gpus = () if device == "cpu" else tuple(devices.gpus())
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)
-    return store, Assignment(study, *ids, device, gpus, threads, space.tickets(study), deadline)
+    digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
+    return store, Assignment(resolved, digest, *ids, device, gpus, threads, space.tickets(resolved), deadline)
 
 
 def _check_definition(store: Store, study: Study) -> None:
     """Refuse to go on with a study that is stored under another definition."""
     attributes = store.attributes()
-    if "definition" not in attributes:
+    if "definition" not in attributes or "study" not in attributes:  # new, or its first parent ended here
+        store.remember("study", study.model_dump(mode="json", by_alias=True))
         store.remember("definition", study.definition())
         return
-    now, before = study.definition(), stored_definition(study.name, attributes)
+    now, before = study.definition(), restore(study.name, attributes).definition()
     changed = [f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if before[key] != now[key]]
     if changed:
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
             f"another name, or go on with the stored one (sweep run {study.name} --stored)"
         )
+
+
+def _choose_sampler(store: Store, study: Study) -> Any:
+    """Return the study's sampler; what `auto` chose at the beginning holds, whatever the budget is now."""
+    now = space.chosen_sampler(study)
+    if not now.why:
+        return study.sampler
+    known = store.attributes().get(CHOSEN_SAMPLER)
+    if known is None:
+        store.remember(CHOSEN_SAMPLER, now.name)
+    return known or now.name

@@ -50,7 +50,7 @@ def show(name: str | None, console: Console) -> None:
         return
     study_name = str(frame.study.iloc[0])
     store = Store(study_name)
-    study = study_file.restore(study_name, store.attributes())
+    study = study_file.read_stored(study_name, store.attributes())
     complete = frame[frame.state == "complete"]
     counts = ", ".join(f"{count} {state}" for state, count in frame.state.value_counts().items() if count)
     ended = frame[frame.epochs.notna()]

@@ -24,18 +24,20 @@ def write(stored: optuna.Study, study: Study, path: Path) -> None:
     complete = [trial for trial in stored.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     if len(complete) < FEWEST_TRIALS:
         return
-    name = AXES["val_accuracy"]
+    # One objective speaks for itself, and Optuna then knows which end is good; of several, the first is drawn.
+    shown: dict[str, Any] = {"target_name": AXES["val_accuracy"]}
+    if len(study.objectives) > 1:
+        shown["target"] = val_accuracy
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     draw: dict[str, Callable[[], Any]] = {
-        "History": lambda: visualization.plot_optimization_history(stored, target=val_accuracy, target_name=name),
+        "History": lambda: visualization.plot_optimization_history(stored, **shown),
         "Importance of the hyperparameters": lambda: visualization.plot_param_importances(
-            stored,
-            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-            target=val_accuracy,
-            target_name=name,
+            stored, evaluator=evaluator, **shown
         ),
-        "Slices": lambda: visualization.plot_slice(stored, target=val_accuracy, target_name=name),
-        "Parallel coordinates": lambda: visualization.plot_parallel_coordinate(
-            stored, target=val_accuracy, target_name=name
+        "Slices": lambda: visualization.plot_slice(stored, **shown),
+        "Parallel coordinates": lambda: visualization.plot_parallel_coordinate(stored, **shown).update_traces(
+            line={"reversescale": False},
+            selector={"type": "parcoords"},  # dark is high
         ),
     }
     if len(study.objectives) in (2, 3):
@@ -44,7 +46,7 @@ def write(stored: optuna.Study, study: Study, path: Path) -> None:
     sections, library = [], True
     for title, plot in draw.items():
         try:
-            figure = plot().update_layout(title=None)
+            figure = plot().update_layout(title=None, margin={"t": 30})
             body = figure.to_html(full_html=False, include_plotlyjs=library)
             library = False  # once for all plots
         except (RuntimeError, ValueError) as error:  # such as: every trial has the same accuracy

@@ -107,7 +107,8 @@ def _table(snapshot: Snapshot, epochs: int) -> Table:
     for trial in started[-ROWS:]:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
         reached = curve(trial)
-        best = max(reached.values(), default=None)
+        complete = trial.state == TrialState.COMPLETE
+        best = val_accuracy(trial) if complete else max(reached.values(), default=None)
         table.add_row(
             f"{trial.number}{' *' if trial == snapshot.best else ''}",
             Text(state, STYLES.get(state, "")),

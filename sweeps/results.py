@@ -37,9 +37,10 @@ def studies() -> pd.DataFrame:
 def runs(study: str | None = None) -> pd.DataFrame:
     """Return one row a trial of one study (the latest if not named): complete ones first, best validation accuracy first.
 
-    Columns: run_id, study, trial, state (complete, pruned, diverged, failed, running, waiting), val_accuracy and test_accuracy
-    of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), model,
-    parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device, dataset.
+    Columns: run_id, study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
+    test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
+    max_epochs), model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device,
+    dataset.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
     all together, and no kept_epoch. A study of several objectives has `on_front`: whether no other complete trial is better in
     one of them and as good in the rest; those come first.

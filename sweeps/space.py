@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pipelines.errors import UserError, nearest
+from pipelines.errors import UserError, first_line, nearest
 from sweeps.study import OBJECTIVES, PARAMETERS, Choice, Constraint, Entry, IntRange, Scalar, Study
 
 Params = dict[str, Any]
@@ -41,7 +41,8 @@ PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
 WRAPPED = "wrapped_pruner"  # the one option of a pruner that is a pruner
 
 LARGEST_GRID = 100_000
-DRAWS = (20, 80, 300)  # points proposed until one meets the constraints: the sampler's, looser ones, random ones
+DRAWS = 100  # points that a sampler may propose until one meets the constraints
+RANDOM_DRAWS = 300  # and so many random ones after those
 GP_TRIALS, CMAES_TRIALS = 500, 1_000  # Optuna's advice: Gaussian processes up to so many trials, CMA-ES from so many
 
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": None}  # option types that YAML can write
@@ -123,18 +124,25 @@ def sampler(study: Study, trial_number: int, feasible: Feasible | None = None) -
     name = "random" if chosen.name == GRID else chosen.name  # a grid's points are fixed, see `points`
     if name == "tpe":
         conditional = any(entry.when for entry in study.search.values())
-        options = ({"group": True, "multivariate": True} if conditional else {}) | options
+        grouped = conditional and options.get("multivariate") is not False
+        options = ({"group": True, "multivariate": True} if grouped else {}) | options
     elif name in ("cmaes", "gp", "qmc"):
         options = {"warn_independent_sampling": False} | options
-    # One quasi-random sequence is shared by all trials, so it has one seed.
-    seed = study.seed if name == "qmc" else trial_seed(study.seed, trial_number)
-    made = _sampler(name, seed, options)
+    seed = own_seed = trial_seed(study.seed, trial_number)
+    if name == "qmc":  # one sequence for all trials, so one seed; what it leaves to others differs by trial
+        options["independent_sampler"] = _sampler("random", seed, {})
+        own_seed = study.seed % 2**32
+    made = _sampler(name, own_seed, options)
     if feasible is None:
         return made
-    # TPE takes the best of 24 candidates by what it knows: nothing of what is not feasible, and so it goes there. One candidate
-    # is a draw from its model of good trials.
-    looser = _sampler(name, seed, options | {"n_ei_candidates": 1}) if name == "tpe" else made
-    return _FeasibleSampler([made, looser, _sampler("random", seed, {})], study.search, feasible)
+    asked = [(made, DRAWS)]
+    if name == "gp":  # it would propose the same again
+        asked = [(made, 1)]
+    elif name == "tpe":
+        # It takes the best of 24 candidates by what it knows: nothing of what is not feasible, and so it goes there. One
+        # candidate is a draw from its model of good trials.
+        asked = [(made, DRAWS // 5), (_sampler(name, seed, options | {"n_ei_candidates": 1}), DRAWS)]
+    return _FeasibleSampler([*asked, (_sampler("random", seed, {}), RANDOM_DRAWS)], study.search, feasible)
 
 
 def _sampler(name: str, seed: int, options: Mapping[str, Any]) -> optuna.samplers.BaseSampler:
@@ -212,7 +220,10 @@ class _FeasibleSampler(optuna.samplers.BaseSampler):
     """Samplers that are asked again until a point may be trained, so that no trial is spent on one that may not."""
 
     def __init__(
-        self, samplers: Sequence[optuna.samplers.BaseSampler], search: Mapping[str, Entry], feasible: Feasible
+        self,
+        samplers: Sequence[tuple[optuna.samplers.BaseSampler, int]],  # in their order, each with how often it is asked
+        search: Mapping[str, Entry],
+        feasible: Feasible,
     ):
         self._samplers, self._feasible = samplers, feasible
         self._search, self._space = search, {name: distribution(entry) for name, entry in search.items()}
@@ -222,7 +233,7 @@ class _FeasibleSampler(optuna.samplers.BaseSampler):
 
     def sample_relative(self, study: Any, trial: Any, search_space: dict[str, BaseDistribution]) -> Params:
         params: Params = {}
-        for sampler, draws in zip(self._samplers, DRAWS, strict=True):
+        for sampler, draws in self._samplers:
             own_space = sampler.infer_relative_search_space(study, trial)
             for _ in range(draws):
                 params = self._draw(sampler, own_space, study, trial)
@@ -233,7 +244,7 @@ class _FeasibleSampler(optuna.samplers.BaseSampler):
     def _draw(
         self, sampler: optuna.samplers.BaseSampler, own_space: dict[str, BaseDistribution], study: Any, trial: Any
     ) -> Params:
-        drawn = sampler.sample_relative(study, trial, own_space)
+        drawn = sampler.sample_relative(study, trial, own_space) | trial.params  # a retried trial may have some already
         params: Params = {}
         for name, entry in self._search.items():
             if not entry.active(params):
@@ -244,10 +255,10 @@ class _FeasibleSampler(optuna.samplers.BaseSampler):
         return params
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
-        return self._samplers[-1].sample_independent(study, trial, param_name, param_distribution)
+        return self._samplers[-1][0].sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Any, trial: Any) -> None:
-        self._samplers[0].before_trial(study, trial)
+        self._samplers[0][0].before_trial(study, trial)
 
 
 # Pruners
@@ -295,24 +306,30 @@ def check(study: Study) -> None:
 
 
 def _rehearse(study: Study, sampler_name: str) -> None:
-    """Let sampler and pruner choose once, in memory: Optuna checks some options only then."""
+    """Let sampler and pruner choose in memory: Optuna checks some options only then, some only after the start-up trials."""
+    options = chosen_sampler(study).options
+    trials = min(int(options.get("n_startup_trials", 10)), 100) + 2 if options and sampler_name != "gp" else 1
     kind, name = "sampler", sampler_name
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        made = sampler(study, 0)
-        kind, name = "pruner", _named(study.pruner).name
-        judge = pruner(study)
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = [OBJECTIVES[objective] for objective in study.objectives]
-        trial = optuna.create_study(sampler=made, pruner=judge, directions=directions).ask()
-        optuna.logging.set_verbosity(verbosity)
-        suggest(trial, study.search)
-        if len(directions) == 1:
-            trial.report(0.5, 1)
-            trial.should_prune()
-    except (TypeError, ValueError, ArithmeticError) as error:
+        stage = optuna.create_study(sampler=sampler(study, 0), directions=directions)
+        for number in range(trials):
+            trial = stage.ask()
+            suggest(trial, study.search)
+            stage.tell(trial, [number / trials] * len(directions))
+        kind, name = "pruner", _named(study.pruner).name
+        stage = optuna.create_study(pruner=pruner(study), direction="maximize")
+        trial = stage.ask()
+        trial.report(0.5, 1)
+        trial.should_prune()
+    except Exception as error:  # Optuna raises what its arithmetic raises
         given = dict(_named(study.sampler if kind == "sampler" else study.pruner).options) or "no options"
-        raise UserError(f"{kind} {name} does not work with {given}: {error}") from error
+        reason = first_line(error)
+        raise UserError(f"{kind} {name} does not work with {given}: {reason}") from error
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _named(given: str | Mapping[str, Any]) -> Chosen:

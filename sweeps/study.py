@@ -16,6 +16,10 @@ from pipelines.config import RunConfig, TrainingSettings
 Scalar = bool | int | float | str | None
 
 
+LARGEST_INT = 2**53  # up to which a float is exact: Optuna stores parameters as floats
+MOST_STEPS = 1_000_000
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -36,7 +40,9 @@ class _Entry(_Strict):
 class IntRange(_Entry):
     """Whole numbers from `int[0]` to `int[1]`, both included, in steps or, with `log`, uniformly in their logarithm."""
 
-    bounds: Annotated[list[int], Field(alias="int", min_length=2, max_length=2)]
+    bounds: Annotated[
+        list[Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]], Field(alias="int", min_length=2, max_length=2)
+    ]
     step: int = Field(1, ge=1)
     log: bool = False
 
@@ -77,6 +83,8 @@ class FloatRange(_Entry):
         _check_range(self.bounds, self.log)
         if self.log and self.step:
             raise ValueError("give step or log, not both")
+        if self.step and (self.bounds[1] - self.bounds[0]) / self.step > MOST_STEPS:
+            raise ValueError(f"step {self.step:g} makes more than {MOST_STEPS:,} values")
         if self.step and not self._on_step(self.bounds[1]):
             raise ValueError(f"step {self.step:g} does not lead from {self.bounds[0]:g} to {self.bounds[1]:g}")
         return self
@@ -145,9 +153,11 @@ class Constraint(_Strict):
     def parse(cls, text: str) -> "Constraint":
         """Read "parameters <= 50000" or "filters1 <= filters2"; raises ValueError."""
         match = re.fullmatch(r"\s*([\w.+-]+)\s*(<=|>=|<|>)\s*([\w.+-]+)\s*", text)
-        if match is None:
+        sides = [_side(match[1]), _side(match[3])] if match else []
+        numbers = [side for side in sides if isinstance(side, float)]
+        if match is None or len(numbers) == 2 or not all(map(math.isfinite, numbers)):
             raise ValueError(f"{text!r} is no comparison: expected NAME <= NUMBER or NAME <= NAME (or >=, <, >)")
-        return cls(left=_side(match[1]), operator=match[2], right=_side(match[3]))  # type: ignore[arg-type]
+        return cls(left=sides[0], operator=match[2], right=sides[1])  # type: ignore[arg-type]
 
     @property
     def names(self) -> list[str]:
@@ -164,9 +174,9 @@ class Constraint(_Strict):
 class Budget(_Strict):
     """Where the study ends, whichever comes first: trials, hours of running over all resumptions, epochs trained in total."""
 
-    trials: int | None = Field(None, ge=1)
+    trials: int | None = Field(None, ge=1, le=1_000_000)
     hours: float | None = Field(None, gt=0, allow_inf_nan=False)
-    epochs: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1, le=LARGEST_INT)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -200,14 +210,14 @@ class Study(_Strict):
     search: dict[str, Entry]
     constraints: list[str] = []
     objectives: list[Literal["val_accuracy", "parameters", "seconds"]] = ["val_accuracy"]
-    repeats: int = Field(1, ge=1, le=100)
-    folds: int | None = Field(None, ge=2, le=100)
+    repeats: int = Field(1, ge=1, le=20)
+    folds: int | None = Field(None, ge=2, le=20)
     sampler: str | dict[str, Any] = "tpe"
     pruner: str | dict[str, Any] = "hyperband"
     budget: Budget
     start: list[StartPoint] = ["recipe"]  # the recipe, if listed, comes first: it is trial 0
     targets: list[TargetEntry] = []
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_INT)
     trial_timeout: float = Field(
         3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
     )

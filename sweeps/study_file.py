@@ -17,13 +17,35 @@ from sweeps import space
 from sweeps.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, as_list
 
 FOLDER = Path(__file__).parent / "studies"
-UNION_PARTS = {
-    "IntRange",
-    "FloatRange",
-    "Choice",
-    "str",
-    "dict[str,any]",
-}  # what pydantic adds to the place of a mistake
+RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
+    *TrainingSettings.model_fields,
+    *(
+        "model",
+        "dataset",
+        "seed",
+        "repeats",
+        "folds",
+        "run_id",
+        "study",
+        "trial",
+        "state",
+        "device",
+        "objectives",
+        "on_front",
+    ),
+    *(
+        "val_accuracy",
+        "test_accuracy",
+        "val_sd",
+        "test_sd",
+        "max_epochs",
+        "kept_epoch",
+        "seconds",
+        "samples_per_second",
+    ),
+    PARAMETERS,
+}
+UNION_PARTS = {"IntRange", "FloatRange", "Choice", "str", "bool", "dict[str,any]", "literal['recipe']"}
 LARGEST_FILE = 1_000_000  # bytes
 
 
@@ -43,23 +65,29 @@ def load(
     return _overruled(_read(path), path.name, budget, dataset, seed)
 
 
-def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
-    """Return a study as it is stored, from its `attributes`; `budget` overrules single entries.
+def read_stored(name: str, attributes: Mapping[str, Any]) -> Study:
+    """Return a study as it is stored, from its `attributes`: to be read, so its model need not be here.
 
     Raises UserError when this version of the program cannot read it.
     """
-    where = f"stored study {name!r}"
     if "study" not in attributes:
-        raise UserError(f"{where} was not made by this program: give yours another name")
-    return _overruled(attributes["study"], where, budget, None, None)
+        raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
+    try:
+        return Study.model_validate(attributes["study"])
+    except ValidationError as error:
+        raise UserError(f"stored study {name!r} cannot be read by this version ({_first(error)})") from error
 
 
-def stored_definition(name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the definition under which a study is stored, what later versions added at its default."""
-    stored = attributes["definition"]
-    study = restore(name, attributes)
-    training = TrainingSettings(**stored["training"]).model_dump(mode="json")
-    return study.definition() | {"training": training, "start": stored["start"]}
+def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
+    """Return a study as it is stored, checked, to go on with it; `budget` overrules single entries.
+
+    Training settings and start points are those it began with, whatever its model's recipe says now.
+    """
+    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True)
+    began = attributes["definition"]
+    content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
+    content["start"] = began["start"]
+    return _overruled(content, f"stored study {name!r}", budget, None, None)
 
 
 def _overruled(
@@ -177,12 +205,16 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
 def _check_model_and_dataset(content: dict[str, Any], where: str) -> None:
     name = content["model"]
     try:
-        models.arguments(name)
+        taken = [argument for argument in models.arguments(name) if argument in RESERVED]
     except models.NoModel as error:
         hint = nearest(str(name), models.MODELS)
         raise UserError(
             f"{where}: model: {error}{hint}; expected one of {', '.join(models.MODELS)}, or the name of a module to import"
         ) from error
+    if taken:
+        raise UserError(
+            f"{where}: model: {name}'s build calls an argument {taken[0]!r}, which means something else here: rename it"
+        )
     _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
 
 

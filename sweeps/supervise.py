@@ -18,7 +18,7 @@ import models
 from pipelines import checkpoint, figures, paths
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import TrackedRun
+from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps import plots
 from sweeps.executors.processes import Ended, ProcessExecutor
 from sweeps.lease import Lease
@@ -46,6 +46,7 @@ class Supervisor:
         self._interrupts = 0
         self._fates: dict[int, str | None] = {}  # process id -> how it ended; None: no fault of its trial
         self._stillbirths = 0
+        self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
         self._away_since: float | None = None
         self._paused_until = 0.0
@@ -154,10 +155,16 @@ class Supervisor:
         ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: (not pair[0], -val_accuracy(pair[1])))
         removed = set(self._store.attributes().get(MODELS_REMOVED, []))
         for _, trial in ranked[keep:]:
-            if trial.number not in removed and "run_id" in trial.user_attrs:
-                TrackedRun(trial.user_attrs["run_id"]).remove_models()
-                removed.add(trial.number)
-                self._store.remember(MODELS_REMOVED, sorted(removed))
+            if trial.number in removed or trial.number in self._unremovable:
+                continue
+            try:
+                remove_models(trial.user_attrs["run_id"])
+            except ArtifactError as error:  # it costs disk, not the sweep; the next call tries again
+                self._unremovable.add(trial.number)
+                self._console.print(str(error), markup=False)
+                continue
+            removed.add(trial.number)
+            self._store.remember(MODELS_REMOVED, sorted(removed))
 
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
@@ -185,7 +192,8 @@ class Supervisor:
             folder = Path(name)
             if curves:
                 title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
-                figures.study_curves(curves, early, title, folder / "study_curves.png")
+                best = snapshot.best.number if snapshot.best else None
+                figures.study_curves(curves, early, best, title, folder / "study_curves.png")
             plots.write(self._store.study(), study, folder / "plots.html")
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)

@@ -46,6 +46,7 @@ class Assignment:
     """What a worker needs to know; plain data, so that it can travel to any process."""
 
     study: Study
+    study_digest: str
     study_uid: str
     experiment_id: str
     parent_run_id: str
@@ -93,7 +94,9 @@ class _Worker:
     def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: "_Watch", lease: Lease):
         self._assignment, self._study, self._stop = assignment, assignment.study, stop
         self._store, self._watch, self._lease = store, watch, lease
-        self._points, self._meter = space.points(self._study), device.Meter()
+        self._points, self._counted = space.points(self._study), dict[str, int]()
+        self._facts = backend.describe()
+        self._meter = device.Meter(device.gpus()[0] if self._facts["device"] == "gpu" else None)
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
 
     def run_trials(self) -> None:
@@ -147,8 +150,11 @@ class _Worker:
             _close(run, saved, TrialState.PRUNED, outcome.end)
 
     def _count_parameters(self, hyperparameters: Mapping[str, Any]) -> int:
-        self._watch.progress()
-        return count_parameters(self._study.model, tuple(hyperparameters.items()))
+        key = repr(hyperparameters)
+        if key not in self._counted:
+            self._watch.progress()
+            self._counted[key] = count_parameters(self._study.model, hyperparameters)
+        return self._counted[key]
 
     def _ends_that_keep_models(self) -> tuple[End, ...]:
         """Return after which ends a model is kept at all; of the completed, the parent then keeps the best."""
@@ -183,14 +189,14 @@ class _Worker:
             "phase": "sweep",
             "study": self._study.name,
             "study_uid": assignment.study_uid,
-            "study_digest": self._study.digest(),
+            "study_digest": assignment.study_digest,
             "trial": str(claimed.number),
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
             "model_digest": hashlib.sha256(models.source(self._study.model).read_bytes()).hexdigest()[:16],
             "objectives": ",".join(self._study.objectives),
             "sampler": space.chosen_sampler(self._study).name,
-            **backend.describe(),
+            **self._facts,
             **provenance.code(),
         }
         name = f"trial {claimed.number}"

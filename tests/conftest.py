@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,8 +76,22 @@ def watch() -> Any:
     return worker._Watch(os.getppid(), timeout=1e9)
 
 
+@pytest.fixture(scope="session")
+def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both databases, made and empty: MLflow takes seconds to make one."""
+    from pipelines.tracking import store as tracking
+    from sweeps import store
+
+    folder = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRUNS_DIR", str(folder))
+        tracking.client()
+        store._open(store.url()).engine.dispose()
+    return folder
+
+
 @pytest.fixture
-def run_here(watch: Any) -> Callable[[Any], Any]:
+def run_here(watch: Any, empty_stores: Path) -> Callable[[Any], Any]:
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
     from rich.console import Console
 
@@ -87,7 +102,10 @@ def run_here(watch: Any) -> Callable[[Any], Any]:
     from sweeps.supervise import Supervisor
 
     def go(study: Any) -> Any:
-        paths.make_mlruns()
+        folder = paths.make_mlruns()
+        for name in ("mlflow.db", "optuna.db"):
+            if not (folder / name).exists():
+                shutil.copy(empty_stores / name, folder)
         store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu")
         supervisor = Supervisor(
             store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console()

@@ -1,1 +1,1 @@
-"""The door to MLflow: `store` makes the databases and experiments, `run` writes one run, `read` reads many."""
+"""The door to MLflow: `store` makes and reads experiments and runs, `run` writes one run."""

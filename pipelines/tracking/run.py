@@ -17,11 +17,16 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from pipelines.errors import first_line
 from pipelines.tracking import store
 from pipelines.train import EpochMetrics
 
 MODEL_FILE = "model.keras"
 LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
+
+
+class ArtifactError(Exception):
+    """What was asked of a run's artifacts could not be done; the message says what and why."""
 
 
 class TrackedRun:
@@ -74,17 +79,6 @@ class TrackedRun:
         """Log every file in `folder`; files of the same name are replaced."""
         store.client().log_artifacts(self.run_id, str(folder))
 
-    def remove_models(self) -> None:
-        """Delete the run's model files, which MLflow's client cannot, and say so in the tag `model_files`."""
-        client = store.client()
-        repository = get_artifact_repository(client.get_run(self.run_id).info.artifact_uri, tracking_uri=store.uri())
-        for entry in client.list_artifacts(self.run_id):
-            inside = client.list_artifacts(self.run_id, entry.path) if entry.is_dir else [entry]
-            for file in inside:
-                if Path(file.path).name == MODEL_FILE:
-                    repository.delete_artifacts(file.path)  # type: ignore[no-untyped-call]
-        self.set_tags({"model_files": "removed"})
-
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, one by one."""
         for key, value in tags.items():
@@ -100,3 +94,18 @@ class TrackedRun:
     def _log(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
         store.client().log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+
+
+def remove_models(run_id: str) -> None:
+    """Delete a run's model files, which MLflow's client cannot, and say so in its tag `model_files`; raises ArtifactError."""
+    client = store.client()
+    try:
+        repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=store.uri())
+        for entry in client.list_artifacts(run_id):
+            inside = client.list_artifacts(run_id, entry.path) if entry.is_dir else [entry]
+            for file in inside:
+                if Path(file.path).name == MODEL_FILE:
+                    repository.delete_artifacts(file.path)  # type: ignore[no-untyped-call]
+        client.set_tag(run_id, "model_files", "removed")
+    except Exception as error:  # every kind of artifact store raises its own
+        raise ArtifactError(f"the model of run {run_id} cannot be deleted ({first_line(error)})") from error

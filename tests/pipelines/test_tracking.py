@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.tracking import store
-from pipelines.tracking.run import TrackedRun
+from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from pipelines.train import EpochMetrics
 
 METRICS = EpochMetrics(0.5, 0.9, 0.4, 0.92, 0.001, 1.5)
@@ -123,9 +123,11 @@ def test_models_can_be_removed_and_nothing_else_is(experiment: str, tmp_path: Pa
         (place / "probabilities.npz").write_text("numbers")
     run.log_artifacts(folder)
     for _ in range(2):  # again, as after a crash
-        run.remove_models()
+        remove_models(run.run_id)
         client = store.client()
         left = [f.path for f in client.list_artifacts(run.run_id)]
         left += [f.path for f in client.list_artifacts(run.run_id, "model_1")]
         assert sorted(left) == ["model_1", "model_1/probabilities.npz", "model_2", "probabilities.npz"]
     assert client.get_run(run.run_id).data.tags["model_files"] == "removed"
+    with pytest.raises(ArtifactError, match="the model of run none cannot be deleted"):
+        remove_models("none")

@@ -1,9 +1,11 @@
 """The command line: every command documented with an example, every mistake one line and exit code 2."""
 
 import contextlib
+import importlib
 import re
 import socket
 import sqlite3
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from optuna.trial import TrialState
 
+from pipelines import paths
 from pipelines.tracking import store as tracking
 from sweeps import study_file
 from sweeps.cli import main
@@ -194,6 +198,67 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     code, out = call("run", "tiny", "--stored", "--trials", 2)
     assert code == 0 and "2 of 2 trials done" in out
     assert Store("tiny").attributes()["study"]["sampler"] == "tpe"
+
+
+def test_a_study_whose_first_parent_ended_early_goes_on(
+    run_here: Callable[..., Store], write_study: Callable[..., Path]
+) -> None:
+    tiny = {"model": "tests.tiny_model", "search": {"units": {"int": [4, 8]}}, "start": []}
+    wanted = study_file.load(str(write_study(**tiny, training={"epochs": 1, "batch_size": 500}, budget={"trials": 1})))
+    paths.make_mlruns()
+    half = Store.create("tiny")
+    half.remember("definition", wanted.definition())
+    assert run_here(wanted).trials()[0].state == TrialState.COMPLETE
+
+
+def test_the_stored_study_holds_when_its_models_defaults_change(
+    run_here: Callable[..., Store], write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = (ROOT / "tests" / "tiny_model.py").read_text()
+    (tmp_path / "mine.py").write_text(source)
+    mine = {"model": "mine", "search": {"units": {"int": [4, 16]}}, "start": ["recipe"]}
+    path = write_study(**mine, training={"epochs": 1, "batch_size": 500}, budget={"trials": 1})
+    store = run_here(study_file.load(str(path)))
+    (tmp_path / "mine.py").write_text(source.replace("units: int = 8", "units: int = 16"))
+    monkeypatch.delitem(sys.modules, "mine")
+    importlib.invalidate_caches()
+    code, out = call("run", path)
+    assert code == 2 and "start was [{'units': 8}], is [{'units': 16}]" in out
+    kept = study_file.restore("tiny", store.attributes(), {"trials": 2})
+    assert [trial.state for trial in run_here(kept).trials()] == [TrialState.COMPLETE] * 2
+
+
+def test_a_model_that_cannot_be_deleted_does_not_stop_the_sweep(
+    run_here: Callable[..., Store], write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = {"model": "tests.tiny_model", "search": {"units": {"int": [4, 8]}}, "start": [], "pruner": "none"}
+    settings = {"epochs": 1, "batch_size": 500}
+    run_here(study_file.load(str(write_study(**tiny, training=settings, budget={"trials": 2}))))
+    for run in tracking.trial_runs(tracking.find_experiment("tiny").experiment_id):
+        tracking.client().delete_run(run.info.run_id)  # as in the UI
+    store = run_here(study_file.load(str(write_study(**tiny, training=settings, budget={"trials": 3}, keep_models=1))))
+    assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * 3
+    assert "cannot be deleted" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_grid_ends_after_its_last_point_and_says_so(
+    sweep: Callable[..., Sweep], write_study: Callable[..., Path]
+) -> None:
+    path = write_study(
+        model="tests.tiny_model",
+        training={"epochs": 1, "batch_size": 500},
+        search={"units": {"int": [4, 8], "step": 4}, "activation": {"choice": ["relu"]}},
+        start=["recipe"],
+        sampler="auto",
+        budget={"trials": 5},
+    )
+    code, out, err = sweep("run", path).wait()
+    assert (code, err) == (0, "")
+    assert "sampler grid, chosen because: all 2 combinations fit the budget" in out
+    assert "2 of 2 trials done" in out and "all combinations of the grid have been tried" in out
+    assert [trial.params["units"] for trial in Store("tiny").trials()] == [8, 4]
 
 
 @pytest.mark.parametrize(

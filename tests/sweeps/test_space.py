@@ -146,7 +146,8 @@ def test_any_valid_study_runs_two_trials(
         wanted = study_file.load(str(path))
         store = run_here(wanted)
         assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * (space.tickets(wanted) or 2)
-        assert study_file.restore("tiny", store.attributes()) == wanted
+        assert study_file.read_stored("tiny", store.attributes()) == wanted
+        assert study_file.restore("tiny", store.attributes()).definition() == wanted.definition()
         frame = runs("tiny")
         assert frame.val_accuracy.between(0, 1).all()
         for name in wanted.search:
@@ -243,6 +244,31 @@ def test_infeasible_start_points_end_without_an_epoch(run_here: Callable[..., St
     assert (frame.parameters.dropna() <= 4000).all() and frame.units[[2, 3]].le(5).all()
 
 
+def test_a_retried_trial_keeps_what_it_has_and_stays_feasible() -> None:
+    of = study(search={"units": {"int": [1, 100]}, "batch_size": {"int": [1, 100]}}, training={"epochs": 1})
+
+    def feasible(params: Any) -> bool:
+        return abs(params["units"] - params["batch_size"]) <= 5
+
+    known = optuna.create_study(sampler=space.sampler(of, 3, feasible))
+    trial = known.ask()
+    units = trial.suggest_int("units", 1, 100)  # and then its worker was killed
+    known.sampler = space.sampler(of, 4, feasible)
+    again = space.suggest(optuna.Trial(known, trial._trial_id), of.search)
+    assert again["units"] == units and feasible(again)
+
+
+def test_qmc_leaves_no_parameter_the_same_in_every_trial() -> None:
+    search = {
+        "optimizer": {"choice": ["adam", "sgd"]},
+        "momentum": {"float": [0.1, 0.9], "when": {"optimizer": "sgd"}},
+        "units": {"int": [4, 8]},
+    }
+    of = study(search=search, sampler="qmc", start=[{"optimizer": "adam", "units": 8}], seed=2**40)
+    momenta = [point["momentum"] for point in proposed(of, 16) if "momentum" in point]
+    assert len(momenta) > 3 and len(set(momenta)) == len(momenta)
+
+
 # Grids
 
 
@@ -285,6 +311,14 @@ def test_a_grid_knows_conditions() -> None:
 def test_auto_chooses_by_space_and_budget(changes: dict[str, Any], name: str, why: str) -> None:
     chosen = space.chosen_sampler(study(sampler="auto", **changes))
     assert chosen.name == name and why in chosen.why
+
+
+def test_what_auto_chose_holds_when_the_budget_is_raised(run_here: Callable[..., Store]) -> None:
+    search = {"units": {"int": [4, 8], "step": 4}, "rate": {"choice": [0.1]}}
+    store = run_here(study(search=search, sampler="auto", budget={"trials": 1}))
+    assert store.attributes()["chosen_sampler"] == "tpe"  # two combinations do not fit
+    run_here(study(search=search, sampler="auto", budget={"trials": 3}))
+    assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * 3  # a grid would have ended after two
 
 
 def test_auto_takes_gaussian_processes_where_they_shine() -> None:
