@@ -166,6 +166,7 @@ def test_patience_stops_and_survives_a_resume(run: Callable[..., Any]) -> None:
     assert len(whole.history) == len(resumed.history) < 9
 
 
+@pytest.mark.slow
 def test_models_side_by_side_train_as_alone_and_resume_where_each_was(run: Callable[..., Any]) -> None:
     control = Witness()
     _, together = run(control, models_at_once=2, file="together")

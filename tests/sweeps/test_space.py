@@ -61,6 +61,7 @@ PAIRS = list(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "pruner"), PAIRS, ids=[str(sampler) for sampler, _ in PAIRS])
 def test_every_sampler_and_pruner_runs_two_trials(run_here: Callable[..., Store], sampler: str, pruner: Any) -> None:
     if sampler == "gp":
