@@ -189,6 +189,32 @@ def test_models_side_by_side_train_as_alone_and_resume_where_each_was(run: Calla
             np.testing.assert_array_equal(got, expected)
 
 
+def test_of_the_epochs_behind_a_resumed_training_the_last_word_counts(run: Callable[..., Any]) -> None:
+    run(Witness(before={2: End.PAUSED}))
+    _, trained = run(
+        Witness(after={0: End.PRUNED})
+    )  # the pruner compares with other trials, which have gone on meanwhile
+    assert trained.end == End.COMPLETED and len(trained.history) == 4
+
+
+def test_a_model_that_has_finished_waits_for_the_others(run: Callable[..., Any], tmp_path: Path) -> None:
+    settings = {"patience": 1, "learning_rate": 0.002}
+    run(Witness(before={2: End.PAUSED}), models_at_once=2, **settings)
+    for file, best in (
+        ("state.npz", 1),
+        ("1-state.npz", 0),
+    ):  # so the second model has run out of patience, the first has not
+        state = checkpoint.load(tmp_path / file, "same")
+        state.history[best]["val_accuracy"] = 1.0
+        checkpoint.save(tmp_path / file, "same", state)
+    control = Witness()
+    _, resumed = run(control, models_at_once=2, **settings)
+    first, second = resumed.trainings
+    assert len(first.history) > len(second.history) == 2
+    assert control.begun == list(range(2, len(first.history)))  # of the first model alone
+    assert [told[1] for told in control.told[2:]] == [second.history[-1].val_accuracy] * (len(first.history) - 2)
+
+
 def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
     _, pruned = run(Witness(after={1: End.PRUNED}), models_at_once=2, file="pruned")
     assert pruned.end == End.PRUNED and [len(t.history) for t in pruned.trainings] == [2, 2]

@@ -32,14 +32,14 @@ def test_every_living_worker_has_a_place_of_its_own(executor_of: type[ProcessExe
         places = {int(path.name): path.read_text().split() for path in tmp_path.glob("[0-9]*")}
         assert sorted(place for place, _ in places.values()) == ["0", "1", "2"]
         assert {parent for _, parent in places.values()} == {str(os.getpid())}
-        gone = next(pid for pid, (place, _) in places.items() if place == "1")
+        gone = next(pid for pid, (place, _) in places.items() if place == "2")
         os.kill(gone, signal.SIGKILL)
         (ended,) = eventually(executor.collect_ended)
         assert ended.pid == gone and ended.how == "was killed by SIGKILL"
         executor.start_up_to(3)
         eventually(lambda: len(list(tmp_path.glob("[0-9]*"))) == 4)
         new = next(path for path in tmp_path.glob("[0-9]*") if int(path.name) not in places)
-        assert eventually(new.read_text).split()[0] == "1"
+        assert eventually(new.read_text).split()[0] == "2"
         executor.ask_to_stop()
         over: list[Any] = []
         eventually(lambda: over.extend(executor.collect_ended()) or len(over) == 3)

@@ -171,6 +171,10 @@ def test_conditions_decide_what_is_searched() -> None:
         assert ("momentum" in point) == (point["optimizer"] == "sgd")
         assert ("rate" in point) == (point["units"] >= 7)
     assert len({(point["optimizer"], "rate" in point) for point in points}) == 4
+    chain = search | {"extra": {"choice": [True, False], "when": {"momentum": 0.5}}}
+    chain["momentum"] = {"choice": [0.5, 0.9], "when": {"optimizer": "sgd"}}
+    for point in proposed(study(search=chain), 40):
+        assert ("extra" in point) == (point.get("momentum") == 0.5)
     config = study(search=search).run_config({"optimizer": "adam", "units": 4}, seed=1)
     assert config.training.momentum == 0.0 and config.hyperparameters["rate"] == 0.1  # their own values
 
@@ -208,6 +212,7 @@ def test_only_feasible_points_are_proposed_while_there_are_some() -> None:
     points = proposed(of, 30, feasible)
     assert all(point["units"] <= 5 for point in points)
     assert len({point["rate"] for point in points}) == 30
+    assert len(asked) < 1_500  # of 24 candidates, TPE would take the one furthest from all it knows, again and again
     assert max(asked) > 5
     assert len(proposed(of, 1, lambda _: False)) == 1  # asked a bounded number of times
 
