@@ -74,7 +74,8 @@ def study_curves(
         axes.plot([], [], label=label, **style)
     everything = sorted(100 * v for values in curves.values() for v in values)
     if everything:  # the first epochs of bad trials would flatten the rest
-        axes.set_ylim(max(everything[0], everything[len(everything) // 10]) - 0.2, everything[-1] + 0.1)
+        low, high = max(everything[0], everything[len(everything) // 10]), everything[-1]
+        axes.set_ylim(low - 0.1 - 0.03 * (high - low), high + 0.1 + 0.03 * (high - low))
     axes.set(title=title, xlabel="epoch", ylabel="validation accuracy (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")

@@ -92,6 +92,8 @@ def run(
         if dataset is not None or seed is not None:
             raise UserError("--stored goes on with a study as it is: it takes neither --dataset nor --seed")
         name = study or DEFAULT_STUDY
+        if name.endswith((".yaml", ".yml")):
+            raise UserError(f"--stored goes on with a study by its name, and reads no file: got {name}")
         checked = study_file.restore(name, Store(name).attributes(), budget)
     else:
         checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)

@@ -4,7 +4,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from filelock import FileLock
+from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines import backend, data, paths, provenance
@@ -41,6 +43,10 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
         raise UserError(
             "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database: each library keeps its schema's version in a "
             "table of the same name, so give them two databases"
+        )
+    if device == "gpu" and not devices.gpus():
+        raise UserError(
+            "DEVICE=gpu, but there is no NVIDIA GPU here (or its driver does not answer): use DEVICE=auto or DEVICE=cpu"
         )
     dataset = data.load(study.dataset)
     backend.name()
@@ -83,7 +89,7 @@ def farewell(study: Study, result: Result) -> list[str]:
     ):
         lines.append("all combinations of the grid have been tried")
     else:
-        lines.append("the budget is used up; a larger one continues the study")
+        lines.append(f"the budget is used up ({_limit_reached(study, snapshot)}); a larger one continues the study")
     lines.append(f"next: make best STUDY={study.name} (leaderboard), make ui (curves, runs, artifacts)")
     return lines
 
@@ -116,17 +122,46 @@ def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.
 def _check_definition(store: Store, study: Study) -> None:
     """Refuse to go on with a study that is stored under another definition."""
     attributes = store.attributes()
-    if "definition" not in attributes or "study" not in attributes:  # new, or its first parent ended here
+    begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
+    if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
         store.remember("study", study.model_dump(mode="json", by_alias=True))
         store.remember("definition", study.definition())
+        store.remember(CHOSEN_SAMPLER, None)
         return
-    now, before = study.definition(), restore(study.name, attributes).definition()
-    changed = [f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if before[key] != now[key]]
+    changed = _differences(restore(study.name, attributes).definition(), study.definition())
     if changed:
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
             f"another name, or go on with the stored one (sweep run {study.name} --stored)"
         )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
+    found = []
+    for key in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if where == "" and isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{key}.")
+        else:
+            found.append(f"{where}{key} was {_short(old)}, is {_short(new)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):  # an entry of the search space: what it says, without defaults
+        value = {k: v for k, v in value.items() if v not in ({}, False, None) and (k, v) != ("step", 1)}
+    return "nothing" if value is None else yaml.safe_dump(value, default_flow_style=True, width=1_000).split("\n")[0]
+
+
+def _limit_reached(study: Study, snapshot: Snapshot) -> str:
+    budget = study.budget
+    if budget.trials is not None and snapshot.done >= budget.trials:
+        return f"{budget.trials} trials"
+    if budget.epochs is not None and snapshot.epochs_spent >= budget.epochs:
+        return f"{budget.epochs} epochs"
+    return f"{budget.hours:g} hours" if budget.hours is not None else "trials"
 
 
 def _choose_sampler(store: Store, study: Study) -> Any:

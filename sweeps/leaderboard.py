@@ -46,7 +46,7 @@ def show(name: str | None, console: Console) -> None:
     """Print a study's leaderboard (the latest study's if not named). Raises UserError when there is none."""
     frame = results.runs(name)
     if frame.empty:
-        console.print("no trial has begun yet: go on with make sweep")
+        console.print(f"no trial has begun yet: go on with make sweep{f' STUDY={name} STORED=1' if name else ''}")
         return
     study_name = str(frame.study.iloc[0])
     store = Store(study_name)
@@ -58,10 +58,12 @@ def show(name: str | None, console: Console) -> None:
     spent = f"{int(ended.epochs.sum())} epochs trained in ended trials, {saved} saved by ending trials early"
     console.print(f"{study_name}: {counts}; {spent}", soft_wrap=True)
     if complete.empty:
-        console.print("no trial is complete yet: go on with make sweep")
+        console.print(
+            f"no trial is complete yet: go on with make sweep STUDY={study_name} STORED=1, and a larger budget if it is used up",
+            soft_wrap=True,
+        )
         return
-    searched = [RENAMED.get(name, name) for name in study.search]
-    console.print(_table(complete.head(SHOWN), searched))
+    console.print(_table(complete.head(SHOWN), study))
     if study.trainings > 1:
         console.print(f"accuracies: means and standard deviations of {_models(study)} a trial", soft_wrap=True)
     if "on_front" in complete:
@@ -77,7 +79,7 @@ def show(name: str | None, console: Console) -> None:
         console.print(f"importance for validation accuracy (fANOVA over {len(complete)} complete trials): {text}")
 
 
-def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
+def _table(complete: pd.DataFrame, study: Study) -> Table:
     several = "val_sd" in complete
     kept = [] if several else ["kept"]
     table = Table(
@@ -93,7 +95,7 @@ def _table(complete: pd.DataFrame, searched: list[str]) -> Table:
             *(str(row[name]) for name in ["kept_epoch"] if kept),
             f"{row.seconds / 60:.1f}",
             f"{row.parameters:,}",
-            in_words({name: row[name] for name in searched if pd.notna(row[name])}),
+            in_words(study.active({name: row[RENAMED.get(name, name)] for name in study.search})),
         )
     return table
 

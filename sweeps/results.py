@@ -35,12 +35,13 @@ def studies() -> pd.DataFrame:
 
 
 def runs(study: str | None = None) -> pd.DataFrame:
-    """Return one row a trial of one study (the latest if not named): complete ones first, best validation accuracy first.
+    """Return one row a trial of one study: complete ones first, best validation accuracy first.
 
-    Columns: run_id, study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
+    `study`: its name; the latest one that has trials if not given.
+    Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
     test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
     max_epochs), model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device,
-    dataset.
+    dataset, run_id.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
     all together, and no kept_epoch. A study of several objectives has `on_front`: whether no other complete trial is better in
     one of them and as good in the rest; those come first.
@@ -49,14 +50,14 @@ def runs(study: str | None = None) -> pd.DataFrame:
     known = studies()
     if known.empty:
         raise UserError("no study has been run yet: begin with make sweep")
-    name = study or known.study[0]
-    match = known[known.study == name]
-    if match.empty:
-        raise UserError(f"study {name!r} has not been run: expected one of {', '.join(known.study)}")
-    frame = pd.DataFrame([_row(run) for run in tracking.trial_runs(match.experiment_id.iloc[0])])
+    wanted = known if study is None else known[known.study == study]
+    if wanted.empty:
+        raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
+    found = (tracking.trial_runs(experiment_id) for experiment_id in wanted.experiment_id)
+    frame = pd.DataFrame([_row(run) for run in next(filter(None, found), [])])
     if frame.empty:
         return pd.DataFrame(
-            columns=["run_id", "study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds"]
+            columns=["study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds", "run_id"]
         )
     return _ordered(_typed(frame))
 
@@ -71,7 +72,6 @@ def _row(run: Any) -> dict[str, Any]:
     tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
     settings = {RENAMED.get(name, name): value for name, value in params.items() if name not in ("model", "dataset")}
     return {
-        "run_id": run.info.run_id,
         "study": tags["study"],
         "trial": int(tags["trial"]),
         "state": ended if (ended := tags.get("ended")) in ENDS else STATES[run.info.status],
@@ -87,6 +87,7 @@ def _row(run: Any) -> dict[str, Any]:
         "samples_per_second": metrics.get("samples_per_second"),
         "device": tags.get("device"),
         "dataset": tags["dataset"],
+        "run_id": run.info.run_id,
         "objectives": tags.get("objectives", "val_accuracy"),
     }
 

@@ -109,6 +109,10 @@ class Store:
         """Remember something of the study."""
         self._storage.set_study_user_attr(self._study_id, key, value)
 
+    def directions(self) -> list[str]:
+        """Return which way each objective goes: maximize or minimize."""
+        return [direction.name.lower() for direction in self._storage.get_study_directions(self._study_id)]
+
     def trials(self) -> list[FrozenTrial]:
         """Return all trials, those without a ticket too."""
         return self._storage.get_all_trials(self._study_id, deepcopy=False)

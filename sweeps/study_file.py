@@ -178,9 +178,12 @@ def _checked(content: dict[str, Any], where: str) -> Study:
         content = {"pruner": "none"} | content
     try:
         study = Study(**(content | {"training": training}))
-        _ = study.settings
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from error
+    try:
+        _ = study.settings
+    except ValidationError as error:
+        raise UserError(f"{where}: training (the file's or the recipe's): {_first(error)}") from error
     _check_conditions(study, where)
     _check_constraints(study, where)
     _check_values(study, where)
@@ -247,7 +250,8 @@ def _check_conditions(study: Study, where: str) -> None:
                 raise UserError(f"{label}.{other} lists no value: expected a value of {other}, or several")
             for value in as_list(allowed):
                 if not study.search[other].contains(value):
-                    raise UserError(f"{label}: {other} is never {value!r}: it is {_shown(study, other)}")
+                    hint = nearest(str(value), map(str, study.search[other].examples()))
+                    raise UserError(f"{label}: {other} is never {value!r}{hint}: it is {_shown(study, other)}")
         above.append(name)
 
 
@@ -312,7 +316,8 @@ def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:
 
 
 def _shown(study: Study, name: str) -> str:
-    return str(study.search[name].model_dump(by_alias=True, exclude_defaults=True))
+    entry = study.search[name].model_dump(by_alias=True, exclude_defaults=True)
+    return yaml.safe_dump(entry, default_flow_style=True, width=1_000).strip()
 
 
 def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:

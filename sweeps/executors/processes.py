@@ -55,7 +55,12 @@ class ProcessExecutor:
             place = min(set(range(self.size)) - {worker.place for worker in self._workers})
             arguments = (self._work, self._assignment, self._stop, log, os.getpid(), place)
             process = self._context.Process(target=_shielded, args=arguments, daemon=True)
-            process.start()
+            # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             self._workers.append(_Worker(process, log, place))
 
     def alive(self) -> int:

@@ -9,15 +9,16 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 from optuna.trial import TrialState
 
-from pipelines import paths
+from pipelines import data, paths
 from pipelines.tracking import store as tracking
-from sweeps import study_file
+from sweeps import launch, results, study_file
 from sweeps.cli import main
 from sweeps.store import Store
 from tests.conftest import ROOT, Sweep, eventually
@@ -187,7 +188,7 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     path = write_study(**tiny, training=settings, sampler="random", budget={"trials": 2})
     code, out = call("run", path)
     assert code == 2 and out.count("\n") == 1
-    assert "sampler was 'tpe', is 'random'" in out
+    assert "under another definition (sampler was tpe, is random): " in out
     assert "give the changed study another name, or go on with the stored one (sweep run tiny --stored)" in out
     code, out = call("studies", "tiny")
     assert code == 0 and study_file._checked(yaml.safe_load(out), "shown").definition() == (
@@ -198,6 +199,48 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     code, out = call("run", "tiny", "--stored", "--trials", 2)
     assert code == 0 and "2 of 2 trials done" in out
     assert Store("tiny").attributes()["study"]["sampler"] == "tpe"
+
+
+def test_what_differs_is_said_and_nothing_else(
+    run_here: Callable[..., Store], write_study: Callable[..., Path]
+) -> None:
+    search: dict[str, Any] = {"units": {"int": [4, 8]}, "rate": {"float": [0.0, 0.5]}}
+    tiny = {"model": "tests.tiny_model", "start": [], "training": {"epochs": 1, "batch_size": 500}}
+    run_here(study_file.load(str(write_study(**tiny, search=search, budget={"trials": 1}))))
+    changed = search | {"units": {"int": [4, 16], "log": True}}
+    code, out = call("run", write_study(**tiny, search=changed, budget={"trials": 1}))
+    assert code == 2
+    assert "under another definition (search.units was {int: [4, 8]}, is {int: [4, 16], log: true}): give" in out
+
+
+def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_results(
+    run_here: Callable[..., Store], write_study: Callable[..., Path]
+) -> None:
+    tiny = {
+        "model": "tests.tiny_model",
+        "start": [],
+        "training": {"epochs": 1, "batch_size": 500},
+        "budget": {"trials": 1},
+    }
+    run_here(study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}))))
+    other = study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}, name="other")))
+    launch._prepare(other, data.load("mnist-5k"), 1, "cpu")[0].queue(1)  # and then Ctrl-C, before a worker was there
+    assert results.runs().study.unique().tolist() == ["tiny"]
+    changed = study_file.load(
+        str(write_study(**tiny, search={"units": {"int": [4, 9]}}, name="other", sampler="random"))
+    )
+    store = run_here(changed)
+    assert store.attributes()["definition"] == changed.definition()
+    assert results.runs().study.unique().tolist() == ["other"]
+
+
+def test_a_gpu_that_is_not_there_is_a_mistake_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, outputs: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    code, out = call("run", "quickstart", "--device", "gpu")
+    assert code == 2 and "DEVICE=gpu, but there is no NVIDIA GPU here" in out and out.count("\n") == 1
+    assert not outputs.exists()
 
 
 def test_a_study_whose_first_parent_ended_early_goes_on(
@@ -224,7 +267,7 @@ def test_the_stored_study_holds_when_its_models_defaults_change(
     monkeypatch.delitem(sys.modules, "mine")
     importlib.invalidate_caches()
     code, out = call("run", path)
-    assert code == 2 and "start was [{'units': 8}], is [{'units': 16}]" in out
+    assert code == 2 and "start was [{units: 8}], is [{units: 16}]" in out
     kept = study_file.restore("tiny", store.attributes(), {"trials": 2})
     assert [trial.state for trial in run_here(kept).trials()] == [TrialState.COMPLETE] * 2
 
@@ -266,6 +309,7 @@ def test_a_grid_ends_after_its_last_point_and_says_so(
     [
         (["run", "--stored"], "there is no study 'lean_cnn' yet"),
         (["run", "tiny", "--stored", "--seed", "3"], "takes neither --dataset nor --seed"),
+        (["run", "tiny.yaml", "--stored"], "goes on with a study by its name, and reads no file: got tiny.yaml"),
         (["studies", "tiny"], "there is no study 'tiny' yet"),
     ],
 )
