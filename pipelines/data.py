@@ -160,7 +160,7 @@ def _fashion_arrays() -> dict[str, Bytes]:
             raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise UserError(f"{path} is damaged, or not Fashion-MNIST's (its md5 is not {md5}): fetch it again")
-        arrays[part] = _read_idx(path).reshape(shape)
+        arrays[part] = _parse_idx(gzip.decompress(content), path).reshape(shape)
     return arrays
 
 
@@ -188,6 +188,11 @@ def _read_idx(path: Path) -> Bytes:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): fetch it again") from error
+    return _parse_idx(raw, path)
+
+
+def _parse_idx(raw: bytes, path: Path) -> Bytes:
+    """Return what the bytes of an IDX file hold; `path` is where they came from."""
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
         raise UserError(f"{path} is no IDX file of bytes (it begins with {raw[:4].hex() or 'nothing'}): fetch it again")
     shape = struct.unpack(f">{raw[3]}i", raw[4 : 4 + 4 * raw[3]])

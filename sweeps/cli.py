@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,7 +49,7 @@ def main(debug: bool) -> None:
       sweep run quickstart --trials 5
       sweep best
     """
-    sys.path.append(os.getcwd())  # where a user's own model lies  # noqa: PTH109
+    sys.path.append(str(Path.cwd()))  # where a user's own model lies
 
 
 @main.command()

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from filelock import FileLock
 from optuna.trial import TrialState
 from rich.console import Console
@@ -19,7 +18,7 @@ from sweeps.progress import Snapshot
 from sweeps.store import STORE_ERRORS, Store, val_accuracy
 from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
-from sweeps.study_file import restore
+from sweeps.study_file import in_a_line, restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
@@ -152,7 +151,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -
 def _short(value: Any) -> str:
     if isinstance(value, dict):  # an entry of the search space: what it says, without defaults
         value = {k: v for k, v in value.items() if v not in ({}, False, None) and (k, v) != ("step", 1)}
-    return "nothing" if value is None else yaml.safe_dump(value, default_flow_style=True, width=1_000).split("\n")[0]
+    return "nothing" if value is None else in_a_line(value)
 
 
 def _limit_reached(study: Study, snapshot: Snapshot) -> str:

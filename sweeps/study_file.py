@@ -316,8 +316,12 @@ def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:
 
 
 def _shown(study: Study, name: str) -> str:
-    entry = study.search[name].model_dump(by_alias=True, exclude_defaults=True)
-    return yaml.safe_dump(entry, default_flow_style=True, width=1_000).strip()
+    return in_a_line(study.search[name].model_dump(by_alias=True, exclude_defaults=True))
+
+
+def in_a_line(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).split("\n")[0]
 
 
 def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:

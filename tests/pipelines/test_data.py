@@ -19,13 +19,17 @@ def fresh_cache():
     data.load.cache_clear()
 
 
-@pytest.fixture
-def copy(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of MNIST that may be damaged."""
-    folder = tmp_path / "mnist"
+def copied(mnist_dir: Path, folder: Path) -> Path:
     folder.mkdir()
     for path in mnist_dir.glob("*.gz"):
         shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of MNIST that may be damaged."""
+    folder = copied(mnist_dir, tmp_path / "mnist")
     monkeypatch.setenv("MNIST_DIR", str(folder))
     return folder
 
@@ -178,10 +182,7 @@ def test_folds_hold_out_every_image_once_and_leave_the_test_images_alone() -> No
 @pytest.fixture
 def clothes(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """MNIST's files in the place and under the names of Fashion-MNIST's, which are not to be had without a network."""
-    folder = tmp_path / "fashion"
-    folder.mkdir()
-    for path in mnist_dir.glob("*-ubyte.gz"):
-        shutil.copy(path, folder)
+    folder = copied(mnist_dir, tmp_path / "fashion")
     monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
     return folder
 
