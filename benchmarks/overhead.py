@@ -69,9 +69,10 @@ def time_fit(dataset: str, epochs: int) -> dict[str, Any]:
     import keras
 
     import models
-    from pipelines.train import pixels
+    from pipelines.images import Scaling
 
-    x, x_validation = pixels(images.train.x), pixels(images.validation.x)
+    scaling = Scaling("by_255", images.train.x)
+    x, x_validation = scaling(images.train.x), scaling(images.validation.x)
     began = time.perf_counter()
     keras.utils.set_random_seed(0)
     model = models.load(study.model).build()

@@ -1,23 +1,49 @@
 """The models that can be trained: one published system a file, every file of the same shape.
 
-A model file defines `build(*, ...) -> keras.Model` (uncompiled; its keyword arguments are the hyperparameters, their defaults the
-published values) and `RECIPES`, the published training settings and target under one key a variant. The project's own are listed
-in `MODELS`; any other importable module of this shape may be named too, and may leave `RECIPES` out.
-Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant.
-"""
+A model file defines `build(*, ...) -> keras.Model` (uncompiled; its keyword arguments are the hyperparameters, their defaults
+the published values) and `RECIPES`, the published training settings and targets under one key a variant. `MODELS` lists the
+project's own recipes: each is a model's name. Any other importable module of this shape may be named too, and may leave
+`RECIPES` out. Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant."""
 
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-MODELS = {
+if TYPE_CHECKING:
+    import keras
+
+MODELS = {  # recipe: its file; the cheapest to train first
+    "softmax": "models.softmax",
+    "dense_sigmoid": "models.dense",
+    "dense_relu": "models.dense",
+    "dense_noisy": "models.dense",
+    "dense_decay": "models.dense",
+    "dense_dropout": "models.dense",
+    "mlp_70_30": "models.mlp_70_30",
+    "strided_cnn_valid": "models.strided_cnn",
+    "chollet_cnn": "models.chollet_cnn",
+    "mlp_512": "models.mlp_512",
+    "strided_cnn": "models.strided_cnn",
+    "strided_cnn_dropout": "models.strided_cnn",
     "lean_cnn": "models.lean_cnn",
+    "strided_bn_cnn": "models.strided_bn_cnn",
+    "augmented_cnn": "models.augmented_cnn",
+    "augmented_cnn_bn": "models.augmented_cnn",
+    "keras_cnn": "models.keras_cnn",
 }
+REFERENCES = {"human reading": 99.7, "state of the art": 99.79}  # percent, as the articles give them
+
+Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
+Pooling = Literal[
+    "max", "average", "stride", "batch_norm"
+]  # what shrinks the images; batch_norm in its place shrinks nothing
+Head = Literal["flatten", "global_average"]
+Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.data
 
 
 class NoModel(Exception):
@@ -32,15 +58,25 @@ class Target:
     name: str
     source: str
     protocol: str
+    kind: Literal["printed", "about", "above"] = "printed"  # a number, a rounded one, or a bound
     test_images: int = 10_000
+    loss: float | None = None
+    seconds: float | None = None  # of training, on the author's machine
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model's training settings (names as in `pipelines.config.TrainingSettings`) and what its author reached, if published."""
+    """A model as published: its training settings (names as in `pipelines.config.TrainingSettings`), and what it reached.
+
+    `arguments`: those of `build` that differ from its defaults. `protocol`: which images it was trained and tested on.
+    `remark`: what its author says of it where no accuracy is printed, or what is not the author's.
+    """
 
     training: Mapping[str, Any]
-    target: Target | None = None
+    targets: Sequence[Target] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol = "official"
+    remark: str = ""
 
 
 def load(name: str) -> ModuleType:
@@ -64,7 +100,7 @@ def load(name: str) -> ModuleType:
 def arguments(name: str) -> dict[str, Any]:
     """Return the hyperparameters of model `name` with their published values; raises NoModel."""
     signature = inspect.signature(load(name).build)
-    return {key: parameter.default for key, parameter in signature.parameters.items()}
+    return {key: parameter.default for key, parameter in signature.parameters.items()} | dict(recipe(name).arguments)
 
 
 def options(name: str) -> dict[str, tuple[Any, ...]]:
@@ -78,7 +114,7 @@ def options(name: str) -> dict[str, tuple[Any, ...]]:
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe of model `name`; without one, that of Keras's usual settings."""
+    """Return the recipe called `name`, or the first of that file; without one, that of Keras's usual settings."""
     recipes = getattr(load(name), "RECIPES", {})
     found: Recipe = recipes.get(name.rpartition(".")[2]) or next(iter(recipes.values()), Recipe(training={}))
     return found
@@ -87,6 +123,15 @@ def recipe(name: str) -> Recipe:
 def source(name: str) -> Path:
     """Return the file that defines model `name`."""
     return Path(inspect.getfile(load(name)))
+
+
+def pooling_layer(pooling: Pooling, size: int = 2) -> "keras.Layer":
+    """Return what follows a convolution for `pooling`; "stride" has none, it belongs into the convolution itself."""
+    from keras import layers
+
+    if pooling == "batch_norm":
+        return layers.BatchNormalization()
+    return {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[pooling](size)
 
 
 def _check_shape(module: ModuleType, name: str) -> None:

@@ -15,23 +15,21 @@ are chosen here.
 | Dense relu, L2; Dropout   | 128        | 18,560     |
 | Dense softmax             | 10         | 1,290      |
 
-What the post invites to turn are arguments: the activation, and what follows each of the first three convolutions: max pooling,
-average pooling, or batch normalisation in its place (then nothing shrinks the images, and the dense layer sees 12,544 numbers).
+What the post invites to turn are arguments: activation, kernel, dense layers, and what follows each of the first three
+convolutions: max pooling, average pooling, a stride of the convolution itself, or batch normalisation in pooling's place (then
+nothing shrinks the images, and the dense layer sees 12,544 numbers).
 
-Sweep it: make sweep STUDY=lean_cnn (trial 0 is the recipe).
+Sweep it: make sweep STUDY=lean_cnn (trial 0 is the recipe); reproduce it: sweep baselines --only lean_cnn
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from models import Recipe, Target
+from models import Activation, Head, Pooling, Recipe, Target, pooling_layer
 
 if TYPE_CHECKING:
     import keras
-
-Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
-Pooling = Literal["max", "average", "batch_norm"]
 
 
 def build(
@@ -40,50 +38,58 @@ def build(
     filters2: int = 32,
     filters3: int = 32,
     filters4: int = 16,
+    kernel: int = 3,
+    pooling: Pooling = "max",
+    pool_size: int = 2,
+    head: Head = "flatten",
     dense: int = 128,
+    dense2: int = 0,
     dropout: float = 0.4,
     l2: float = 1e-3,
     activation: Activation = "relu",
-    pooling: Pooling = "max",
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) pixels in 0..1 -> (n, 10) class probabilities."""
+    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+
+    A width of 0 leaves its dense layer out.
+    """
     import keras
     from keras import layers
 
-    def pool() -> keras.Layer:
-        if pooling == "batch_norm":
-            return layers.BatchNormalization()
-        return {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[pooling](2)
+    model = keras.Sequential([keras.Input((28, 28, 1))], name="lean_cnn")
+    for filters in (filters1, filters2, filters3):
+        stride = pool_size if pooling == "stride" else 1
+        model.add(layers.Conv2D(filters, kernel, strides=stride, padding="same", activation=activation))
+        if pooling != "stride":
+            model.add(pooling_layer(pooling, pool_size))
+    model.add(layers.Conv2D(filters4, kernel, padding="same", activation=activation))
+    model.add(layers.Dropout(dropout))
+    model.add(layers.Flatten() if head == "flatten" else layers.GlobalAveragePooling2D())
+    model.add(layers.Dropout(dropout))
+    for width in filter(None, (dense, dense2)):
+        model.add(layers.Dense(width, activation=activation, kernel_regularizer=keras.regularizers.L2(l2)))
+        model.add(layers.Dropout(dropout))
+    model.add(layers.Dense(10, activation="softmax"))
+    return model
 
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(filters1, 3, padding="same", activation=activation),
-            pool(),
-            layers.Conv2D(filters2, 3, padding="same", activation=activation),
-            pool(),
-            layers.Conv2D(filters3, 3, padding="same", activation=activation),
-            pool(),
-            layers.Conv2D(filters4, 3, padding="same", activation=activation),
-            layers.Dropout(dropout),
-            layers.Flatten(),
-            layers.Dropout(dropout),
-            layers.Dense(dense, activation=activation, kernel_regularizer=keras.regularizers.L2(l2)),
-            layers.Dropout(dropout),
-            layers.Dense(10, activation="softmax"),
-        ],
-        name="lean_cnn",
-    )
 
+_SOURCE = 'AI workshop blog, "Entry into convolutional neural networks with Keras"'
+_PROTOCOL = "one run, last of 15 epochs, 54,000 training images, official test images"
 
 RECIPES = {
     "lean_cnn": Recipe(
         training={"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 128, "epochs": 15},
-        target=Target(
-            accuracy=99.26,
-            name="lean CNN, reached",
-            source='AI workshop blog, "Entry into convolutional neural networks with Keras"',
-            protocol="one run, last of 15 epochs, 54,000 training images, official test set",
-        ),
+        protocol="held_out",
+        targets=[
+            Target(accuracy=99.1, name="lean CNN goal", source=_SOURCE, protocol="a goal, set before training"),
+            Target(
+                accuracy=99.26,
+                name="lean CNN reached",
+                source=_SOURCE,
+                protocol=_PROTOCOL,
+                loss=0.0415,
+                seconds=59.3,
+            ),
+        ],
+        remark="optimizer, batch size, regulariser and dropout chosen here",
     ),
 }

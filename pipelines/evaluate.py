@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.images import Floats
+
 BATCH = 1_000
 SMALLEST_PROBABILITY = 1e-7  # Keras clips here too
-
-Floats = NDArray[np.float32]
 
 
 def probabilities(model: Any, x: Floats) -> Floats:

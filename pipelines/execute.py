@@ -13,7 +13,7 @@ import models
 from pipelines import checkpoint, data, evaluate, figures
 from pipelines.config import RunConfig
 from pipelines.tracking.run import MODEL_FILE, TrackedRun
-from pipelines.train import Control, End, Training, compile_model, pixels, train
+from pipelines.train import Control, End, Training, compile_model, train
 
 TEST, VALIDATION, TRAINING = "test", "final_validation", "final_train"  # of the kept weights, in the metrics' names
 
@@ -26,8 +26,12 @@ class Outcome:
     measured: Mapping[str, float]
 
     def values(self, objectives: Sequence[str]) -> list[float]:
-        """Return what a study optimises, the means over the run's models; `val_accuracy` is that of the kept weights."""
-        known = {**self.measured, "val_accuracy": self.measured[f"{VALIDATION}_accuracy"]}
+        """Return what a study optimises, the means over the run's models; `val_accuracy` is that of the kept weights.
+
+        Where no images were held out, it is the test accuracy: such runs are not chosen among.
+        """
+        measured = self.measured
+        known = {**measured, "val_accuracy": measured.get(f"{VALIDATION}_accuracy", measured[f"{TEST}_accuracy"])}
         return [known[objective] for objective in objectives]
 
 
@@ -85,7 +89,10 @@ def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
 def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
     import keras
 
-    dataset = data.fold(config.dataset, number, config.folds) if config.folds else data.load(config.dataset)
+    if config.folds:
+        dataset = data.fold(config.dataset, number, config.folds)
+    else:
+        dataset = data.under(config.protocol, config.dataset, seed)
     keras.utils.set_random_seed(seed)
     model = models.load(config.model).build(**config.hyperparameters)
     compile_model(model, config.training)
@@ -96,17 +103,22 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
 def _evaluate(training: Training, end: End, folder: Path, keep_model: bool) -> dict[str, float]:
     """Return accuracies and losses of the kept weights; write probabilities and model to `folder`."""
     # The training images tell how much was memorised: of interest where training ran its course.
-    parts = {"validation": VALIDATION, "test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
+    parts = {"test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
+    if not training.dataset.watched:
+        parts["validation"] = VALIDATION
     predicted, measured = {}, {}
     for part, name in parts.items():
         images = getattr(training.dataset, part)
-        predicted[part] = evaluate.probabilities(training.model, pixels(images.x))
+        predicted[part] = evaluate.probabilities(training.model, training.scaling(images.x))
         measured[f"{name}_accuracy"] = evaluate.accuracy(predicted[part], images.y)
         measured[f"{name}_loss"] = evaluate.loss(training.model, predicted[part], images.y)
     folder.mkdir(exist_ok=True)
-    np.savez_compressed(folder / "probabilities.npz", validation=predicted["validation"], test=predicted["test"])
+    predicted.pop("train", None)
+    np.savez_compressed(folder / "probabilities.npz", **predicted)  # type: ignore[arg-type]
     if keep_model:
         training.model.save(folder / MODEL_FILE)
+        if training.settings.pixels == "standardized":
+            np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
     return measured
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from pipelines import checkpoint, evaluate
 from pipelines.config import TrainingSettings
-from pipelines.data import Bytes, Dataset
-from pipelines.evaluate import Floats
+from pipelines.data import Dataset
+from pipelines.images import Scaling, distorted
 
 
 class End(enum.StrEnum):
@@ -69,11 +69,6 @@ class Control(Protocol):
         """Take note of `epoch`, one entry a model; return why the training should end here, or None."""
 
 
-def pixels(x: Bytes) -> Floats:
-    """Return images of bytes as (n, 28, 28, 1) floats in 0..1."""
-    return np.divide(x, np.float32(255), dtype=np.float32)  # in one pass
-
-
 def compile_model(model: Any, settings: TrainingSettings) -> None:
     """Give the model its optimizer, loss and metric."""
     import keras
@@ -103,6 +98,7 @@ class Training:
         fingerprint: str,
     ):
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
+        self.scaling = Scaling(settings.pixels, dataset.train.x)
         self.history: list[EpochMetrics] = []
         self._checkpoint_path, self._fingerprint = checkpoint_path, fingerprint
         self._kept: list[Any] = []
@@ -125,7 +121,7 @@ class Training:
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch more and write the checkpoint; an epoch with a loss that is no number is not kept."""
         epoch = len(self.history)
-        metrics = _train_epoch(self.model, self.dataset, self.settings, self.seed, epoch)
+        metrics = self._train_epoch(epoch)
         if metrics.finite:
             self.history.append(metrics)
             if self.kept_epoch == epoch:
@@ -140,6 +136,32 @@ class Training:
         """Give the model the kept weights."""
         if self._kept:
             self.model.set_weights(self._kept)
+
+    def _train_epoch(self, epoch: int) -> EpochMetrics:
+        import keras
+
+        model, train, validation = self.model, self.dataset.train, self.dataset.validation
+        began = time.perf_counter()
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(train))
+        _seed_random_layers(model, self.seed, epoch)
+        model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
+        logs = model.fit(
+            self.scaling(distorted(train.x[order], self.settings, self.seed, epoch)),
+            train.y[order],
+            batch_size=self.settings.batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=[keras.callbacks.TerminateOnNaN()],
+        ).history
+        predicted = evaluate.probabilities(model, self.scaling(validation.x))
+        return EpochMetrics(
+            loss=float(logs["loss"][-1]),
+            accuracy=float(logs["accuracy"][-1]),
+            val_loss=evaluate.loss(model, predicted, validation.y),
+            val_accuracy=evaluate.accuracy(predicted, validation.y),
+            learning_rate=self.settings.learning_rate_of(epoch),
+            epoch_seconds=time.perf_counter() - began,
+        )
 
 
 def train(trainings: Sequence[Training], control: Control) -> End:
@@ -192,32 +214,6 @@ def _finished(history: list[EpochMetrics], settings: TrainingSettings) -> bool:
     if settings.patience is None or not history:
         return False
     return len(history) - 1 - _best_epoch(history) >= settings.patience
-
-
-def _train_epoch(model: Any, dataset: Dataset, settings: TrainingSettings, seed: int, epoch: int) -> EpochMetrics:
-    import keras
-
-    began = time.perf_counter()
-    order = np.random.default_rng([seed, epoch]).permutation(len(dataset.train))
-    _seed_random_layers(model, seed, epoch)
-    model.optimizer.learning_rate = settings.learning_rate_of(epoch)
-    logs = model.fit(
-        pixels(dataset.train.x[order]),
-        dataset.train.y[order],
-        batch_size=settings.batch_size,
-        shuffle=False,
-        verbose=0,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
-    ).history
-    predicted = evaluate.probabilities(model, pixels(dataset.validation.x))
-    return EpochMetrics(
-        loss=float(logs["loss"][-1]),
-        accuracy=float(logs["accuracy"][-1]),
-        val_loss=evaluate.loss(model, predicted, dataset.validation.y),
-        val_accuracy=evaluate.accuracy(predicted, dataset.validation.y),
-        learning_rate=settings.learning_rate_of(epoch),
-        epoch_seconds=time.perf_counter() - began,
-    )
 
 
 def _seed_random_layers(model: Any, seed: int, epoch: int) -> None:

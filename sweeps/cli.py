@@ -128,6 +128,50 @@ def best(study: str | None) -> None:
 
 
 @main.command()
+@click.option("--only", multiple=True, metavar="NAME", help="This recipe alone; may be given several times.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Runs a recipe, those of earlier calls included.")
+@click.option("--epochs", type=int, help="Train so many epochs, not the published ones.")
+@click.option("--dataset", default="mnist", show_default=True, help="Train on another data set.")
+@click.option(
+    "--protocol", type=click.Choice(["official", "held_out", "reshuffled"]), help="In place of the published one."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="docs/baselines.md",
+    show_default=True,
+    help="The page whose tables are written when every published recipe has its seeds.",
+)
+def baselines(
+    only: tuple[str, ...],
+    seeds: int,
+    epochs: int | None,
+    dataset: str,
+    protocol: Any,
+    device: Any,
+    output: Path,
+) -> None:
+    """Train the published recipes as their authors did, from several seeds, or go on with it where it stopped.
+
+    \b
+    Example:
+      sweep baselines --only softmax --only lean_cnn --seeds 5
+    """
+    from rich.console import Console
+
+    from sweeps import baselines
+
+    console = Console(markup=False, highlight=False)
+    plan = baselines.plan(only, seeds, dataset, device, epochs, protocol)
+    complete = baselines.run(plan, console)
+    baselines.report(plan, console, output)
+    if not complete:
+        console.print("stopped; the same command goes on where it was")
+        sys.exit(INTERRUPTED)
+
+
+@main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=5000, show_default=True)
 def ui(host: str, port: int) -> None:

@@ -34,8 +34,13 @@ class Result:
     sampler: str
 
 
-def run(study: Study, workers: int, device: backend.Device, console: Console) -> Result:
-    """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written."""
+def run(
+    study: Study, workers: int, device: backend.Device, console: Console, phase: tracking.Phase = "sweep"
+) -> Result:
+    """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written.
+
+    `phase`: what its runs are for, as they say themselves.
+    """
     if workers < 1:
         raise UserError(f"WORKERS={workers}: expected at least 1")
     if optuna_url() == tracking.uri():
@@ -51,7 +56,7 @@ def run(study: Study, workers: int, device: backend.Device, console: Console) ->
     backend.name()
     folder = paths.make_mlruns()
     try:
-        store, assignment = _prepare(study, dataset, workers, device)
+        store, assignment = _prepare(study, dataset, workers, device, phase)
     except StoreUnavailable:
         raise
     except STORE_ERRORS as error:
@@ -93,7 +98,9 @@ def farewell(study: Study, result: Result) -> list[str]:
     return lines
 
 
-def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.Device) -> tuple[Store, Assignment]:
+def _prepare(
+    study: Study, dataset: data.Dataset, workers: int, device: backend.Device, phase: tracking.Phase = "sweep"
+) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
     with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
         tracking.find_experiment(study.name)  # MLflow first: it may refuse, and then nothing is written
@@ -107,15 +114,16 @@ def _prepare(study: Study, dataset: data.Dataset, workers: int, device: backend.
             "study_digest": study.digest(),
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
+            "protocol": study.protocol,
         }
-        parent = tracking.open_parent(experiment, uid, tags | provenance.code())
+        parent = tracking.open_parent(experiment, uid, phase, tags | provenance.code())
         store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
     threads = max(1, devices.cores() // workers) if workers > 1 else None
     gpus = () if device == "cpu" else tuple(devices.gpus())
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
-    return store, Assignment(resolved, digest, *ids, device, gpus, threads, space.tickets(resolved), deadline)
+    return store, Assignment(resolved, digest, phase, *ids, device, gpus, threads, space.tickets(resolved), deadline)
 
 
 def _check_definition(store: Store, study: Study) -> None:

@@ -19,10 +19,10 @@ AXES = {"val_accuracy": "validation accuracy", "parameters": "parameters", "seco
 def write(stored: optuna.Study, study: Study, path: Path) -> None:
     """Write history, importances, slices and parallel coordinates, and of several objectives their front, to an HTML file.
 
-    A study without enough complete trials gets no file.
+    A study without enough complete trials, or without a search, gets no file.
     """
     complete = [trial for trial in stored.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    if len(complete) < FEWEST_TRIALS:
+    if len(complete) < FEWEST_TRIALS or not study.search:
         return
     # One objective speaks for itself, and Optuna then knows which end is good; of several, the first is drawn.
     shown: dict[str, Any] = {"target_name": AXES["val_accuracy"]}

@@ -94,6 +94,8 @@ def trial_seed(study_seed: int, trial_number: int) -> int:
 def chosen_sampler(study: Study) -> Chosen:
     """Return the study's sampler; `auto` is chosen by search space and budget."""
     asked = _named(study.sampler)
+    if not study.search:
+        return Chosen("random", {})
     if asked.name != AUTO:
         return asked
     trials = study.budget.trials

@@ -206,8 +206,9 @@ class Study(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     model: str
     dataset: str = "mnist"
+    protocol: models.Protocol = "held_out"
     training: dict[str, Any] = {}
-    search: dict[str, Entry]
+    search: dict[str, Entry]  # empty: trials differ by their seeds alone
     constraints: list[str] = []
     objectives: list[Literal["val_accuracy", "parameters", "seconds"]] = ["val_accuracy"]
     repeats: int = Field(1, ge=1, le=20)
@@ -230,6 +231,13 @@ class Study(_Strict):
             raise ValueError(f"objectives must begin with val_accuracy and may add, once each, {others}")
         if self.repeats > 1 and self.folds:
             raise ValueError("give repeats or folds, not both")
+        if self.search and self.protocol != "held_out":
+            raise ValueError(
+                f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "
+                "or give search: {} to train one configuration from several seeds"
+            )
+        if not self.search and (self.pruner != "none" or len(self.objectives) > 1 or self.constraints):
+            raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
         return self
 
     @property
@@ -275,6 +283,7 @@ class Study(_Strict):
             model=self.model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
             dataset=self.dataset,
+            protocol=self.protocol,
             training=TrainingSettings(
                 **(self.settings.model_dump() | {k: v for k, v in params.items() if k not in arguments})
             ),

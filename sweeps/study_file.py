@@ -22,6 +22,7 @@ RESERVED = {  # what a run's parameters and a row of `runs()` call by these name
     *(
         "model",
         "dataset",
+        "protocol",
         "seed",
         "repeats",
         "folds",
@@ -101,7 +102,7 @@ def _overruled(
         content.pop("targets", None)  # published for the other data set
     if seed is not None and seed != content.get("seed", 0):
         content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
-    return _checked(content, where)
+    return check(content, where)
 
 
 def find(name_or_path: str) -> Path:
@@ -159,7 +160,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _checked(content: dict[str, Any], where: str) -> Study:
+def check(content: dict[str, Any], where: str) -> Study:
+    """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake."""
     _check_names(content, Study.model_fields, where, "key")
     _check_sections(content, where)
     _check_model_and_dataset(content, where)
@@ -174,8 +176,11 @@ def _checked(content: dict[str, Any], where: str) -> Study:
             raise UserError(f"{where}: {name} stands under both training and search: keep one")
         _check_entry(search[name], f"{where}: search.{name}")
     _check_names(content["budget"], Budget.model_fields, f"{where}: budget", "budget")
-    if len(as_list(content.get("objectives"))) > 1:
+    if len(as_list(content.get("objectives"))) > 1 or not search:
         content = {"pruner": "none"} | content
+    if content.get("dataset", "mnist") == "mnist" and "targets" not in content:
+        published = models.recipe(content["model"]).targets
+        content["targets"] = [{"accuracy": t.accuracy, "name": t.name, "source": t.source} for t in published]
     try:
         study = Study(**(content | {"training": training}))
     except ValidationError as error:
@@ -184,6 +189,11 @@ def _checked(content: dict[str, Any], where: str) -> Study:
         _ = study.settings
     except ValidationError as error:
         raise UserError(f"{where}: training (the file's or the recipe's): {_first(error)}") from error
+    if not search:
+        try:
+            study.run_config({}, study.seed)
+        except ValidationError as error:
+            raise UserError(f"{where}: {_first(error)}") from error
     _check_conditions(study, where)
     _check_constraints(study, where)
     _check_values(study, where)
@@ -200,7 +210,11 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
         if key in content and not isinstance(content[key], kind) and not (key == "training" and content[key] is None):
             expected = "keys and values" if kind is dict else "a list"
             raise UserError(f"{where}: {key} must hold {expected}, got {content[key]!r}")
-    missing = [key for key, field in Study.model_fields.items() if field.is_required() and not content.get(key)]
+    missing = [
+        key
+        for key, field in Study.model_fields.items()
+        if field.is_required() and not content.get(key) and (key != "search" or key not in content)
+    ]
     if missing:
         raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")
 

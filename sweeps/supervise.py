@@ -169,7 +169,7 @@ class Supervisor:
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
         trials = {trial.number: trial for trial in self._store.trials()}
-        own = f"tags.phase = 'sweep' and tags.study_uid = '{self._assignment.study_uid}'"
+        own = f"tags.phase = '{self._assignment.phase}' and tags.study_uid = '{self._assignment.study_uid}'"
         for run in tracking.all_runs(self._assignment.experiment_id, f"attributes.status = 'RUNNING' and {own}"):
             trial = trials[int(run.data.tags["trial"])]
             if trial.state == TrialState.RUNNING:  # another parent's

@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 import models
 from pipelines import backend, checkpoint, data, device, paths, provenance
+from pipelines.config import RunConfig
 from pipelines.errors import UserError
 from pipelines.execute import count_parameters, execute
+from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from pipelines.tracking.store import all_runs
 from pipelines.train import End, EpochMetrics
 from sweeps import space
 from sweeps.lease import Lease
@@ -47,6 +48,7 @@ class Assignment:
 
     study: Study
     study_digest: str
+    phase: tracking.Phase
     study_uid: str
     experiment_id: str
     parent_run_id: str
@@ -122,7 +124,7 @@ class _Worker:
             trial = store.ask(claimed, self._points, sampler, space.pruner(study))
             params = space.suggest(trial, study.search)
             config = study.run_config(params, space.trial_seed(study.seed, claimed.number))
-            run = self._open_run(claimed, config.params())
+            run = self._open_run(claimed, config)
             if self._feasible and not self._feasible(params):
                 store.finish(claimed, TrialState.PRUNED, ended=INFEASIBLE)
                 _close(run, saved, TrialState.PRUNED, INFEASIBLE)
@@ -174,7 +176,7 @@ class _Worker:
                 run.log_artifacts(Path(name))
             _close(run, saved, TrialState.FAIL, "failed")
 
-    def _open_run(self, claimed: FrozenTrial, params: dict[str, object]) -> TrackedRun:
+    def _open_run(self, claimed: FrozenTrial, config: RunConfig) -> TrackedRun:
         """Return the trial's run: the one it has, one that a killed worker created but did not note, or a new one."""
         assignment = self._assignment
         run_id = claimed.user_attrs.get("run_id")
@@ -182,17 +184,18 @@ class _Worker:
             run = TrackedRun(run_id)
             run.reopen()
             return run
-        dataset = data.load(self._study.dataset)
+        dataset = data.under(config.protocol, config.dataset, config.seed)
         own = f"tags.study_uid = '{assignment.study_uid}' and tags.trial = '{claimed.number}'"
-        found = all_runs(assignment.experiment_id, own)
+        found = tracking.all_runs(assignment.experiment_id, own)
         tags = {
-            "phase": "sweep",
+            "phase": assignment.phase,
             "study": self._study.name,
             "study_uid": assignment.study_uid,
             "study_digest": assignment.study_digest,
             "trial": str(claimed.number),
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
+            "protocol": config.protocol,
             "model_digest": hashlib.sha256(models.source(self._study.model).read_bytes()).hexdigest()[:16],
             "objectives": ",".join(self._study.objectives),
             "sampler": space.chosen_sampler(self._study).name,
@@ -205,7 +208,7 @@ class _Worker:
             if found
             else TrackedRun.create(assignment.experiment_id, assignment.parent_run_id, name, tags)
         )
-        run.log_inputs(params, dataset.name, dataset.digest)
+        run.log_inputs(config.params(), dataset.name, dataset.digest)
         self._store.note(claimed, "run_id", run.run_id)
         return run
 

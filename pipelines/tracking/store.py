@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 from alembic.util.exc import CommandError
 from mlflow import MlflowClient
@@ -17,7 +18,8 @@ from pipelines import paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
-STUDY_UID, LAST_USED = "sweeps.study_uid", "sweeps.last_used"  # tags of an experiment
+STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
+Phase = Literal["sweep", "baseline"]  # what the runs of an experiment are for
 PAGE = 1_000  # runs or experiments a request
 
 
@@ -82,12 +84,13 @@ def find_experiment(name: str) -> Experiment | None:
     return experiment
 
 
-def open_parent(experiment: Experiment, study_uid: str, tags: dict[str, str]) -> str:
+def open_parent(experiment: Experiment, study_uid: str, phase: Phase, tags: dict[str, str]) -> str:
     """Return the id of the one parent run of a study, made if missing, and mark the study as the experiment's current one.
 
     `study_uid` tells the study from an earlier one of the same name whose trials are gone.
     """
     client().set_experiment_tag(experiment.experiment_id, STUDY_UID, study_uid)
+    client().set_experiment_tag(experiment.experiment_id, PHASE, phase)
     client().set_experiment_tag(experiment.experiment_id, LAST_USED, f"{time.time():.0f}")
     found = client().search_runs(
         [experiment.experiment_id],
@@ -121,7 +124,7 @@ def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
 def trial_runs(experiment_id: str) -> list[Run]:
     """Return the runs of the trials of an experiment's current study."""
     uid = client().get_experiment(experiment_id).tags.get(STUDY_UID)
-    return all_runs(experiment_id, "tags.phase = 'sweep'" + (f" and tags.study_uid = '{uid}'" if uid else ""))
+    return all_runs(experiment_id, "tags.phase != 'study'" + (f" and tags.study_uid = '{uid}'" if uid else ""))
 
 
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:

@@ -1,0 +1,71 @@
+"""From bytes to what a model sees: scaled pixels and, in training alone, distorted images."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config import TrainingSettings
+from pipelines.data import Bytes
+
+Floats = NDArray[np.float32]
+CHUNK = 1_000  # images that are distorted at a time
+DIVISORS = {"by_255": 255.0, "by_256": 256.0}
+
+
+class Scaling:
+    """How pixels are scaled: divided by a number, or each pixel standardised by its mean and deviation over training images.
+
+    `mean` and `deviation`: (28, 28, 1) each, of bytes; a pixel that never changes is left at 0.
+    """
+
+    def __init__(self, pixels: str, training: Bytes):
+        self.mean: Floats = np.zeros(1, np.float32)
+        self.deviation: Floats = np.full(1, DIVISORS.get(pixels, 1), np.float32)
+        if pixels == "standardized":
+            self.mean = training.mean(axis=0, dtype=np.float64).astype(np.float32)
+            deviation = training.std(axis=0, dtype=np.float64)
+            self.deviation = np.where(deviation > 0, deviation, 1).astype(np.float32)
+
+    def __call__(self, x: Bytes | Floats) -> Floats:
+        """Return images (n, 28, 28, 1) of bytes, or of floats in 0..255, scaled."""
+        if self.mean.size == 1:
+            return np.divide(x, self.deviation, dtype=np.float32)  # in one pass
+        centred: Floats = x - self.mean
+        return np.divide(centred, self.deviation, out=centred)
+
+
+def distorted(x: Bytes, settings: TrainingSettings, seed: int, epoch: int) -> Bytes | Floats:
+    """Return images (n, 28, 28, 1) each turned, sheared, zoomed and moved at random, as floats in 0..255.
+
+    All four are one affine map about the image's centre and so one bilinear interpolation: four in a row would blur the digits.
+    What enters from outside repeats the nearest pixel. The draws depend on (seed, epoch) alone.
+    """
+    if not (settings.rotation or settings.shift or settings.shear or settings.zoom):
+        return x
+    from keras import ops
+
+    maps = _affine_maps(len(x), x.shape[1], settings, np.random.default_rng([seed, epoch, 1]))
+    result = np.empty(x.shape, np.float32)
+    for begin in range(0, len(x), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        chunk = ops.image.affine_transform(x[part].astype(np.float32), maps[part], fill_mode="nearest")
+        result[part] = ops.convert_to_numpy(chunk)
+    return result
+
+
+def _affine_maps(n: int, side: int, settings: TrainingSettings, draws: np.random.Generator) -> Floats:
+    """Return (n, 8) coefficients: where in an image each pixel of the distorted one comes from, as Keras takes them."""
+
+    def up_to(limit: float) -> NDArray[np.float64]:
+        return draws.uniform(-limit, limit, n)
+
+    angle, shear = np.radians(up_to(settings.rotation)), np.tan(np.radians(up_to(settings.shear)))
+    zoom_x, zoom_y = 1 + up_to(settings.zoom), 1 + up_to(settings.zoom)
+    shift_x, shift_y = side * up_to(settings.shift), side * up_to(settings.shift)
+    cos, sin, zero = np.cos(angle), np.sin(angle), np.zeros(n)
+    # Rotation times shear times zoom; then the centre goes to the centre, moved by the shift.
+    xx, xy = cos * zoom_x, (cos * shear - sin) * zoom_y
+    yx, yy = sin * zoom_x, (sin * shear + cos) * zoom_y
+    centre = (side - 1) / 2
+    x0 = centre + shift_x - centre * (xx + xy)
+    y0 = centre + shift_y - centre * (yx + yy)
+    return np.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1).astype(np.float32)
