@@ -1,5 +1,6 @@
 # Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed.
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
+# Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,12 +11,16 @@ flag   = $(if $(filter-out 0,$($(1))),--$(2))
 OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) $(call option,WORKERS,workers) \
           $(call option,DATASET,dataset) $(call option,DEVICE,device) $(call option,SEED,seed) $(call flag,STORED,stored)
 
+BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) \
+            $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep best ui test test-fast lint clean
+.PHONY: help setup sweep baselines best ui test test-fast lint clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED"
+	@echo "  Variables of make baselines: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE"
 
 setup: $(READY) ## Make .venv and install everything
 
@@ -27,6 +32,9 @@ $(READY): pyproject.toml constraints.txt
 
 sweep: $(READY) ## Run a study, or go on with it where it stopped (STUDY=lean_cnn)
 	@$(BIN)/sweep run $(STUDY) $(OPTIONS)
+
+baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or go on with it
+	@$(BIN)/sweep baselines $(BASELINES)
 
 best: $(READY) ## Print the leaderboard against the published accuracies (STUDY=the latest)
 	@$(BIN)/sweep best $(STUDY)

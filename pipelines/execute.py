@@ -70,7 +70,9 @@ def execute(
         if config.dataset in data.COMPARABLE:
             measured |= {f"gap_to_{target:.2f}": 100 * measured["test_accuracy"] - target for target in targets}
         kept = [training.kept_epoch or 0 for training in trainings]
-        figures.learning_curves([training.history for training in trainings], kept, folder / "learning_curves.png")
+        histories = [training.history for training in trainings]
+        watched = figures.watched_images(config.protocol)
+        figures.learning_curves(histories, kept, watched, folder / "learning_curves.png")
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
     run.log_summary(measured)

@@ -7,13 +7,24 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from models import Protocol
 from pipelines.train import EpochMetrics
 
 TRAINING, VALIDATION, FAINT = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's palette, safe for colour-blind readers
 
 
-def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], path: Path) -> None:
-    """Draw loss, accuracy and learning rate over epochs (from 1) to a PNG file, one line a model, the kept epochs marked."""
+def watched_images(protocol: Protocol) -> str:
+    """Return what the accuracy of an epoch is of."""
+    return "validation" if protocol == "held_out" else "test"
+
+
+def learning_curves(
+    histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str, path: Path
+) -> None:
+    """Draw loss, accuracy and learning rate over epochs (from 1) to a PNG file, one line a model, the kept epochs marked.
+
+    `watched`: which images are not trained on, see `watched_images`.
+    """
     figure = Figure(figsize=(10, 3.4), layout="constrained", dpi=110)
     loss, accuracy, rate = figure.subplots(1, 3)
     alone = len(histories) == 1
@@ -29,8 +40,8 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
             if alone:
                 axes.axvline(kept_epoch + 1, color=FAINT, ls=":")
         rate.step(epochs, [m.learning_rate for m in history], where="mid", color=FAINT)
-    accuracy.plot([], [], color=TRAINING, label="training (with dropout)")
-    accuracy.plot([], [], color=VALIDATION, label="validation")
+    accuracy.plot([], [], color=TRAINING, label="training (as trained on)")
+    accuracy.plot([], [], color=VALIDATION, label=watched)
     kept_style: dict[str, Any] = {"ls": ":"} if alone else {"ls": "", "marker": "o", "ms": 4}
     accuracy.plot([], [], color=FAINT, label="kept epoch", **kept_style)
     accuracy.legend(fontsize=8)
@@ -42,7 +53,7 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     kept = [100 * history[epoch].val_accuracy for history, epoch in zip(histories, kept_epochs, strict=True)]
-    mean = f"Validation accuracy {sum(kept) / len(kept):.2f} %"
+    mean = f"{watched.capitalize()} accuracy {sum(kept) / len(kept):.2f} %"
     where = (
         f"at epoch {kept_epochs[0] + 1}"
         if alone
@@ -53,9 +64,16 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
 
 
 def study_curves(
-    curves: Mapping[int, Sequence[float]], ended_early: set[int], best: int | None, title: str, path: Path
+    curves: Mapping[int, Sequence[float]],
+    ended_early: set[int],
+    best: int | None,
+    title: str,
+    watched: str,
+    path: Path,
 ) -> None:
-    """Draw the validation accuracy of every trial over epochs (from 1) to a PNG file; the `best` completed one stands out.
+    """Draw the accuracy of every trial over epochs (from 1) to a PNG file; the `best` completed one stands out.
+
+    `watched`: of which images, see `watched_images`.
 
     `curves`: trial number -> validation accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
     """
@@ -71,12 +89,13 @@ def study_curves(
         style = champion if number == best else early if number in ended_early else completed
         axes.plot(range(1, len(values) + 1), [100 * v for v in values], **style)
     for label, style in styles.items():
-        axes.plot([], [], label=label, **style)
+        if (style is not champion or best is not None) and (style is not early or ended_early):
+            axes.plot([], [], label=label, **style)
     everything = sorted(100 * v for values in curves.values() for v in values)
     if everything:  # the first epochs of bad trials would flatten the rest
         low, high = max(everything[0], everything[len(everything) // 10]), everything[-1]
         axes.set_ylim(low - 0.1 - 0.03 * (high - low), high + 0.1 + 0.03 * (high - low))
-    axes.set(title=title, xlabel="epoch", ylabel="validation accuracy (%)")
+    axes.set(title=title, xlabel="epoch", ylabel=f"{watched} accuracy (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)

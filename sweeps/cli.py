@@ -160,12 +160,15 @@ def baselines(
     """
     from rich.console import Console
 
-    from sweeps import baselines
+    import models
+    from sweeps import baselines, baselines_report
 
     console = Console(markup=False, highlight=False)
-    plan = baselines.plan(only, seeds, dataset, device, epochs, protocol)
+    recipes = [*dict.fromkeys(only)] or [*models.MODELS]
+    plan = baselines.Plan(recipes, seeds, dataset, device, epochs, protocol)
+    baselines.check_plan(plan)
     complete = baselines.run(plan, console)
-    baselines.report(plan, console, output)
+    baselines_report.show(plan, console, output)
     if not complete:
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)

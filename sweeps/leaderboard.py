@@ -7,10 +7,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+import models
 from pipelines import data
 from sweeps import results, study_file
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
+from sweeps.statistics import summary
 from sweeps.store import Store
 from sweeps.study import Study
 
@@ -63,6 +65,9 @@ def show(name: str | None, console: Console) -> None:
             soft_wrap=True,
         )
         return
+    if not study.search:
+        _show_seeds(study, complete, console)
+        return
     console.print(_table(complete.head(SHOWN), study))
     if study.trainings > 1:
         console.print(f"accuracies: means and standard deviations of {_models(study)} a trial", soft_wrap=True)
@@ -100,6 +105,28 @@ def _table(complete: pd.DataFrame, study: Study) -> Table:
     return table
 
 
+def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
+    """Print every seed of one configuration, their mean, and where the published numbers lie."""
+    table = Table("trial", "test", "epochs", "minutes", "parameters", box=None, pad_edge=False)
+    for _, row in complete.sort_values("trial").iterrows():
+        test, minutes = _percent(row.test_accuracy, row.get("test_sd")), f"{row.seconds / 60:.1f}"
+        table.add_row(str(row.trial), test, str(row.epochs), minutes, f"{row.parameters:,}")
+    console.print(table)
+    measured = summary([100 * accuracy for accuracy in complete.test_accuracy])
+    if measured.sd is None or measured.interval is None:
+        console.print(f"one seed: test accuracy {measured.mean:.2f} %")
+        return
+    low, high = measured.interval
+    console.print(
+        f"{measured.n} seeds of one configuration: test accuracy {measured.mean:.2f} ± {measured.sd:.2f} %, 95 % interval of the "
+        f"mean {low:.2f} to {high:.2f}; protocol {study.protocol}",
+        soft_wrap=True,
+    )
+    for target in study.targets if study.dataset in data.COMPARABLE else []:
+        where = "below" if target.accuracy < low else "above" if target.accuracy > high else "inside"
+        console.print(f"  {target.accuracy:.2f} %  {target.name}: {where} the interval")
+
+
 def _models(study: Study) -> str:
     return f"{study.folds} folds" if study.folds else f"{study.repeats} seeds"
 
@@ -122,3 +149,6 @@ def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, consol
         console.print(
             f"  {gap.published:.2f} %  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
         )
+    if study.dataset == "mnist":
+        references = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in models.REFERENCES.items())
+        console.print(f"  reference lines: {references}")

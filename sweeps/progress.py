@@ -25,6 +25,7 @@ class Snapshot:
     trials: list[FrozenTrial]
     tickets: int | None
     epochs_spent: int
+    searches: bool = True  # else the trials are seeds of one configuration, and none is better than another
 
     def count(self, *states: TrialState) -> int:
         """Return how many trials are in one of `states`."""
@@ -37,17 +38,20 @@ class Snapshot:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The completed trial with the highest validation accuracy."""
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return max(complete, key=val_accuracy, default=None)
+        """The completed trial with the highest validation accuracy; None too where nothing is searched."""
+        return max(self._complete, key=val_accuracy, default=None) if self.searches else None
+
+    @property
+    def _complete(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
 
     def line(self) -> str:
         """Everything in one line."""
-        best = (
-            f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
-            if self.best
-            else "no trial complete yet"
-        )
+        best = "no trial complete yet"
+        if self.best:
+            best = f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
+        elif self._complete:
+            best = f"mean {100 * sum(map(val_accuracy, self._complete)) / len(self._complete):.2f} %"
         return (
             f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
             f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
@@ -102,7 +106,8 @@ def in_words(params: Mapping[str, Any]) -> str:
 
 
 def _table(snapshot: Snapshot, epochs: int) -> Table:
-    table = Table("trial", "state", "epoch", "validation", "searched", box=None, pad_edge=False)
+    columns = ("validation", "searched") if snapshot.searches else ("accuracy",)
+    table = Table("trial", "state", "epoch", *columns, box=None, pad_edge=False)
     started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or curve(trial)]
     for trial in started[-ROWS:]:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
@@ -114,7 +119,7 @@ def _table(snapshot: Snapshot, epochs: int) -> Table:
             Text(state, STYLES.get(state, "")),
             f"{len(reached)}/{epochs}",
             f"{100 * best:.2f} %" if best is not None else "",
-            in_words(trial.params),
+            *([in_words(trial.params)] if snapshot.searches else []),
         )
     return table
 

@@ -18,39 +18,41 @@ STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", 
 
 
 def studies() -> pd.DataFrame:
-    """Return the studies that have been run, the latest first: study, experiment_id, last_used (UTC)."""
+    """Return the studies that have been run, the latest first: study, experiment_id, phase, last_used (UTC)."""
     if not tracking.exists():
-        return pd.DataFrame(columns=["study", "experiment_id", "last_used"])
+        return pd.DataFrame(columns=["study", "experiment_id", "phase", "last_used"])
     rows = [
         {
             "study": experiment.name,
             "experiment_id": experiment.experiment_id,
+            "phase": experiment.tags.get(tracking.PHASE, "sweep"),
             "last_used": pd.to_datetime(int(experiment.tags[tracking.LAST_USED]), unit="s", utc=True),
         }
         for experiment in tracking.all_experiments()
         if tracking.LAST_USED in experiment.tags
     ]
-    frame = pd.DataFrame(rows, columns=["study", "experiment_id", "last_used"])
+    frame = pd.DataFrame(rows, columns=["study", "experiment_id", "phase", "last_used"])
     return frame.sort_values("last_used", ascending=False, ignore_index=True)
 
 
 def runs(study: str | None = None) -> pd.DataFrame:
     """Return one row a trial of one study: complete ones first, best validation accuracy first.
 
-    `study`: its name; the latest one that has trials if not given.
+    `study`: its name; the latest sweep that has trials if not given.
     Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
     test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
     max_epochs), model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device,
     dataset, run_id.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
-    all together, and no kept_epoch. A study of several objectives has `on_front`: whether no other complete trial is better in
-    one of them and as good in the rest; those come first.
+    all together, and no kept_epoch. A baseline holds no images out, and so has no validation accuracy.
+    A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
+    rest; those come first.
     Raises UserError for an unknown study.
     """
     known = studies()
-    if known.empty:
+    wanted = known[known.phase == "sweep"] if study is None else known[known.study == study]
+    if known.empty or (study is None and wanted.empty):
         raise UserError("no study has been run yet: begin with make sweep")
-    wanted = known if study is None else known[known.study == study]
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
     found = (tracking.trial_runs(experiment_id) for experiment_id in wanted.experiment_id)

@@ -109,7 +109,7 @@ class Supervisor:
             self._store.queue(wanted)
             trials = self._store.trials()
         held = [trial for trial in trials if limit is None or trial.number < limit]
-        return Snapshot(held, limit, self._store.epochs_spent())
+        return Snapshot(held, limit, self._store.epochs_spent(), searches=bool(self._study.search))
 
     def settle(self) -> None:
         """When no worker is left: release what they held, give every run its true end state, draw the study's figures."""
@@ -193,7 +193,8 @@ class Supervisor:
             if curves:
                 title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
                 best = snapshot.best.number if snapshot.best else None
-                figures.study_curves(curves, early, best, title, folder / "study_curves.png")
+                images = figures.watched_images(self._study.protocol)
+                figures.study_curves(curves, early, best, title, images, folder / "study_curves.png")
             plots.write(self._store.study(), study, folder / "plots.html")
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)

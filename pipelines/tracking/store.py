@@ -127,6 +127,11 @@ def trial_runs(experiment_id: str) -> list[Run]:
     return all_runs(experiment_id, "tags.phase != 'study'" + (f" and tags.study_uid = '{uid}'" if uid else ""))
 
 
+def history(run_id: str, metric: str) -> list[float]:
+    """Return the values of a metric, in the order of their steps."""
+    return [point.value for point in sorted(client().get_metric_history(run_id, metric), key=lambda point: point.step)]
+
+
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:
     """Download one artifact of a run; return where it lies."""
     return Path(client().download_artifacts(run_id, path, str(into)))

@@ -1,0 +1,228 @@
+"""What the baselines came to: rows, a table in the terminal, and the tables of docs/baselines.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import models
+from models import Protocol, Recipe, Target
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from sweeps import baselines
+from sweeps.baselines import Plan
+from sweeps.statistics import Summary, summary
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"  # of the page, what is between them is written anew
+PLACES = ("cpu", "gpu")
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the seeds of one recipe came to on one kind of device; accuracies in percent, times in seconds."""
+
+    name: str
+    protocol: Protocol
+    place: str
+    device: str
+    accuracies: tuple[float, ...]
+    parameters: int
+    epochs: int
+    epoch_seconds: tuple[float, float, float]  # lowest, median, highest
+    commits: tuple[str, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return models.recipe(self.name)
+
+    @property
+    def summary(self) -> Summary:
+        """Mean, deviation and intervals of the accuracies."""
+        return summary(self.accuracies)
+
+
+def _row(plan: Plan, name: str, place: str) -> Row | None:
+    """Return what is stored of a recipe on "cpu" or "gpu"; None where there is nothing."""
+    study = baselines.study(plan, name, place)
+    runs = baselines.finished_runs(study.name)[: plan.seeds]
+    if not runs:
+        return None
+    tags = [run.data.tags for run in runs]
+    seconds = [value for run in runs for value in tracking.history(run.info.run_id, "epoch_seconds")]
+    changed = {"true": " with changes"}
+    return Row(
+        name,
+        study.protocol,
+        place,
+        f"{tags[0].get('device_name', place)}, {tags[0]['backend']} {tags[0]['backend_version']}",
+        tuple(100 * run.data.metrics["test_accuracy"] for run in runs),
+        int(runs[0].data.metrics["parameters"]),
+        study.settings.epochs,
+        (min(seconds), float(np.median(seconds)), max(seconds)),
+        tuple(sorted({tag["git_commit"][:7] + changed.get(tag["git_dirty"], "") for tag in tags})),
+    )
+
+
+def judged(target: Target, measured: Summary) -> str:
+    """Return where a published number lies, seen from the interval of the mean over seeds.
+
+    A rounded number stands for all that round to it, and a bound for all above it.
+    """
+    if measured.interval is None:
+        return "one seed: no interval"
+    low, high = measured.interval
+    reach = 0.5 * 10 ** -len(f"{target.accuracy:g}".partition(".")[2]) if target.kind == "about" else 0.0
+    if high < target.accuracy - reach:
+        return "outside: measured lower"
+    if target.kind == "above":
+        return "holds" if low > target.accuracy else "inside"
+    return "outside: measured higher" if low > target.accuracy + reach else "inside"
+
+
+def published(target: Target) -> str:
+    """Return a published accuracy as its author gives it."""
+    sign = {"printed": "", "about": "about ", "above": "above "}[target.kind]
+    images = "" if target.test_images == 10_000 else f" (of {target.test_images:,} images)"
+    return f"{sign}{target.accuracy:g} %{images}"
+
+
+def show(plan: Plan, console: Console, page: Path) -> None:
+    """Print what was measured under `plan`, and write it to `page` when every published recipe has its seeds."""
+    found = _rows(plan)
+    console.print(_table(found))
+    if not plan.published:
+        console.print("not the published data set, protocol or epochs: the published numbers are of something else")
+        return
+    whole = Plan(tuple(models.MODELS), plan.seeds, device=plan.device)
+    every = _rows(whole)
+    complete = {row.name for row in every if len(row.accuracies) >= plan.seeds}
+    missing = [name for name in whole.recipes if name not in complete]
+    if missing:
+        console.print(
+            f"{page} is written when every recipe has {plan.seeds} seeds; still to train: {', '.join(missing)}",
+            soft_wrap=True,
+        )
+        return
+    write(every, page)
+    console.print(f"written: {page}", soft_wrap=True)
+
+
+def write(rows: Sequence[Row], page: Path) -> None:
+    """Put the tables between the page's marks; raises UserError for a page without them."""
+    text = page.read_text(encoding="utf-8") if page.exists() else f"# Baselines\n\n{BEGIN}\n{END}\n"
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{page} has no lines {BEGIN} and {END}: add them, or name another page with --output")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"{head}{BEGIN}\n\n{markdown(rows)}\n{END}{tail}", encoding="utf-8")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the tables of the page: accuracies, those on other test images apart, then what they cost."""
+    official = [row for row in rows if row.protocol != "reshuffled"]
+    others = [row for row in rows if row.protocol == "reshuffled"]
+    parts = ["### On the official 10,000 test images", _accuracies(official)]
+    if others:
+        parts += ["### On other test images: 70,000 reshuffled into 60,000 and 10,000", _accuracies(others)]
+    lines = ", ".join(f"{name} {accuracy:g} %" for name, accuracy in models.REFERENCES.items())
+    parts += [f"Reference lines, as the articles give them: {lines}.", "### What it cost", _costs(rows)]
+    devices = sorted({f"{row.place}: {row.device}" for row in rows})
+    commits = sorted({commit for row in rows for commit in row.commits})
+    parts += [f"Devices: {'; '.join(devices)}. Commit: {', '.join(commits)}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(plan: Plan) -> list[Row]:
+    found = [_row(plan, name, place) for name in plan.recipes for place in PLACES]
+    return [row for row in found if row is not None]
+
+
+def _accuracies(rows: Sequence[Row]) -> str:
+    head = ["recipe", "published", "measured: mean ± sd (seeds)", "95 % interval of the mean", "one run more, 95 %"]
+    lines = [[*head, "the published number", "every seed", "images"]]
+    for row in rows:
+        claims = [(published(target), judged(target, row.summary)) for target in row.recipe.targets]
+        if not claims:
+            claims = [(row.recipe.remark, NOTHING)]
+        images = {"held_out": "54,000", "official": "60,000", "reshuffled": "60,000"}[row.protocol]
+        lines.append(
+            [
+                f"`{row.name}`" + (" on a GPU" if row.place == "gpu" else ""),
+                "<br>".join(claim for claim, _ in claims),
+                f"{_mean(row.summary)} ({row.summary.n})",
+                _interval(row.summary.interval),
+                _interval(row.summary.one_more),
+                "<br>".join(verdict for _, verdict in claims),
+                ", ".join(f"{accuracy:.2f}" for accuracy in row.accuracies),
+                f"{images}{', test watched' if row.protocol != 'held_out' else ''}",
+            ]
+        )
+    return _markdown_table(lines)
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    lines = [
+        ["recipe", "parameters", "epochs", "published seconds in all", *(f"{p}: seconds an epoch" for p in PLACES)]
+    ]
+    for name in dict.fromkeys(row.name for row in rows):
+        own = {row.place: row for row in rows if row.name == name}
+        one = next(iter(own.values()))
+        printed = [f"{target.seconds:g}" for target in one.recipe.targets if target.seconds]
+        lines.append(
+            [
+                f"`{name}`",
+                f"{one.parameters:,}",
+                str(one.epochs),
+                printed[0] if printed else NOTHING,
+                *(_seconds(own[place]) if place in own else NOTHING for place in PLACES),
+            ]
+        )
+    return _markdown_table(lines)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(
+        "recipe",
+        "published",
+        "measured",
+        "95 % of the mean",
+        "published number",
+        "s an epoch",
+        box=None,
+        pad_edge=False,
+    )
+    for row in rows:
+        targets = row.recipe.targets
+        table.add_row(
+            row.name + (" (gpu)" if row.place == "gpu" else ""),
+            "\n".join(map(published, targets)) or row.recipe.remark,
+            f"{_mean(row.summary)} ({row.summary.n})",
+            _interval(row.summary.interval),
+            "\n".join(judged(target, row.summary) for target in targets) or NOTHING,
+            f"{row.epoch_seconds[1]:.1f}",
+        )
+    return table
+
+
+def _mean(of: Summary) -> str:
+    return f"{of.mean:.2f} %" if of.sd is None else f"{of.mean:.2f} ± {of.sd:.2f} %"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return NOTHING if interval is None else f"{interval[0]:.2f} to {min(interval[1], 100):.2f}"
+
+
+def _seconds(row: Row) -> str:
+    low, median, high = row.epoch_seconds
+    return f"{median:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    head, *body = lines
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body])
