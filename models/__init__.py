@@ -43,6 +43,7 @@ Pooling = Literal[
     "max", "average", "stride", "batch_norm"
 ]  # what shrinks the images; batch_norm in its place shrinks nothing
 Head = Literal["flatten", "global_average"]
+Padding = Literal["valid", "same"]
 Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.data
 
 

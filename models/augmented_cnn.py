@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models import Activation, Head, Pooling, Recipe, Target, pooling_layer
+from models import Activation, Head, Padding, Pooling, Recipe, Target, pooling_layer
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +36,7 @@ def build(
     filters1: int = 32,
     filters2: int = 64,
     kernel: int = 3,
+    padding: Padding = "valid",
     pooling: Pooling = "max",
     pool_size: int = 2,
     head: Head = "flatten",
@@ -62,8 +63,8 @@ def build(
 
     for filters in (filters1, filters2):
         stride = pool_size if pooling == "stride" else 1
-        add(layers.Conv2D(filters, kernel))
-        add(layers.Conv2D(filters, kernel, strides=stride))
+        add(layers.Conv2D(filters, kernel, padding=padding))
+        add(layers.Conv2D(filters, kernel, strides=stride, padding=padding))
         if pooling != "stride":
             model.add(pooling_layer(pooling, pool_size))
     model.add(layers.Flatten() if head == "flatten" else layers.GlobalAveragePooling2D())

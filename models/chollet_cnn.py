@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models import Activation, Head, Pooling, Recipe, Target, pooling_layer
+from models import Activation, Head, Padding, Pooling, Recipe, Target, pooling_layer
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +33,7 @@ def build(
     filters2: int = 64,
     filters3: int = 64,
     kernel: int = 3,
+    padding: Padding = "valid",
     pooling: Pooling = "max",
     pool_size: int = 2,
     head: Head = "flatten",
@@ -51,10 +52,10 @@ def build(
     model = keras.Sequential([keras.Input((28, 28, 1))], name="chollet_cnn")
     for filters in (filters1, filters2):
         stride = pool_size if pooling == "stride" else 1
-        model.add(layers.Conv2D(filters, kernel, strides=stride, activation=activation))
+        model.add(layers.Conv2D(filters, kernel, strides=stride, padding=padding, activation=activation))
         if pooling != "stride":
             model.add(pooling_layer(pooling, pool_size))
-    model.add(layers.Conv2D(filters3, kernel, activation=activation))
+    model.add(layers.Conv2D(filters3, kernel, padding=padding, activation=activation))
     model.add(layers.Flatten() if head == "flatten" else layers.GlobalAveragePooling2D())
     for width in filter(None, (dense, dense2)):
         model.add(layers.Dense(width, activation=activation))

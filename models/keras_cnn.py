@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models import Activation, Head, Pooling, Recipe, Target, pooling_layer
+from models import Activation, Head, Padding, Pooling, Recipe, Target, pooling_layer
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +30,7 @@ def build(
     filters1: int = 32,
     filters2: int = 32,
     kernel: int = 3,
+    padding: Padding = "valid",
     pooling: Pooling = "max",
     pool_size: int = 2,
     dropout1: float = 0.25,
@@ -48,8 +49,8 @@ def build(
 
     stride = pool_size if pooling == "stride" else 1
     model = keras.Sequential([keras.Input((28, 28, 1))], name="keras_cnn")
-    model.add(layers.Conv2D(filters1, kernel, activation=activation))
-    model.add(layers.Conv2D(filters2, kernel, strides=stride, activation=activation))
+    model.add(layers.Conv2D(filters1, kernel, padding=padding, activation=activation))
+    model.add(layers.Conv2D(filters2, kernel, strides=stride, padding=padding, activation=activation))
     if pooling != "stride":
         model.add(pooling_layer(pooling, pool_size))
     model.add(layers.Dropout(dropout1))

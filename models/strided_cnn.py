@@ -20,9 +20,9 @@ Sweep it: make sweep STUDY=strided_cnn (trial 0 is strided_cnn_dropout); reprodu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from models import Activation, Head, Pooling, Recipe, Target, pooling_layer
+from models import Activation, Head, Padding, Pooling, Recipe, Target, pooling_layer
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ def build(
     kernel1: int = 3,
     kernel2: int = 6,
     kernel3: int = 6,
-    padding: Literal["same", "valid"] = "same",
+    padding: Padding = "same",
     pooling: Pooling = "stride",
     head: Head = "flatten",
     dense: int = 200,

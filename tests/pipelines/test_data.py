@@ -47,6 +47,31 @@ def test_mnist_5k_is_split_4000_500_500() -> None:
     assert dataset.digest == "4cebdde9711a2817"
 
 
+def rows(*parts: data.Images) -> list[bytes]:
+    """Every image with its label, in an order of their own."""
+    return sorted(x.tobytes() + bytes([y]) for part in parts for x, y in zip(part.x, part.y, strict=True))
+
+
+def test_official_trains_on_all_training_images_and_watches_the_test_images() -> None:
+    whole, official = data.load("mnist-5k"), data.under("official", "mnist-5k", 0)
+    assert rows(official.train) == rows(whole.train, whole.validation)
+    assert rows(official.test) == rows(official.validation) == rows(whole.test)
+    assert official.watched and not whole.watched
+    assert official.digest != whole.digest
+    assert data.under("official", "mnist-5k", 1).digest == official.digest
+    assert data.under("held_out", "mnist-5k", 1) is whole
+
+
+def test_reshuffled_pools_all_images_and_divides_them_by_the_seed() -> None:
+    whole, one, other = data.load("mnist-5k"), *(data.under("reshuffled", "mnist-5k", seed) for seed in (1, 2))
+    assert rows(one.train, one.test) == rows(whole.train, whole.validation, whole.test)
+    assert [len(one.train), len(one.test)] == [4_500, 500] and one.watched
+    assert rows(one.test) == rows(one.validation) != rows(whole.test)
+    assert one.digest != other.digest
+    data.under.cache_clear()
+    assert data.under("reshuffled", "mnist-5k", 1).digest == one.digest
+
+
 @pytest.mark.parametrize("name", ["mnist", "mnist-5k"])
 def test_splits_are_stratified_and_disjoint(name: str, request: pytest.FixtureRequest) -> None:
     if name == "mnist":

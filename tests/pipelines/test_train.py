@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import checkpoint, data
+from pipelines import checkpoint, data, evaluate
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
 from pipelines.train import End, EpochMetrics, Training, compile_model, kept_epoch, train
@@ -83,7 +83,7 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
     "optimizer", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rmsprop", "sgd", "adadelta"))]
 )
 def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callable[..., Any], optimizer: str) -> None:
-    settings = {"optimizer": optimizer, "momentum": 0.9, "lr_decay": 0.7, "keep": "last"}
+    settings = {"optimizer": optimizer, "momentum": 0.9, "lr_decay": 0.7, "keep": "last", "rotation": 10.0}
     whole, _ = run(Witness(), file="whole.npz", **settings)
     _, first = run(Witness(before={2: End.PAUSED}), **settings)
     second = Witness()
@@ -223,6 +223,17 @@ def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
     lengths = [len(t.history) for t in patient.trainings]
     assert len(control.ended) == max(lengths) and len(control.begun) == sum(lengths)
     assert control.told[-1] == [t.history[-1].val_accuracy for t in patient.trainings]  # one waits for the other
+
+
+def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset: Dataset) -> None:
+    settings = {"epochs": 1, "pixels": "standardized"}
+    _, plain = run(Witness(), file="plain", **settings)
+    model, turned = run(Witness(), file="turned", rotation=180.0, shift=0.5, **settings)
+    assert turned.history[0].loss > plain.history[0].loss
+    training = turned.trainings[0]
+    np.testing.assert_allclose(training.scaling.mean, dataset.train.x.mean(axis=0), rtol=1e-4)
+    predicted = evaluate.probabilities(model, training.scaling(dataset.validation.x))
+    assert turned.history[0].val_accuracy == evaluate.accuracy(predicted, dataset.validation.y)
 
 
 def test_kept_epoch() -> None:

@@ -1,0 +1,112 @@
+"""What a model sees: scaled pixels, and distorted images in training alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import data
+from pipelines.config import TrainingSettings
+from pipelines.images import Scaling, distorted
+
+DRAWS = 300
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    return data.load("mnist-5k").train.x[:500]
+
+
+def bars(count: int = DRAWS, width: int = 2) -> np.ndarray:
+    """Images of an upright bar in the middle."""
+    images = np.zeros((count, 28, 28, 1), np.uint8)
+    images[:, 8:20, 14 - width // 2 : 14 + width // 2] = 200
+    return images
+
+
+def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return mass, centre in x and y (pixels from the middle), and lean (how much x grows with y) of each image."""
+    images = images[..., 0].astype(float)
+    y, x = np.mgrid[:28, :28] - 13.5
+    mass = images.sum(axis=(1, 2))
+    cx, cy = (images * x).sum(axis=(1, 2)) / mass, (images * y).sum(axis=(1, 2)) / mass
+    dx, dy = x - cx[:, None, None], y - cy[:, None, None]
+    lean = (images * dx * dy).sum(axis=(1, 2)) / (images * dy * dy).sum(axis=(1, 2))
+    return mass, cx, cy, lean
+
+
+def distort(**settings: float) -> np.ndarray:
+    return np.asarray(distorted(bars(), TrainingSettings(**settings), seed=1, epoch=0))
+
+
+def test_pixels_are_divided(digits: np.ndarray) -> None:
+    for pixels, divisor in (("by_255", 255), ("by_256", 256)):
+        scaled = Scaling(pixels, digits)(digits)
+        assert scaled.dtype == np.float32
+        np.testing.assert_allclose(scaled, digits.astype(float) / divisor, rtol=1e-6)
+
+
+def test_pixels_are_standardised_over_the_training_images(digits: np.ndarray) -> None:
+    scaling = Scaling("standardized", digits)
+    scaled = scaling(digits).astype(float)
+    varies = digits.std(axis=0) > 0
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.std(axis=0)[varies], 1, rtol=1e-3)
+    assert (scaled[:, ~varies] == 0).all()
+    expected = (digits[7].astype(float) - digits.mean(axis=0)) / np.where(varies, digits.std(axis=0), 1)
+    np.testing.assert_allclose(scaling(digits[7:8])[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_is_distorted_unless_asked_for(digits: np.ndarray) -> None:
+    assert distorted(digits, TrainingSettings(), seed=1, epoch=0) is digits
+
+
+def test_distortions_depend_on_seed_and_epoch_alone(digits: np.ndarray) -> None:
+    settings = TrainingSettings(rotation=10.0, zoom=0.1)
+    first = distorted(digits, settings, seed=1, epoch=3)
+    np.testing.assert_array_equal(distorted(digits, settings, seed=1, epoch=3), first)
+    for seed, epoch in ((1, 4), (2, 3)):
+        assert (distorted(digits, settings, seed, epoch) != first).any()
+
+
+def test_shifts_move_both_ways_up_to_their_limit() -> None:
+    mass, cx, cy, lean = moments(distort(shift=0.1))
+    for moved in (cx, cy):
+        assert np.abs(moved).max() <= 2.8 + 1e-3
+        assert moved.max() > 2.2 and moved.min() < -2.2
+    assert np.corrcoef(cx, cy)[0, 1] < 0.3  # drawn apart
+    np.testing.assert_allclose(mass, bars(1).sum(), rtol=1e-3)
+    np.testing.assert_allclose(lean, 0, atol=1e-3)
+
+
+def test_rotations_turn_about_the_middle_up_to_their_limit() -> None:
+    mass, cx, cy, lean = moments(distort(rotation=20.0))
+    degrees = np.degrees(np.arctan(lean))
+    assert np.abs(degrees).max() < 21 and degrees.max() > 15 and degrees.min() < -15
+    np.testing.assert_allclose([cx, cy], 0, atol=0.05)
+    np.testing.assert_allclose(mass, bars(1).sum(), rtol=0.02)
+
+
+def test_shear_leans_the_bar_and_leaves_its_height() -> None:
+    _, cx, cy, lean = moments(distort(shear=20.0))
+    degrees = np.degrees(np.arctan(lean))
+    assert np.abs(degrees).max() < 21 and degrees.max() > 15 and degrees.min() < -15
+    np.testing.assert_allclose([cx, cy], 0, atol=0.05)
+    rows = np.asarray(distort(shear=20.0))[..., 0].sum(axis=2) > 20
+    assert set(rows.sum(axis=1)) == {12}
+
+
+def test_zoom_scales_width_and_height_apart() -> None:
+    images = np.asarray(distorted(bars(width=12), TrainingSettings(zoom=0.2), seed=1, epoch=0))
+    _, cx, cy, _ = moments(images)
+    np.testing.assert_allclose([cx, cy], 0, atol=0.05)
+    sides = images[..., 0].sum(axis=2).max(axis=1) / 2400, images[..., 0].sum(axis=1).max(axis=1) / 2400
+    for lengths in sides:  # between 1/1.2 and 1/0.8
+        assert 0.82 < lengths.min() < 0.88 and 1.15 < lengths.max() < 1.27
+    assert abs(np.corrcoef(*sides)[0, 1]) < 0.3
+
+
+def test_what_enters_from_outside_repeats_the_edge() -> None:
+    white = np.full((20, 28, 28, 1), 255, np.uint8)
+    moved = distorted(white, TrainingSettings(shift=0.5, rotation=45.0), seed=1, epoch=0)
+    np.testing.assert_allclose(moved, 255, rtol=1e-5)
