@@ -122,10 +122,10 @@ def run_here(watch: Any, empty_stores: Path) -> Callable[[Any], Any]:
 class Sweep:
     """A `sweep` command in a process group of its own, as a terminal would run it."""
 
-    def __init__(self, *arguments: object):
+    def __init__(self, *arguments: object, cwd: Path = ROOT):
         command = [sys.executable, "-m", "sweeps.cli", *map(str, arguments)]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
 
     def wait(self, timeout: float = 240) -> tuple[int, str, str]:
@@ -152,8 +152,8 @@ def sweep() -> Iterator[Callable[..., Sweep]]:
     """Start `sweep` commands; what still runs at the end of the test is killed."""
     started: list[Sweep] = []
 
-    def start(*arguments: object) -> Sweep:
-        started.append(Sweep(*arguments))
+    def start(*arguments: object, cwd: Path = ROOT) -> Sweep:
+        started.append(Sweep(*arguments, cwd=cwd))
         return started[-1]
 
     yield start

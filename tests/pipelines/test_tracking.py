@@ -19,7 +19,7 @@ def experiment(outputs: Path) -> str:
 
 
 def create(experiment: str) -> TrackedRun:
-    parent = store.open_parent(store.open_experiment("study"), "uid", {})
+    parent = store.open_parent(store.open_experiment("study"), "uid", "sweep", {})
     run = TrackedRun.create(experiment, parent, "trial 0", {"phase": "sweep", "git_commit": "def", "study_uid": "uid"})
     run.log_inputs({"dropout": 0.4}, "mnist-5k", "abc")
     return run
@@ -56,13 +56,13 @@ def test_the_summary_is_logged_once(experiment: str) -> None:
 
 
 def test_a_study_has_one_parent_run(experiment: str) -> None:
-    parents = {store.open_parent(store.open_experiment("study"), "uid", {}) for _ in range(3)}
+    parents = {store.open_parent(store.open_experiment("study"), "uid", "sweep", {}) for _ in range(3)}
     assert len(parents) == 1
-    assert store.open_parent(store.open_experiment("study"), "another", {}) not in parents
+    assert store.open_parent(store.open_experiment("study"), "another", "sweep", {}) not in parents
     child = create(experiment)
     assert store.client().get_run(child.run_id).data.tags["mlflow.parentRunId"] in parents
     assert [run.info.run_id for run in store.trial_runs(experiment)] == [child.run_id]
-    store.open_parent(store.open_experiment("study"), "another", {})  # the study was begun anew
+    store.open_parent(store.open_experiment("study"), "another", "sweep", {})  # the study was begun anew
     assert store.trial_runs(experiment) == []
 
 

@@ -23,7 +23,7 @@ from sweeps.cli import main
 from sweeps.store import Store
 from tests.conftest import ROOT, Sweep, eventually
 
-COMMANDS = ["run", "best", "ui", "studies"]
+COMMANDS = ["run", "baselines", "best", "ui", "studies"]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -55,7 +55,10 @@ def test_every_help_has_an_example_that_exists(command: str) -> None:
 
 def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z]+),", (ROOT / "Makefile").read_text())) | {"STUDY"}
+    variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z]+),", (ROOT / "Makefile").read_text())) | {
+        "STUDY",
+        "ONLY",
+    }
     for path in DOCS:
         text = path.read_text()
         for line in re.findall(r"(?:^|`)make ([a-z-]+[^`\n#]*)", text, re.M):
@@ -68,10 +71,14 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
             )
 
 
-def test_makefile_variables_are_the_options_of_run() -> None:
-    pairs = re.findall(r"\$\(call (?:option|flag),([A-Z]+),([a-z]+)\)", (ROOT / "Makefile").read_text())
-    assert {f"--{option}" for _, option in pairs} == options_of("run") - {"--help"}
-    assert all(variable.lower() == option for variable, option in pairs)
+@pytest.mark.parametrize(
+    ("variable", "command", "further"), [("OPTIONS", "run", set()), ("BASELINES", "baselines", {"--only", "--output"})]
+)
+def test_makefile_variables_are_the_options(variable: str, command: str, further: set[str]) -> None:
+    (definition,) = re.findall(rf"^{variable}\s+= ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    pairs = re.findall(r"\$\(call (?:option|flag),([A-Z]+),([a-z]+)\)", definition)
+    assert {f"--{option}" for _, option in pairs} == options_of(command) - {"--help"} - further
+    assert all(name.lower() == option for name, option in pairs)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     assert "under another definition (sampler was tpe, is random): " in out
     assert "give the changed study another name, or go on with the stored one (sweep run tiny --stored)" in out
     code, out = call("studies", "tiny")
-    assert code == 0 and study_file._checked(yaml.safe_load(out), "shown").definition() == (
+    assert code == 0 and study_file.check(yaml.safe_load(out), "shown").definition() == (
         study_file.restore("tiny", Store("tiny").attributes()).definition()
     )
     code, out = call("studies")

@@ -67,7 +67,7 @@ def test_without_a_complete_trial_it_says_what_to_do(study: Any) -> None:
 def test_names_are_words_even_when_they_look_like_numbers(outputs: Path) -> None:
     outputs.mkdir()
     study = study_file.load("lean_cnn").model_copy(update={"name": "007"})
-    tracking.open_parent(tracking.open_experiment("007"), "uid", {})
+    tracking.open_parent(tracking.open_experiment("007"), "uid", "sweep", {})
     tracking.client().set_experiment_tag(tracking.find_experiment("007").experiment_id, tracking.STUDY_UID, "")
     add_trial(study, 0, 0.99, 0.99)
     assert results.runs().study.tolist() == ["007"]

@@ -30,7 +30,7 @@ NUMBERS_OF_STEPS = {"units": {"int": [4, 8], "step": 4}, "rate": {"float": [0.0,
 
 
 def study(**changes: Any) -> Study:
-    return study_file._checked(TINY | changes, "tiny.yaml")
+    return study_file.check(TINY | changes, "tiny.yaml")
 
 
 def proposed(of: Study, trials: int, feasible: space.Feasible | None = None) -> list[dict[str, Any]]:

@@ -9,11 +9,15 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+import models
 from sweeps import space, study_file
 from sweeps.store import Store
 from sweeps.study import Study
+from tests.conftest import Sweep
+from tests.models import test_models
 
-GUIDE = Path(__file__).parents[2] / "docs" / "studies.md"
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = DOCS / "studies.md"
 COMPLETE, *EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 OWN_MODEL = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0]
 
@@ -53,6 +57,37 @@ def test_every_example_runs(folder: Path, run_here: Callable[[Study], Store], ex
     study = study_file.load(str(path))
     store = run_here(study)
     assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE]
+
+
+@pytest.mark.slow
+def test_adding_a_model_is_done_as_told(tmp_path: Path, sweep: Callable[..., Sweep], monkeypatch: Any) -> None:
+    text = (DOCS / "models.md").read_text()
+    model, *studies = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.DOTALL)
+    commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[0].splitlines()
+    (tmp_path / "lenet.py").write_text(model)
+    for study in studies:
+        (tmp_path / f"{yaml.safe_load(study)['name']}.yaml").write_text(study)
+    assert len(model.splitlines()) < 60 and len(studies) == 2
+    for command in [*commands, "sweep run lenet-seeds.yaml", "sweep best lenet-seeds"]:
+        code, out, err = sweep(*command.split()[1:], cwd=tmp_path).wait()
+        assert code == 0, err
+        if command == "sweep best lenet":
+            assert "4 complete" in out and "61,706" in out
+    assert "3 seeds of one configuration" in out
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    contract = test_models.TestEveryFile()
+    contract.test_gives_probabilities_and_the_same_ones_after_saving("lenet", tmp_path)
+    contract.test_heeds_every_argument("lenet")
+
+
+def test_every_recipe_is_listed() -> None:
+    text = (DOCS / "models.md").read_text()
+    for name, file in models.MODELS.items():
+        path = file.replace(".", "/") + ".py"
+        assert f"`{name}`" in text and f"(../{path})" in text
+    for name in re.findall(r"`STUDY=(\w+)`", text):
+        assert models.load(study_file.load(name).model)
 
 
 def test_every_key_and_setting_is_described() -> None:

@@ -29,9 +29,28 @@ def complaint(path: object) -> str:
 def test_shipped_studies_are_valid_and_begin_with_the_recipe(name: str) -> None:
     study = study_file.load(name)
     assert study.name == name
-    config = study.run_config(study.start_points[0], seed=1)
-    assert config.hyperparameters == models.arguments("lean_cnn")
-    assert config.training.learning_rate == models.recipe("lean_cnn").training["learning_rate"]
+    config, recipe = study.run_config(study.start_points[0], seed=1), models.recipe(study.model)
+    assert config.hyperparameters == models.arguments(study.model)
+    assert config.training.learning_rate == recipe.training["learning_rate"]
+    assert config.protocol == "held_out" and config.training.keep == "best"
+    if study.dataset == "mnist":
+        assert {key: getattr(config.training, key) for key in recipe.training} == dict(recipe.training)
+        assert {target.accuracy for target in recipe.targets} <= {target.accuracy for target in study.targets}
+
+
+def test_every_file_of_models_has_a_study() -> None:
+    swept = {models.MODELS[study_file.load(name).model] for name in study_file.available()}
+    assert swept == set(models.MODELS.values())
+
+
+def test_targets_are_those_of_the_recipe_unless_given(write_study: Callable[..., Path]) -> None:
+    path = write_study(dataset="mnist")
+    content = yaml.safe_load(path.read_text())
+    assert [target.name for target in study_file.load(str(path)).targets] == ["goal"]
+    del content["targets"]
+    path.write_text(yaml.safe_dump(content))
+    assert [target.accuracy for target in study_file.load(str(path)).targets] == [99.1, 99.26]
+    assert study_file.load(str(path), dataset="mnist-5k").targets == []
 
 
 @pytest.mark.parametrize("name", ["lean_cnn", "quickstart"])
@@ -103,7 +122,7 @@ UPSIDE_DOWN = {"filters1": {"int": [9, 4]}}
 CASES: list[tuple[dict[str, Any], str]] = [
     (
         {"model": "lean_cn"},
-        r"tiny.yaml: model: 'lean_cn' is unknown.* \(did you mean 'lean_cnn'\?\); expected one of lean_cnn",
+        r"tiny.yaml: model: 'lean_cn' is unknown.* \(did you mean 'lean_cnn'\?\); expected one of softmax, ",
     ),
     ({"dataset": "mnist5k"}, r"dataset: 'mnist5k' is unknown \(did you mean 'mnist-5k'\?\)"),
     ({"sampler": "tpee"}, r"sampler: 'tpee' is unknown \(did you mean 'tpe'\?\); expected one of tpe, random"),
@@ -136,7 +155,23 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"start": [{"filters1": 4, "filters2": 4, "dropout": 0.1, "learning_rate": 0.005}, "recipe"]}, r"put it first"),
     ({"search": {"optimizer": {"choice": ["adam", "lion"]}}}, r"search.optimizer gives 'lion'"),
     ({"search": {"dropout": {"float": [float("nan"), 1.0]}}}, r"search.dropout: float.0: .*finite"),
-    ({"search": {}}, r"lacks search"),
+    ({"search": None}, r"search must hold keys and values"),
+    ({"search": {}, "start": [{"filters1": 4}]}, r"start\[0\]: 'filters1' is no searched name"),
+    ({"search": {}, "start": [], "pruner": "hyperband"}, r"without a search nothing is chosen: leave pruner"),
+    ({"search": {}, "start": [], "constraints": ["parameters <= 5"]}, r"without a search nothing is chosen"),
+    ({"protocol": "offical"}, r"protocol: Input should be 'held_out', 'official' or 'reshuffled'"),
+    ({"protocol": "official"}, r"protocol official watches the test images, so nothing may be searched under it"),
+    ({"protocol": "official", "search": {}, "start": []}, r"nothing may be chosen by them: give keep: last"),
+    (
+        {"protocol": "reshuffled", "search": {}, "start": [], "training": {"keep": "last", "patience": 2}},
+        r"and no patience",
+    ),
+    (
+        {"protocol": "official", "search": {}, "start": [], "training": {"keep": "last"}, "folds": 3},
+        r"folds hold images out, which protocol official does not",
+    ),
+    ({"training": {"rotation": -1.0}}, r"rotation: Input should be greater than or equal to 0"),
+    ({"training": {"pixels": "by_100"}}, r"pixels: Input should be 'by_255', 'by_256' or 'standardized'"),
     ({"search": 3}, r"search must hold keys and values, got 3"),
     ({"training": {"learning_rate": 0.1}}, r"learning_rate stands under both training and search"),
     ({"start": ["recipe"]}, r"start\[0\] \(the recipe\) has filters1=32, outside"),
@@ -229,7 +264,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"dropout": {"choice": [0.1, float("nan")]}}}, r"nan is no finite number"),
     (
         {"search": {"pooling": {"choice": ["max", "averag"]}}},
-        r"search.pooling gives 'averag' \(did you mean 'average'\?\); lean_cnn takes max, average, batch_norm",
+        r"search.pooling gives 'averag' \(did you mean 'average'\?\); lean_cnn takes max, average, stride, batch_norm",
     ),
     ({"search": {"activation": {"choice": ["relu", 3]}}}, r"search.activation gives 3; lean_cnn takes relu"),
     (
