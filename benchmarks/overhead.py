@@ -107,7 +107,7 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
         _timed(TrackedRun, name, spent, "MLflow")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLRUNS_DIR"] = folder
-        store, assignment = launch._prepare(study, images, 1, "auto")
+        store, assignment = launch._prepare(study, images, 1, "auto", "sweep")
         store.queue(1)
         watch = worker._Watch(os.getppid(), 3600)
         one = worker._Worker(assignment, threading.Event(), store, watch, Lease.of_this_process(os.getppid()))

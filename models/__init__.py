@@ -44,6 +44,7 @@ Pooling = Literal[
 ]  # what shrinks the images; batch_norm in its place shrinks nothing
 Head = Literal["flatten", "global_average"]
 Padding = Literal["valid", "same"]
+Kind = Literal["printed", "about", "above", "goal"]  # of a published accuracy
 Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.data
 
 
@@ -53,13 +54,16 @@ class NoModel(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A published test accuracy, in percent, with the protocol behind it."""
+    """A published test accuracy, in percent, and under which conditions it was reached.
+
+    `kind`: a number as printed, a rounded one (`about`), a bound (`above`), or what its author set out for (`goal`).
+    """
 
     accuracy: float
     name: str
     source: str
-    protocol: str
-    kind: Literal["printed", "about", "above"] = "printed"  # a number, a rounded one, or a bound
+    conditions: str
+    kind: Kind = "printed"
     test_images: int = 10_000
     loss: float | None = None
     seconds: float | None = None  # of training, on the author's machine
@@ -142,6 +146,12 @@ def _check_shape(module: ModuleType, name: str) -> None:
     recipes = getattr(module, "RECIPES", {})
     if not isinstance(recipes, Mapping) or not all(isinstance(recipe, Recipe) for recipe in recipes.values()):
         raise NoModel(f"{name!r}: its RECIPES is no dict of models.Recipe: leave it out, or see the files of models/")
+    for recipe in recipes.values():
+        sequence = isinstance(recipe.targets, Sequence) and all(isinstance(t, Target) for t in recipe.targets)
+        if not sequence or not isinstance(recipe.arguments, Mapping) or not isinstance(recipe.training, Mapping):
+            raise NoModel(
+                f"{name!r}: a recipe holds training settings and arguments as dicts, and targets as a list of models.Target"
+            )
     try:
         parameters = inspect.signature(build).parameters
     except (TypeError, ValueError) as error:
@@ -152,3 +162,7 @@ def _check_shape(module: ModuleType, name: str) -> None:
             raise NoModel(
                 f"{name!r}: its build takes {key!r} without a default: every argument needs a name and a default"
             )
+    for recipe in recipes.values():
+        unknown = [key for key in recipe.arguments if key not in parameters]
+        if unknown:
+            raise NoModel(f"{name!r}: a recipe gives {unknown[0]!r}, which is no argument of its build")

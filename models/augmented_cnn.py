@@ -76,7 +76,7 @@ def build(
 
 
 _SOURCE = 'Katariya, "Applying Convolutional Neural Network on the MNIST dataset"'
-_PROTOCOL = "one run, last of 5 epochs, 60,000 training images, test images watched"
+_CONDITIONS = "one run, last of 5 epochs, 60,000 training images, test images watched"
 _TRAINING = {
     "optimizer": "adam",
     "learning_rate": 1e-3,
@@ -96,14 +96,14 @@ RECIPES = {
                 accuracy=99.55,
                 name="augmented CNN",
                 source=_SOURCE,
-                protocol=f"{_PROTOCOL}; accuracy of the fifth epoch over 9,984 test images",
+                conditions=f"{_CONDITIONS}; accuracy of the fifth epoch over 9,984 test images",
                 test_images=9_984,
             ),
             Target(
                 accuracy=99.48,
                 name="augmented CNN, all test images",
                 source=f"{_SOURCE}, notebook",
-                protocol=_PROTOCOL,
+                conditions=_CONDITIONS,
             ),
         ],
     ),

@@ -80,7 +80,7 @@ RECIPES = {
                 kind="about",
                 name="Chollet's CNN",
                 source='anracom blog, "A simple CNN for the MNIST datasets", I and II',
-                protocol="one run, last of 5 epochs, all 70,000 images standardised, then reshuffled into 60,000/10,000",
+                conditions="one run, last of 5 epochs, all 70,000 images standardised, then reshuffled into 60,000/10,000",
                 seconds=20.6,
             )
         ],

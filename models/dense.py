@@ -52,7 +52,7 @@ def build(
 
 
 _SOURCE = 'Görner, "TensorFlow, Keras and deep learning, without a PhD"'
-_PROTOCOL = "one run, last of 10 epochs, 60,000 training images, test images watched"
+_CONDITIONS = "one run, last of 10 epochs, 60,000 training images, test images watched"
 _COMMON = {"batch_size": 128, "epochs": 10, "pixels": "by_256"}
 _DECAY = _COMMON | {"optimizer": "adam", "learning_rate": 0.01, "lr_decay": 0.6}
 _DROPOUT = {"dense2": 100, "dense3": 60, "dropout": 0.25, "activation": "relu"}
@@ -65,7 +65,7 @@ RECIPES = {
     "dense_relu": Recipe(
         arguments={"activation": "relu"},
         training=_COMMON | {"optimizer": "adam", "learning_rate": 0.001},
-        targets=[Target(accuracy=97, kind="about", name="dense, relu", source=_SOURCE, protocol=_PROTOCOL)],
+        targets=[Target(accuracy=97, kind="about", name="dense, relu", source=_SOURCE, conditions=_CONDITIONS)],
     ),
     "dense_noisy": Recipe(
         arguments={"activation": "relu"},
@@ -75,11 +75,11 @@ RECIPES = {
     "dense_decay": Recipe(
         arguments={"activation": "relu"},
         training=_DECAY,
-        targets=[Target(accuracy=98, kind="above", name="dense, decay", source=_SOURCE, protocol=_PROTOCOL)],
+        targets=[Target(accuracy=98, kind="above", name="dense, decay", source=_SOURCE, conditions=_CONDITIONS)],
     ),
     "dense_dropout": Recipe(
         arguments=_DROPOUT,
         training=_DECAY,
-        targets=[Target(accuracy=97.75, name="dense, dropout", source=f"{_SOURCE}, notebook", protocol=_PROTOCOL)],
+        targets=[Target(accuracy=97.75, name="dense, dropout", source=f"{_SOURCE}, notebook", conditions=_CONDITIONS)],
     ),
 }

@@ -70,7 +70,7 @@ RECIPES = {
                 accuracy=99.14,
                 name="Keras's example CNN",
                 source="blog post on MNIST with an MLP and a CNN, after Keras's example mnist_cnn",
-                protocol="one run, last of 12 epochs, 60,000 training images, test images watched",
+                conditions="one run, last of 12 epochs, 60,000 training images, test images watched",
             )
         ],
     ),

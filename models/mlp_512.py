@@ -58,7 +58,7 @@ RECIPES = {
                 accuracy=98.43,
                 name="MLP 512",
                 source="blog post on MNIST with an MLP and a CNN, after Keras's example mnist_mlp",
-                protocol="one run, last of 20 epochs, 60,000 training images, test images watched",
+                conditions="one run, last of 20 epochs, 60,000 training images, test images watched",
             )
         ],
     ),

@@ -42,7 +42,7 @@ RECIPES = {
                 kind="about",
                 name="softmax",
                 source='Görner, "TensorFlow, Keras and deep learning, without a PhD"',
-                protocol="one run, last of 10 epochs, 60,000 training images, test images watched",
+                conditions="one run, last of 10 epochs, 60,000 training images, test images watched",
             )
         ],
     ),

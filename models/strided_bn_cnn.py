@@ -82,7 +82,7 @@ RECIPES = {
                 accuracy=99.5,
                 name="strided CNN, batch norm",
                 source='Görner, "TensorFlow, Keras and deep learning, without a PhD"',
-                protocol='one run, "a bit of luck", last of 15 epochs, 60,000 training images, test images watched',
+                conditions='one run, "a bit of luck", last of 15 epochs, 60,000 training images, test images watched',
             )
         ],
     ),

@@ -66,7 +66,7 @@ def build(
 
 
 _SOURCE = 'Görner, "TensorFlow, Keras and deep learning, without a PhD"'
-_PROTOCOL = "one run, last of 10 epochs, 60,000 training images, test images watched"
+_CONDITIONS = "one run, last of 10 epochs, 60,000 training images, test images watched"
 _TRAINING = {
     "optimizer": "adam",
     "learning_rate": 0.01,
@@ -79,13 +79,15 @@ _TRAINING = {
 RECIPES = {
     "strided_cnn": Recipe(
         training=_TRAINING,
-        targets=[Target(accuracy=98.9, kind="about", name="strided CNN", source=_SOURCE, protocol=_PROTOCOL)],
+        targets=[Target(accuracy=98.9, kind="about", name="strided CNN", source=_SOURCE, conditions=_CONDITIONS)],
         remark="close to 99 %: about 110 errors",
     ),
     "strided_cnn_dropout": Recipe(
         arguments={"dropout": 0.3},
         training=_TRAINING,
-        targets=[Target(accuracy=99, kind="above", name="strided CNN, dropout", source=_SOURCE, protocol=_PROTOCOL)],
+        targets=[
+            Target(accuracy=99, kind="above", name="strided CNN, dropout", source=_SOURCE, conditions=_CONDITIONS)
+        ],
         remark="dropout rate chosen here",
     ),
     "strided_cnn_valid": Recipe(

@@ -26,7 +26,7 @@ class TrainingSettings(BaseModel):
     rotation: float = Field(0.0, ge=0, le=180, description="images are turned by up to so many degrees, in training")
     shift: float = Field(0.0, ge=0, lt=1, description="and moved by up to this share of their height and width")
     shear: float = Field(0.0, ge=0, le=45, description="and sheared by up to so many degrees")
-    zoom: float = Field(0.0, ge=0, lt=1, description="and made larger or smaller by up to this share")
+    zoom: float = Field(0.0, ge=0, lt=1, description="and each side scaled: 0.1 is to between 1/1.1 and 1/0.9")
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better validation accuracy"
     )
@@ -55,14 +55,12 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.protocol != "held_out":
-            if self.training.keep != "last" or self.training.patience is not None:
-                raise ValueError(
-                    f"protocol {self.protocol} watches the test images, so nothing may be chosen by them: give keep: last "
-                    "and no patience"
-                )
-            if self.folds:
-                raise ValueError(f"folds hold images out, which protocol {self.protocol} does not: give repeats")
+        chooses = self.training.keep != "last" or self.training.patience is not None
+        if self.protocol != "held_out" and chooses:
+            raise ValueError(
+                f"protocol {self.protocol} watches the test images, so nothing may be chosen by them: give keep: last and no "
+                "patience"
+            )
         return self
 
     def seeds(self) -> list[int]:

@@ -89,12 +89,16 @@ def load(name: str) -> Dataset:
     raise UserError(f"unknown dataset {name!r}: expected one of {', '.join(DATASETS)}")
 
 
-@functools.lru_cache(maxsize=2)
 def under(protocol: Protocol, name: str, seed: int) -> Dataset:
     """Return data set `name` as `protocol` divides it; `seed` matters to `reshuffled` alone."""
-    whole = load(name)
     if protocol == "held_out":
-        return whole
+        return load(name)
+    return _watched(protocol, name, seed if protocol == "reshuffled" else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _watched(protocol: Protocol, name: str, seed: int) -> Dataset:
+    whole = load(name)
     x = np.concatenate([whole.train.x, whole.validation.x])
     y = np.concatenate([whole.train.y, whole.validation.y])
     train, test = (x, y), (whole.test.x, whole.test.y)

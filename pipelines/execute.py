@@ -98,7 +98,7 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
     keras.utils.set_random_seed(seed)
     model = models.load(config.model).build(**config.hyperparameters)
     compile_model(model, config.training)
-    fingerprint = f"{config.model_dump_json()} {dataset.digest} {keras.backend.backend()}"
+    fingerprint = f"{config.model_dump_json(exclude_defaults=True)} {dataset.digest} {keras.backend.backend()}"
     return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint)
 
 

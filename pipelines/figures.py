@@ -75,7 +75,7 @@ def study_curves(
 
     `watched`: of which images, see `watched_images`.
 
-    `curves`: trial number -> validation accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
+    `curves`: trial number -> accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=110)
     axes = figure.subplots()

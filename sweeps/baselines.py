@@ -3,6 +3,8 @@
 A baseline is a study without a search: one recipe, a trial a seed. It runs, resumes, and is mended as every study.
 """
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +15,10 @@ import models
 from models import Protocol
 from pipelines import backend, data, device
 from pipelines.errors import UserError, nearest
+from pipelines.paths import PROJECT_ROOT
 from pipelines.tracking import store as tracking
 from sweeps import launch
+from sweeps.store import Store, study_names
 from sweeps.study import Study
 from sweeps.study_file import check
 
@@ -35,10 +39,10 @@ class Plan:
     epochs: int | None = None
     protocol: Protocol | None = None
 
-    @property
-    def published(self) -> bool:
-        """Whether all is as published."""
-        return self.dataset == "mnist" and self.epochs is None and self.protocol is None
+    def as_published(self, name: str) -> bool:
+        """Whether recipe `name` is trained as published."""
+        own = self.protocol in (None, models.recipe(name).protocol)
+        return own and self.dataset == "mnist" and self.epochs is None
 
 
 def check_plan(plan: Plan) -> None:
@@ -95,10 +99,11 @@ def study(plan: Plan, name: str, place: str) -> Study:
 
 def run(plan: Plan, console: Console) -> bool:
     """Train what is missing; return False when Ctrl-C ended it. The same plan goes on where it was."""
-    place = "gpu" if plan.device != "cpu" and device.gpus() else "cpu"
+    place = place_of(plan.device)
     for index, name in enumerate(plan.recipes, 1):
         wanted = study(plan, name, place)
-        if len(finished_runs(wanted.name)) >= plan.seeds:
+        finished_runs(wanted, place)  # refuses runs under other settings
+        if ended(wanted) >= plan.seeds:
             continue
         epochs = wanted.settings.epochs
         console.print(f"baseline {index} of {len(plan.recipes)}: {name}, {plan.seeds} seeds, {epochs} epochs each")
@@ -107,10 +112,44 @@ def run(plan: Plan, console: Console) -> bool:
     return True
 
 
-def finished_runs(name: str) -> list[Any]:
-    """Return the finished runs of a baseline's study, in the order of their trials."""
-    if not tracking.exists():
-        return []
-    experiment = tracking.find_experiment(name)
+def place_of(wanted: backend.Device) -> str:
+    """Return "cpu" or "gpu": where workers will train. The backend decides: a GPU may be there that it was not built for."""
+    if wanted == "cpu" or not device.gpus():
+        return "cpu"
+    ask = "from pipelines import backend; backend.configure(); print(backend.describe()['device'])"
+    asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=PROJECT_ROOT)
+    return "gpu" if wanted == "gpu" or asked.stdout.strip().endswith("gpu") else "cpu"
+
+
+def ended(study: Study) -> int:
+    """Return how many of a baseline's seeds have ended for good.
+
+    Diverged and failed ones too: another seed in place of one that diverged would be choosing.
+    """
+    if study.name not in study_names():
+        return 0
+    trials = Store(study.name).trials()[: study.budget.trials]
+    return sum(trial.state.is_finished() for trial in trials)
+
+
+def finished_runs(study: Study, place: str) -> list[Any]:
+    """Return the finished runs of a baseline's seeds, in the order of its trials.
+
+    Raises UserError for runs under other settings than those of the recipe.
+    """
+    experiment = tracking.find_experiment(study.name) if tracking.exists() else None
     runs = tracking.trial_runs(experiment.experiment_id) if experiment else []
-    return sorted((run for run in runs if run.info.status == "FINISHED"), key=lambda run: int(run.data.tags["trial"]))
+    numbered = {int(run.data.tags["trial"]): run for run in runs if run.info.status == "FINISHED"}
+    wanted = study.run_config({}, study.seed).params()
+    found = []
+    for number in sorted(numbered):
+        run = numbered[number]
+        for key, value in run.data.params.items():
+            if key in wanted and key != "seed" and value != str(wanted[key]):
+                raise UserError(
+                    f"{study.name} has runs with {key}={value}, and the recipe now has {wanted[key]}: keep them, and train the "
+                    "present recipe into another folder (MLRUNS_DIR)"
+                )
+        if number < (study.budget.trials or 0) and run.data.tags.get("device", place) == place:
+            found.append(run)
+    return found

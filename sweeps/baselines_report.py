@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import baselines
 from sweeps.baselines import Plan
-from sweeps.statistics import Summary, summary
+from sweeps.statistics import Summary, in_words, judged, summary
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"  # of the page, what is between them is written anew
 PLACES = ("cpu", "gpu")
@@ -28,8 +28,9 @@ class Row:
     name: str
     protocol: Protocol
     place: str
-    device: str
+    devices: tuple[str, ...]
     accuracies: tuple[float, ...]
+    lost: int  # seeds that diverged or failed
     parameters: int
     epochs: int
     epoch_seconds: tuple[float, float, float]  # lowest, median, highest
@@ -47,9 +48,9 @@ class Row:
 
 
 def _row(plan: Plan, name: str, place: str) -> Row | None:
-    """Return what is stored of a recipe on "cpu" or "gpu"; None where there is nothing."""
+    """Return what is stored of a recipe on "cpu" or "gpu"; None where no seed has an accuracy."""
     study = baselines.study(plan, name, place)
-    runs = baselines.finished_runs(study.name)[: plan.seeds]
+    runs = baselines.finished_runs(study, place)
     if not runs:
         return None
     tags = [run.data.tags for run in runs]
@@ -59,8 +60,9 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
         name,
         study.protocol,
         place,
-        f"{tags[0].get('device_name', place)}, {tags[0]['backend']} {tags[0]['backend_version']}",
+        tuple(sorted({f"{t.get('device_name', place)}, {t['backend']} {t['backend_version']}" for t in tags})),
         tuple(100 * run.data.metrics["test_accuracy"] for run in runs),
+        baselines.ended(study) - len(runs),
         int(runs[0].data.metrics["parameters"]),
         study.settings.epochs,
         (min(seconds), float(np.median(seconds)), max(seconds)),
@@ -68,40 +70,34 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
     )
 
 
-def judged(target: Target, measured: Summary) -> str:
-    """Return where a published number lies, seen from the interval of the mean over seeds.
-
-    A rounded number stands for all that round to it, and a bound for all above it.
-    """
-    if measured.interval is None:
-        return "one seed: no interval"
-    low, high = measured.interval
-    reach = 0.5 * 10 ** -len(f"{target.accuracy:g}".partition(".")[2]) if target.kind == "about" else 0.0
-    if high < target.accuracy - reach:
-        return "outside: measured lower"
-    if target.kind == "above":
-        return "holds" if low > target.accuracy else "inside"
-    return "outside: measured higher" if low > target.accuracy + reach else "inside"
-
-
 def published(target: Target) -> str:
-    """Return a published accuracy as its author gives it."""
-    sign = {"printed": "", "about": "about ", "above": "above "}[target.kind]
+    """Return a published accuracy as its author gives it, and of how many images if not of all."""
     images = "" if target.test_images == 10_000 else f" (of {target.test_images:,} images)"
-    return f"{sign}{target.accuracy:g} %{images}"
+    return in_words(target.accuracy, target.kind) + images
+
+
+def check_page(page: Path) -> str:
+    """Return the page's text; raises UserError for one that cannot be written to."""
+    try:
+        text = page.read_text(encoding="utf-8") if page.exists() else f"# Baselines\n\n{BEGIN}\n{END}\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{page} cannot be read ({error}): name another page with --output") from error
+    if END not in text.partition(BEGIN)[2]:
+        raise UserError(f"{page} has no lines {BEGIN} and {END}: add them, or name another page with --output")
+    return text
 
 
 def show(plan: Plan, console: Console, page: Path) -> None:
     """Print what was measured under `plan`, and write it to `page` when every published recipe has its seeds."""
     found = _rows(plan)
-    console.print(_table(found))
-    if not plan.published:
-        console.print("not the published data set, protocol or epochs: the published numbers are of something else")
+    console.print(_table(plan, found))
+    if not all(map(plan.as_published, plan.recipes)):
+        console.print("not the published data set, protocol or epochs: nothing to compare with", soft_wrap=True)
         return
     whole = Plan(tuple(models.MODELS), plan.seeds, device=plan.device)
     every = _rows(whole)
-    complete = {row.name for row in every if len(row.accuracies) >= plan.seeds}
-    missing = [name for name in whole.recipes if name not in complete]
+    place = baselines.place_of(plan.device)
+    missing = [n for n in whole.recipes if baselines.ended(baselines.study(whole, n, place)) < plan.seeds]
     if missing:
         console.print(
             f"{page} is written when every recipe has {plan.seeds} seeds; still to train: {', '.join(missing)}",
@@ -114,13 +110,9 @@ def show(plan: Plan, console: Console, page: Path) -> None:
 
 def write(rows: Sequence[Row], page: Path) -> None:
     """Put the tables between the page's marks; raises UserError for a page without them."""
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# Baselines\n\n{BEGIN}\n{END}\n"
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{page} has no lines {BEGIN} and {END}: add them, or name another page with --output")
+    head, _, rest = check_page(page).partition(BEGIN)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{head}{BEGIN}\n\n{markdown(rows)}\n{END}{tail}", encoding="utf-8")
+    page.write_text(f"{head}{BEGIN}\n\n{markdown(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -132,9 +124,10 @@ def markdown(rows: Sequence[Row]) -> str:
         parts += ["### On other test images: 70,000 reshuffled into 60,000 and 10,000", _accuracies(others)]
     lines = ", ".join(f"{name} {accuracy:g} %" for name, accuracy in models.REFERENCES.items())
     parts += [f"Reference lines, as the articles give them: {lines}.", "### What it cost", _costs(rows)]
-    devices = sorted({f"{row.place}: {row.device}" for row in rows})
+    devices = sorted({f"{row.place}: {device}" for row in rows for device in row.devices})
     commits = sorted({commit for row in rows for commit in row.commits})
     parts += [f"Devices: {'; '.join(devices)}. Commit: {', '.join(commits)}."]
+    parts += ["### What was published", _sources(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -145,24 +138,35 @@ def _rows(plan: Plan) -> list[Row]:
 
 def _accuracies(rows: Sequence[Row]) -> str:
     head = ["recipe", "published", "measured: mean ± sd (seeds)", "95 % interval of the mean", "one run more, 95 %"]
-    lines = [[*head, "the published number", "every seed", "images"]]
+    lines = [[*head, "the published number", "every seed", "trained on"]]
     for row in rows:
-        claims = [(published(target), judged(target, row.summary)) for target in row.recipe.targets]
-        if not claims:
-            claims = [(row.recipe.remark, NOTHING)]
-        images = {"held_out": "54,000", "official": "60,000", "reshuffled": "60,000"}[row.protocol]
+        targets = row.recipe.targets
+        images = {"held_out": "54,000", "official": "60,000, test watched", "reshuffled": "60,000, test watched"}
         lines.append(
             [
                 f"`{row.name}`" + (" on a GPU" if row.place == "gpu" else ""),
-                "<br>".join(claim for claim, _ in claims),
-                f"{_mean(row.summary)} ({row.summary.n})",
+                "<br>".join(map(published, targets)) or row.recipe.remark,
+                _measured(row),
                 _interval(row.summary.interval),
                 _interval(row.summary.one_more),
-                "<br>".join(verdict for _, verdict in claims),
+                "<br>".join(judged(target.accuracy, target.kind, row.summary) for target in targets) or NOTHING,
                 ", ".join(f"{accuracy:.2f}" for accuracy in row.accuracies),
-                f"{images}{', test watched' if row.protocol != 'held_out' else ''}",
+                images[row.protocol],
             ]
         )
+    return _markdown_table(lines)
+
+
+def _sources(rows: Sequence[Row]) -> str:
+    lines = [["recipe", "published", "what", "conditions", "test images", "loss", "source", "remarks"]]
+    for name in dict.fromkeys(row.name for row in rows):
+        recipe = models.recipe(name)
+        for index, target in enumerate(recipe.targets):
+            facts = [in_words(target.accuracy, target.kind), target.name, target.conditions, f"{target.test_images:,}"]
+            loss = f"{target.loss:g}" if target.loss is not None else NOTHING
+            lines.append([f"`{name}`", *facts, loss, target.source, "" if index else recipe.remark])
+        if not recipe.targets:
+            lines.append([f"`{name}`", *[NOTHING] * 6, recipe.remark])
     return _markdown_table(lines)
 
 
@@ -186,7 +190,7 @@ def _costs(rows: Sequence[Row]) -> str:
     return _markdown_table(lines)
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(plan: Plan, rows: Sequence[Row]) -> Table:
     table = Table(
         "recipe",
         "published",
@@ -198,20 +202,23 @@ def _table(rows: Sequence[Row]) -> Table:
         pad_edge=False,
     )
     for row in rows:
-        targets = row.recipe.targets
+        as_published = plan.as_published(row.name)
+        targets = row.recipe.targets if as_published else []
         table.add_row(
             row.name + (" (gpu)" if row.place == "gpu" else ""),
-            "\n".join(map(published, targets)) or row.recipe.remark,
-            f"{_mean(row.summary)} ({row.summary.n})",
+            "\n".join(map(published, targets)) or (row.recipe.remark if as_published else NOTHING),
+            _measured(row),
             _interval(row.summary.interval),
-            "\n".join(judged(target, row.summary) for target in targets) or NOTHING,
+            "\n".join(judged(target.accuracy, target.kind, row.summary) for target in targets) or NOTHING,
             f"{row.epoch_seconds[1]:.1f}",
         )
     return table
 
 
-def _mean(of: Summary) -> str:
-    return f"{of.mean:.2f} %" if of.sd is None else f"{of.mean:.2f} ± {of.sd:.2f} %"
+def _measured(row: Row) -> str:
+    of = row.summary
+    mean = f"{of.mean:.2f} %" if of.sd is None else f"{of.mean:.2f} ± {of.sd:.2f} %"
+    return f"{mean} ({of.n}{f'; {row.lost} diverged or failed' if row.lost else ''})"
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

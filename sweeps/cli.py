@@ -167,6 +167,7 @@ def baselines(
     recipes = [*dict.fromkeys(only)] or [*models.MODELS]
     plan = baselines.Plan(recipes, seeds, dataset, device, epochs, protocol)
     baselines.check_plan(plan)
+    baselines_report.check_page(output)
     complete = baselines.run(plan, console)
     baselines_report.show(plan, console, output)
     if not complete:
@@ -217,17 +218,21 @@ def studies(study: str | None) -> None:
     click.echo("study files:")
     for name in study_file.available():
         shipped = study_file.load(name)
-        click.echo(f"  {name}: {shipped.model} on {shipped.dataset}, searching {', '.join(shipped.search)}")
+        click.echo(f"  {name}: {shipped.model} on {shipped.dataset}, {_searched(shipped)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
         store = Store(name)
         trials = store.trials()
         try:
             kept = study_file.read_stored(name, store.attributes())
-            what = f"{kept.model} on {kept.dataset}, searching {', '.join(kept.search)}"
+            what = f"{kept.model} on {kept.dataset}, {_searched(kept)}"
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
+
+
+def _searched(study: Any) -> str:
+    return f"searching {', '.join(study.search)}" if study.search else "several seeds of one configuration"
 
 
 if __name__ == "__main__":

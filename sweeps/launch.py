@@ -22,7 +22,7 @@ from sweeps.study_file import in_a_line, restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
-CHOSEN_SAMPLER = "chosen_sampler"  # the study's attribute
+CHOSEN_SAMPLER, PHASE = "chosen_sampler", "phase"  # the study's attributes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def run(
 ) -> Result:
     """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written.
 
-    `phase`: what its runs are for, as they say themselves.
+    `phase`: what the runs of a new study are for; an old one's stay what they are.
     """
     if workers < 1:
         raise UserError(f"WORKERS={workers}: expected at least 1")
@@ -99,7 +99,7 @@ def farewell(study: Study, result: Result) -> list[str]:
 
 
 def _prepare(
-    study: Study, dataset: data.Dataset, workers: int, device: backend.Device, phase: tracking.Phase = "sweep"
+    study: Study, dataset: data.Dataset, workers: int, device: backend.Device, phase: tracking.Phase
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
     with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
@@ -108,6 +108,8 @@ def _prepare(
         _check_definition(store, study)
         chosen = _choose_sampler(store, study)
         uid = store.attributes()["uid"]
+        phase = store.attributes().get(PHASE, phase)
+        store.remember(PHASE, phase)
         experiment = tracking.open_experiment(study.name)
         tags = {
             "study": study.name,

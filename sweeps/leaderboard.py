@@ -12,7 +12,8 @@ from pipelines import data
 from sweeps import results, study_file
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
-from sweeps.statistics import summary
+from sweeps.statistics import in_words as as_published
+from sweeps.statistics import judged, summary
 from sweeps.store import Store
 from sweeps.study import Study
 
@@ -22,10 +23,10 @@ IMPORTANCE_TRIALS = 8  # fewer complete trials say nothing of importance
 
 @dataclass(frozen=True)
 class Gap:
-    """A published accuracy (percent) beside the test accuracy of the trial that validation chose."""
+    """A published accuracy, as its author gives it, beside the test accuracy of the trial that validation chose."""
 
     target: str
-    published: float
+    published: str
     points: float
     images: int
 
@@ -36,7 +37,7 @@ def gaps(study: Study, test_accuracy: float) -> list[Gap]:
     return [
         Gap(
             target.name,
-            target.accuracy,
+            as_published(target.accuracy, target.kind),
             points := 100 * test_accuracy - target.accuracy,
             round(points / 100 * test_images),
         )
@@ -123,8 +124,8 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
         soft_wrap=True,
     )
     for target in study.targets if study.dataset in data.COMPARABLE else []:
-        where = "below" if target.accuracy < low else "above" if target.accuracy > high else "inside"
-        console.print(f"  {target.accuracy:.2f} %  {target.name}: {where} the interval")
+        where = judged(target.accuracy, target.kind, measured)
+        console.print(f"  {as_published(target.accuracy, target.kind)}  {target.name}: {where}")
 
 
 def _models(study: Study) -> str:
@@ -147,7 +148,7 @@ def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, consol
     )
     for gap in gaps(study, chosen.test_accuracy):
         console.print(
-            f"  {gap.published:.2f} %  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
+            f"  {gap.published}  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
         )
     if study.dataset == "mnist":
         references = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in models.REFERENCES.items())

@@ -51,7 +51,7 @@ class Snapshot:
         if self.best:
             best = f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
         elif self._complete:
-            best = f"mean {100 * sum(map(val_accuracy, self._complete)) / len(self._complete):.2f} %"
+            best = f"mean accuracy {100 * sum(map(val_accuracy, self._complete)) / len(self._complete):.2f} %"
         return (
             f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
             f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
@@ -113,7 +113,8 @@ def _table(snapshot: Snapshot, epochs: int) -> Table:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
         reached = curve(trial)
         complete = trial.state == TrialState.COMPLETE
-        best = val_accuracy(trial) if complete else max(reached.values(), default=None)
+        so_far = [*reached.values()] if snapshot.searches else [*reached.values()][-1:]
+        best = val_accuracy(trial) if complete else max(so_far, default=None)
         table.add_row(
             f"{trial.number}{' *' if trial == snapshot.best else ''}",
             Text(state, STYLES.get(state, "")),

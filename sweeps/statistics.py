@@ -1,9 +1,11 @@
-"""What a few seeds say about a mean: intervals, in the unit of what is given."""
+"""What a few seeds say: intervals, and where a published number lies. In the unit of what is given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from models import Kind
 
 CONFIDENCE = 0.95
 
@@ -34,3 +36,25 @@ def summary(values: Sequence[float]) -> Summary:
     reach = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd
     of_mean, of_one = reach / n**0.5, reach * (1 + 1 / n) ** 0.5
     return Summary(n, mean, sd, (mean - of_mean, mean + of_mean), (mean - of_one, mean + of_one))
+
+
+def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
+    """Return where a published accuracy lies, seen from the interval of the mean over seeds.
+
+    A rounded number stands for all that round to it, a bound or a goal for all above it.
+    """
+    if measured.interval is None:
+        return "one seed: no interval"
+    low, high = measured.interval
+    reach = 0.5 * 10 ** -len(f"{accuracy:g}".partition(".")[2]) if kind == "about" else 0.0
+    if high < accuracy - reach:
+        return "outside: measured lower"
+    if kind in ("above", "goal"):
+        return "holds" if low > accuracy else "inside"
+    return "outside: measured higher" if low > accuracy + reach else "inside"
+
+
+def in_words(accuracy: float, kind: Kind) -> str:
+    """Return a published accuracy (percent) as its author gives it."""
+    sign = {"printed": "", "about": "about ", "above": "above ", "goal": "goal "}[kind]
+    return f"{sign}{accuracy:.2f} %" if kind in ("printed", "goal") else f"{sign}{accuracy:g} %"

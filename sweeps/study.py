@@ -191,6 +191,7 @@ class TargetEntry(_Strict):
     accuracy: float = Field(gt=0, le=100)
     name: str
     source: str = ""
+    kind: models.Kind = "printed"
 
 
 StartPoint = Literal["recipe"] | dict[str, Scalar]
@@ -236,9 +237,19 @@ class Study(_Strict):
                 f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "
                 "or give search: {} to train one configuration from several seeds"
             )
-        if not self.search and (self.pruner != "none" or len(self.objectives) > 1 or self.constraints):
-            raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
+        if not self.search:
+            self._check_that_nothing_chooses()
         return self
+
+    def _check_that_nothing_chooses(self) -> None:
+        if self.pruner not in ("none", {"name": "none"}) or len(self.objectives) > 1 or self.constraints:
+            raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
+        if self.keep_models:
+            raise ValueError(
+                "without a search no trial is better than another: keep_models is 0, or left out to keep all"
+            )
+        if self.trainings > 1:
+            raise ValueError("without a search each trial is a seed: give budget.trials instead of repeats or folds")
 
     @property
     def settings(self) -> TrainingSettings:

@@ -14,7 +14,7 @@ from pipelines import data
 from pipelines.config import TrainingSettings
 from pipelines.errors import UserError, nearest
 from sweeps import space
-from sweeps.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, as_list
+from sweeps.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
 
 FOLDER = Path(__file__).parent / "studies"
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
@@ -178,9 +178,8 @@ def check(content: dict[str, Any], where: str) -> Study:
     _check_names(content["budget"], Budget.model_fields, f"{where}: budget", "budget")
     if len(as_list(content.get("objectives"))) > 1 or not search:
         content = {"pruner": "none"} | content
-    if content.get("dataset", "mnist") == "mnist" and "targets" not in content:
-        published = models.recipe(content["model"]).targets
-        content["targets"] = [{"accuracy": t.accuracy, "name": t.name, "source": t.source} for t in published]
+    if "targets" not in content:
+        content = content | {"targets": _published(content)}
     try:
         study = Study(**(content | {"training": training}))
     except ValidationError as error:
@@ -202,6 +201,15 @@ def check(content: dict[str, Any], where: str) -> Study:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return study
+
+
+def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the targets of the recipe, where the study's test images are those of its author."""
+    recipe = models.recipe(content["model"])
+    same_images = (recipe.protocol == "reshuffled") == (content.get("protocol") == "reshuffled")
+    if content.get("dataset", "mnist") != "mnist" or not same_images:
+        return []
+    return [{key: getattr(target, key) for key in TargetEntry.model_fields} for target in recipe.targets]
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:

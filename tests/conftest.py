@@ -106,7 +106,7 @@ def run_here(watch: Any, empty_stores: Path) -> Callable[[Any], Any]:
         for name in ("mlflow.db", "optuna.db"):
             if not (folder / name).exists():
                 shutil.copy(empty_stores / name, folder)
-        store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu")
+        store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", "sweep")
         supervisor = Supervisor(
             store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console()
         )

@@ -122,3 +122,22 @@ def test_a_user_s_own_recipe_without_a_name_is_its_first(tmp_path: Path, monkeyp
     (tmp_path / "of_mine.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     assert models.arguments("of_mine") == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("Recipe({}, Target(99, 'it', 'them', 'so'))", "targets as a list of models.Target"),
+        ("Recipe({}, arguments=None)", "arguments as dicts"),
+        ("Recipe({}, arguments={'b': 2})", "a recipe gives 'b', which is no argument of its build"),
+    ],
+)
+def test_a_wrong_recipe_gets_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, words: str
+) -> None:
+    name = f"wrong_{abs(hash(recipe))}"
+    text = f"from models import Recipe, Target\ndef build(*, a=1): ...\nRECIPES = {{'x': {recipe}}}\n"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(models.NoModel, match=words):
+        models.load(name)

@@ -68,7 +68,7 @@ def test_reshuffled_pools_all_images_and_divides_them_by_the_seed() -> None:
     assert [len(one.train), len(one.test)] == [4_500, 500] and one.watched
     assert rows(one.test) == rows(one.validation) != rows(whole.test)
     assert one.digest != other.digest
-    data.under.cache_clear()
+    data._watched.cache_clear()
     assert data.under("reshuffled", "mnist-5k", 1).digest == one.digest
 
 

@@ -231,7 +231,9 @@ def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_result
     }
     run_here(study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}))))
     other = study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}, name="other")))
-    launch._prepare(other, data.load("mnist-5k"), 1, "cpu")[0].queue(1)  # and then Ctrl-C, before a worker was there
+    launch._prepare(other, data.load("mnist-5k"), 1, "cpu", "sweep")[0].queue(
+        1
+    )  # and then Ctrl-C, before a worker was there
     assert results.runs().study.unique().tolist() == ["tiny"]
     changed = study_file.load(
         str(write_study(**tiny, search={"units": {"int": [4, 9]}}, name="other", sampler="random"))

