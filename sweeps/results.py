@@ -41,8 +41,8 @@ def runs(study: str | None = None) -> pd.DataFrame:
     `study`: its name; the latest sweep that has trials if not given.
     Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
     test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
-    max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training), samples_per_second, device,
-    dataset, run_id.
+    max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
+    samples_per_second, device, dataset, run_id.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
     all together, and no kept_epoch. Where the protocol holds no images out there is no validation accuracy.
     A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the

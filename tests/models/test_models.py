@@ -62,7 +62,7 @@ class TestEveryRecipe:
         recipe = models.recipe(name)
         assert recipe.targets or recipe.remark
         for target in recipe.targets:
-            assert 85 < target.accuracy < 100 and target.name and target.source and target.protocol
+            assert 85 < target.accuracy < 100 and target.name and target.source and target.conditions
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -33,7 +33,8 @@ def some_row(name: str, accuracies: tuple[float, ...] = (98.9, 99.0, 99.1), plac
     return Row(name, protocol, place, (f"a {place}",), accuracies, 0, 1_234, 5, (1.0, 2.0, 3.0), ("abc",))
 
 
-# What the sources say, copied by hand: optimizer, learning rate, decay, batch, epochs, pixels, protocol, activation, dropout, accuracies.
+# What the sources say, copied by hand: optimizer, learning rate, decay, batch, epochs, pixels, protocol, activation, dropout,
+# accuracies.
 SGD, ADAM, DECAY = ("sgd", 0.01, 1.0), ("adam", 0.001, 1.0), ("adam", 0.01, 0.6)
 PUBLISHED: dict[str, tuple[Any, ...]] = {
     "softmax": (*SGD, 128, 10, "by_256", "official", None, None, [90]),
