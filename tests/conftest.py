@@ -90,8 +90,22 @@ def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def copy_stores(empty: Path, folder: Path) -> None:
+    """Put both databases into `folder`, unless they are there."""
+    for name in ("mlflow.db", "optuna.db"):
+        if not (folder / name).exists():
+            shutil.copy(empty / name, folder)
+
+
 @pytest.fixture
-def run_here(watch: Any, empty_stores: Path) -> Callable[[Any], Any]:
+def made_stores(outputs: Path, empty_stores: Path) -> None:
+    """Both databases, made and empty, so that a command need not make them."""
+    outputs.mkdir()
+    copy_stores(empty_stores, outputs)
+
+
+@pytest.fixture
+def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
     from rich.console import Console
 
@@ -101,12 +115,9 @@ def run_here(watch: Any, empty_stores: Path) -> Callable[[Any], Any]:
     from sweeps.lease import Lease
     from sweeps.supervise import Supervisor
 
-    def go(study: Any) -> Any:
-        folder = paths.make_mlruns()
-        for name in ("mlflow.db", "optuna.db"):
-            if not (folder / name).exists():
-                shutil.copy(empty_stores / name, folder)
-        store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", "sweep")
+    def go(study: Any, phase: Any = "sweep") -> Any:
+        copy_stores(empty_stores, paths.make_mlruns())
+        store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", phase)
         supervisor = Supervisor(
             store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console()
         )

@@ -15,13 +15,12 @@ from models import Recipe, Target
 from pipelines import data, device
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import baselines, baselines_report, leaderboard, results
+from sweeps import baselines, baselines_report, leaderboard, results, study_file
 from sweeps.baselines import Plan
 from sweeps.baselines_report import Row
 from sweeps.statistics import judged, summary
+from sweeps.store import Store
 from tests.conftest import Sweep
-
-QUICK = {"dataset": "mnist-5k", "epochs": 2}
 
 
 def target(accuracy: float, kind: Any = "printed") -> Target:
@@ -124,7 +123,7 @@ def test_baselines_run_go_on_and_are_no_sweep(
     sweep: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    arguments = ["baselines", "--only", "softmax", "--only", "chollet_cnn", "--dataset", "mnist-5k", "--epochs", 2]
+    arguments = ["baselines", "--only", "chollet_cnn", "--dataset", "mnist-5k", "--epochs", 1]
     page = tmp_path / "page.md"
     code, out, err = sweep(*arguments, "--seeds", 1, "--output", page).wait()
     assert code == 0, err
@@ -138,13 +137,12 @@ def test_baselines_run_go_on_and_are_no_sweep(
 
     with pytest.raises(UserError, match="no study has been run yet"):
         results.runs()  # the latest sweep: there is none
-    frame = results.runs("baseline-softmax-mnist-5k-2epochs")
-    assert (
-        list(frame.trial) == [0, 1, 2] and frame.val_accuracy.isna().all() and frame.test_accuracy.between(0.3, 1).all()
-    )
-    assert set(frame.protocol) == {"official"} and set(frame.kept_epoch) == {2}
-    assert len(set(frame.seed)) == 3
-    experiment = tracking.find_experiment("baseline-chollet_cnn-mnist-5k-2epochs")
+    name = "baseline-chollet_cnn-mnist-5k-1epochs"
+    frame = results.runs(name)
+    assert list(frame.trial) == [0, 1, 2] and frame.val_accuracy.isna().all()
+    assert frame.test_accuracy.between(0.3, 1).all()
+    assert set(frame.protocol) == {"reshuffled"} and len(set(frame.seed)) == 3
+    experiment = tracking.find_experiment(name)
     assert experiment is not None
     runs = tracking.trial_runs(experiment.experiment_id)
     assert {run.data.tags["phase"] for run in runs} == {"baseline"}
@@ -156,7 +154,7 @@ def test_baselines_run_go_on_and_are_no_sweep(
     assert all(run.data.metrics["val_accuracy"] == run.data.metrics["test_accuracy"] for run in runs)  # watched
 
     text = io.StringIO()
-    leaderboard.show("baseline-softmax-mnist-5k-2epochs", Console(file=text, width=120))
+    leaderboard.show(name, Console(file=text, width=120))
     assert "3 seeds of one configuration: test accuracy" in text.getvalue() and "chosen" not in text.getvalue()
 
 
@@ -266,11 +264,10 @@ def test_runs_under_other_settings_are_not_counted_as_the_recipe(
         baselines.run(plan, Console(file=io.StringIO()))
 
 
-def test_a_baseline_gone_on_with_by_its_name_stays_a_baseline(sweep: Callable[..., Sweep], outputs: Path) -> None:
-    assert sweep("baselines", "--only", "softmax", "--dataset", "mnist-5k", "--epochs", 1, "--seeds", 1).wait()[0] == 0
-    name = "baseline-softmax-mnist-5k-1epochs"
-    code, _, err = sweep("run", name, "--stored", "--trials", 2).wait()
-    assert code == 0, err
+def test_a_baseline_gone_on_with_by_its_name_stays_a_baseline(run_here: Callable[..., Any]) -> None:
+    plan, name = Plan(["softmax"], seeds=1, dataset="mnist-5k", epochs=1), "baseline-softmax-mnist-5k-1epochs"
+    run_here(baselines.study(plan, "softmax", "cpu"), phase="baseline")
+    run_here(study_file.restore(name, Store(name).attributes(), {"trials": 2}))  # as `sweep run NAME --stored` does
     experiment = tracking.find_experiment(name)
     assert experiment is not None
     runs = tracking.trial_runs(experiment.experiment_id)

@@ -154,6 +154,7 @@ def test_one_database_for_both_stores_is_a_mistake(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("made_stores")
 @pytest.mark.parametrize(
     ("name", "damage", "expected"),
     [
@@ -169,9 +170,6 @@ def test_one_database_for_both_stores_is_a_mistake(
 def test_a_database_of_another_schema_is_a_mistake(
     sweep: Callable[..., Sweep], outputs: Path, name: str, damage: str | None, expected: str
 ) -> None:
-    outputs.mkdir()
-    tracking.client()
-    Store.create("study")
     if damage is None:
         (outputs / name).write_bytes(b"no database at all" * 1000)
     else:
@@ -295,6 +293,7 @@ def test_a_model_that_cannot_be_deleted_does_not_stop_the_sweep(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("made_stores")
 def test_a_grid_ends_after_its_last_point_and_says_so(
     sweep: Callable[..., Sweep], write_study: Callable[..., Path]
 ) -> None:
@@ -359,6 +358,7 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("made_stores")
 def test_without_mnist_the_default_is_quickstart_and_says_so(
     sweep: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

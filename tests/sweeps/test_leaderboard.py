@@ -94,12 +94,17 @@ def test_gaps_in_points_and_images() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("made_stores")
 def test_a_trial_on_the_full_mnist_carries_its_gaps(
     mnist_dir: Path, sweep: Callable[..., Sweep], write_study: Callable[..., Path]
 ) -> None:
-    search = {"filters1": {"choice": [2]}}
     path = write_study(
-        dataset="mnist", training={"epochs": 1}, search=search, start=[{"filters1": 2}], budget={"trials": 1}
+        model="tests.tiny_model",
+        dataset="mnist",
+        training={"epochs": 1},
+        search={"units": {"choice": [8]}},
+        start=["recipe"],
+        budget={"trials": 1},
     )
     assert sweep("run", path).wait()[0] == 0
     (run,) = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'sweep'")

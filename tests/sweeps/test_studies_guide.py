@@ -44,8 +44,26 @@ def test_every_example_is_valid(folder: Path, example: str) -> None:
     study_file.load(str(path))
 
 
+def together(examples: list[str]) -> list[str]:
+    """Examples that search nothing of their own and name different keys can be run as one."""
+    alone, groups = [], list[str]()
+    for example in examples:
+        keys = yaml.safe_load(example).keys()
+        if keys & {"search", "repeats", "folds"}:
+            alone.append(example)
+            continue
+        index = next((i for i, group in enumerate(groups) if not keys & yaml.safe_load(group).keys()), None)
+        if index is None:
+            groups.append(example)
+        else:
+            groups[index] += example
+    return [*alone, *groups]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ["", *EXAMPLES], ids=lambda text: text.strip().partition("\n")[0] or "complete")
+@pytest.mark.parametrize(
+    "example", ["", *together(EXAMPLES)], ids=lambda text: text.strip().partition("\n")[0] or "complete"
+)
 def test_every_example_runs(folder: Path, run_here: Callable[[Study], Store], example: str) -> None:
     content = put_into_the_complete_one(example or COMPLETE)
     content["training"] = content["training"] | {"epochs": 1}

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -23,6 +24,8 @@ from pipelines.tracking import store as tracking
 from sweeps import best_runs, launch, results, runs, store, study_file, worker
 from sweeps.store import Store
 from tests.conftest import Sweep, eventually
+
+pytestmark = pytest.mark.usefixtures("made_stores")
 
 Start = Callable[..., Sweep]
 Write = Callable[..., Path]
@@ -77,6 +80,7 @@ def epochs_begun() -> int:
 
 
 def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, outputs: Path) -> None:
+    shutil.rmtree(outputs)  # from nothing
     path = write_study()
     code, out, err = sweep("run", path).wait()
     assert (code, err) == (0, "")
@@ -487,8 +491,7 @@ def test_workers_that_never_begin_end_the_sweep(
     assert {trial.state for trial in Store("tiny").trials()} == {TrialState.WAITING}
 
 
-def test_studies_are_never_mixed(outputs: Path) -> None:
-    outputs.mkdir()
+def test_studies_are_never_mixed() -> None:
     for study, accuracy in (("first", 0.9), ("second", 0.8)):
         experiment = tracking.open_experiment(study)
         tracking.client().set_experiment_tag(
