@@ -11,8 +11,10 @@ import pytest
 
 import models
 from pipelines import checkpoint, data, evaluate
+from pipelines import train as training
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
+from pipelines.images import distorted
 from pipelines.train import End, EpochMetrics, Training, compile_model, kept_epoch, train
 
 
@@ -230,10 +232,22 @@ def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset
     _, plain = run(Witness(), file="plain", **settings)
     model, turned = run(Witness(), file="turned", rotation=180.0, shift=0.5, **settings)
     assert turned.history[0].loss > plain.history[0].loss
-    training = turned.trainings[0]
-    np.testing.assert_allclose(training.scaling.mean, dataset.train.x.mean(axis=0), rtol=1e-4)
-    predicted = evaluate.probabilities(model, training.scaling(dataset.validation.x))
+    scaling = turned.trainings[0].scaling
+    np.testing.assert_allclose(scaling.mean, dataset.train.x.mean(axis=0), rtol=1e-4)
+    predicted = evaluate.probabilities(model, scaling(dataset.validation.x))
     assert turned.history[0].val_accuracy == evaluate.accuracy(predicted, dataset.validation.y)
+
+
+def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def noted(x: Any, settings: TrainingSettings, seed: int, epoch: int) -> Any:
+        drawn.append((seed, epoch))
+        return distorted(x, settings, seed, epoch)
+
+    monkeypatch.setattr(training, "distorted", noted)
+    run(Witness(), epochs=2, zoom=0.1)
+    assert drawn == [(5, 0), (5, 1)]
 
 
 def test_kept_epoch() -> None:

@@ -44,6 +44,15 @@ def test_every_file_of_models_has_a_study() -> None:
     assert swept == set(models.MODELS.values())
 
 
+def test_targets_of_other_test_images_are_not_taken(write_study: Callable[..., Path]) -> None:
+    assert study_file.load("chollet_cnn").targets == []  # published on reshuffled images, swept on the official ones
+    path = write_study(dataset="mnist", search={}, start=[], protocol="reshuffled", training={"keep": "last"})
+    content = yaml.safe_load(path.read_text())
+    del content["targets"]
+    path.write_text(yaml.safe_dump(content))
+    assert study_file.load(str(path)).targets == []
+
+
 def test_targets_are_those_of_the_recipe_unless_given(write_study: Callable[..., Path]) -> None:
     path = write_study(dataset="mnist")
     content = yaml.safe_load(path.read_text())
