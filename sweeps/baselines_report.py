@@ -54,7 +54,7 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
     if not runs:
         return None
     tags = [run.data.tags for run in runs]
-    seconds = [value for run in runs for value in tracking.history(run.info.run_id, "epoch_seconds")]
+    seconds = [value for run in runs for value in tracking.history(run.info.run_id, "epoch_seconds").values()]
     changed = {"true": " with changes"}
     return Row(
         name,

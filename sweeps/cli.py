@@ -10,7 +10,7 @@ import click
 from pipelines.errors import DatasetUnavailable, UserError
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
-MISTAKE, INTERRUPTED = 2, 130  # exit codes
+FOUND, MISTAKE, INTERRUPTED = 1, 2, 130  # exit codes
 
 
 class _OneLine(click.Group):
@@ -173,6 +173,30 @@ def baselines(
     if not complete:
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
+
+
+@main.command()
+@click.argument("study", required=False)
+@click.option("--fix", is_flag=True, help="Mend what is found.")
+def doctor(study: str | None, fix: bool) -> None:
+    """Look for what is wrong between Optuna's storage, MLflow and the files of STUDY (default: of all), and mend it.
+
+    Exit code 1 when something is wrong and stays so.
+
+    \b
+    Example:
+      sweep doctor --fix
+    """
+    from sweeps import doctor
+
+    found = list(doctor.mend(study) if fix else doctor.examine(study))
+    for ailment in found:
+        click.echo(f"{ailment.what}: {'done: ' if fix else ''}{ailment.remedy}")
+    if not found:
+        click.echo("nothing is wrong")
+    elif not fix:
+        click.echo(f"{len(found)} found; sweep doctor --fix mends {'it' if len(found) == 1 else 'them'}")
+        sys.exit(FOUND)
 
 
 @main.command()

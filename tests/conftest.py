@@ -104,8 +104,7 @@ def made_stores(outputs: Path, empty_stores: Path) -> None:
     copy_stores(empty_stores, outputs)
 
 
-@pytest.fixture
-def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
+def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep") -> Any:
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
     from rich.console import Console
 
@@ -115,19 +114,20 @@ def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     from sweeps.lease import Lease
     from sweeps.supervise import Supervisor
 
-    def go(study: Any, phase: Any = "sweep") -> Any:
-        copy_stores(empty_stores, paths.make_mlruns())
-        store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", phase)
-        supervisor = Supervisor(
-            store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console()
-        )
-        supervisor.snapshot()  # queues the trials
-        lease = Lease.of_this_process(os.getppid())
-        worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
-        supervisor.settle()
-        return store
+    copy_stores(empty_stores, paths.make_mlruns())
+    store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", phase)
+    supervisor = Supervisor(store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console())
+    supervisor.snapshot()  # queues the trials
+    lease = Lease.of_this_process(os.getppid())
+    worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
+    supervisor.settle()
+    return store
 
-    return go
+
+@pytest.fixture
+def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
+    """`run_in_process`, with this test's own outputs."""
+    return lambda study, phase="sweep": run_in_process(study, watch, empty_stores, phase)
 
 
 class Sweep:

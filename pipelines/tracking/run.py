@@ -51,9 +51,17 @@ class TrackedRun:
 
     def log_inputs(self, params: Mapping[str, Any], dataset: str, digest: str) -> None:
         """Log parameters and data set; doing so again changes nothing."""
-        store.client().log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        self.log_params(params)
         used = Dataset(dataset, digest, source_type="local", source=dataset)
         store.client().log_inputs(self.run_id, [DatasetInput(used, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; doing so again changes nothing."""
+        store.client().log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+    def log_metric(self, name: str, value: float, step: int) -> None:
+        """Log one value, whatever is there already."""
+        self._log({name: value}, step)
 
     def reopen(self) -> None:
         """Mark the run as running again."""

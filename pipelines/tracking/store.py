@@ -92,13 +92,7 @@ def open_parent(experiment: Experiment, study_uid: str, phase: Phase, tags: dict
     client().set_experiment_tag(experiment.experiment_id, STUDY_UID, study_uid)
     client().set_experiment_tag(experiment.experiment_id, PHASE, phase)
     client().set_experiment_tag(experiment.experiment_id, LAST_USED, f"{time.time():.0f}")
-    found = client().search_runs(
-        [experiment.experiment_id],
-        f"tags.phase = 'study' and tags.study_uid = '{study_uid}'",
-        ViewType.ACTIVE_ONLY,
-        max_results=1,
-        order_by=["attributes.start_time ASC"],
-    )
+    found = parent_runs(experiment.experiment_id, study_uid)
     if found:
         client().update_run(found[0].info.run_id, status="RUNNING")
         return str(found[0].info.run_id)
@@ -127,9 +121,42 @@ def trial_runs(experiment_id: str) -> list[Run]:
     return all_runs(experiment_id, "tags.phase != 'study'" + (f" and tags.study_uid = '{uid}'" if uid else ""))
 
 
-def history(run_id: str, metric: str) -> list[float]:
-    """Return the values of a metric, in the order of their steps."""
-    return [point.value for point in sorted(client().get_metric_history(run_id, metric), key=lambda point: point.step)]
+def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
+    """Return the parent runs of a study, the oldest first; there should be one."""
+    found = all_runs(experiment_id, f"tags.phase = 'study' and tags.study_uid = '{study_uid}'")
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+def study_runs(experiment_id: str, study_uid: str) -> list[Run]:
+    """Return the runs of a study's trials, whatever their phase, the oldest first."""
+    found = all_runs(experiment_id, f"tags.phase != 'study' and tags.study_uid = '{study_uid}'")
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+def lifecycle(run_id: str) -> str | None:
+    """Return "active" or "deleted" (in MLflow's trash, until `mlflow gc`); None for a run that there is not."""
+    try:
+        return str(client().get_run(run_id).info.lifecycle_stage)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def discard_run(run_id: str) -> None:
+    """Put a run into MLflow's trash."""
+    client().delete_run(run_id)
+
+
+def restore_run(run_id: str) -> None:
+    """Take a run out of MLflow's trash."""
+    client().restore_run(run_id)
+
+
+def history(run_id: str, metric: str) -> dict[int, float]:
+    """Return the values of a metric by step, in the order of the steps; of a step logged twice, the later value."""
+    points = sorted(client().get_metric_history(run_id, metric), key=lambda point: (point.step, point.timestamp))
+    return {point.step: point.value for point in points}
 
 
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:

@@ -1,0 +1,258 @@
+"""What is wrong between the stores and on disk, and how it is mended.
+
+Optuna's storage is the truth about trials. A study that somebody runs is left alone: its parent mends what its own workers leave.
+"""
+
+import functools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from pipelines import paths
+from pipelines.errors import UserError
+from pipelines.execute import TEST, VALIDATION
+from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
+from sweeps import space, study_file
+from sweeps.store import Lost, Store, curve, study_names, val_accuracy
+from sweeps.worker import RUN_STATUS
+
+REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
+RESTORED = "from Optuna's storage, by sweep doctor"  # a tag
+ROUNDS = 5  # a run that was written anew may need its curve, and so on
+TOLERANCE = 1e-9  # of accuracies, 0 to 1, which both stores keep as doubles
+
+
+@dataclass(frozen=True)
+class Ailment:
+    """Something wrong: `what` it is, and what `mend` would do about it, in words as `remedy`."""
+
+    what: str
+    remedy: str
+    mend: Callable[[], object]
+
+
+def examine(name: str | None = None) -> Iterator[Ailment]:
+    """Yield what is wrong with study `name`, or with all studies and the folders of `mlruns/`.
+
+    Raises UserError for an unknown study, and for one that is running.
+    """
+    names = study_names() if name is None else [Store(name).study_name]
+    for each in names:
+        store = Store(each)
+        if "uid" in store.attributes():  # else another program's
+            yield from _examine_study(store)
+    if name is None:
+        yield from _orphans(names)
+
+
+def mend(name: str | None = None) -> Iterator[Ailment]:
+    """Mend what `examine` finds, and what that brings to light; yield each ailment once it is mended."""
+    for _ in range(ROUNDS):
+        found = list(examine(name))
+        if not found:
+            return
+        for ailment in found:
+            ailment.mend()
+            yield ailment
+
+
+def unlost(store: Store, lost: Lost) -> Ailment:
+    """Return the ailment of a trial whose worker is gone; mending gives it back, its run the state that the trial then has."""
+    final = lost.reason is not None and not store.may_retry(lost.trial)
+
+    def mend() -> None:  # the run first, for soon the trial may run again
+        run_id = lost.trial.user_attrs.get("run_id")
+        if run_id is not None:
+            run = TrackedRun(run_id)
+            run.set_tags({"ended": "failed"} if final else {})
+            run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
+        store.release(lost.trial, lost.reason)
+
+    what = f"trial {lost.trial.number} is running, and its worker is gone"
+    return Ailment(what, "fail it, its retries are used up" if final else "queue it again", mend)
+
+
+def left_open(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> Iterator[Ailment]:
+    """Yield the runs whose state is not that of their trial, as a killed worker or parent leaves them."""
+    for run in runs:
+        trial = trials.get(int(run.data.tags["trial"]))
+        if trial is None or trial.state == TrialState.RUNNING:  # then it is somebody's
+            continue
+        status = RUN_STATUS[trial.state]
+        if run.info.status != status:
+            yield Ailment(
+                f"trial {trial.number} is {trial.state.name}, and its run {run.info.status}",
+                f"set the run to {status}",
+                functools.partial(_close, run.info.run_id, trial),
+            )
+
+
+def left_checkpoints(study_name: str, trials: Mapping[int, FrozenTrial]) -> Iterator[Ailment]:
+    """Yield the checkpoints of trials that have ended, or that there are not."""
+    for path in sorted(paths.checkpoint(study_name, 0).parent.glob("*")):
+        number = path.name.partition(".")[0]
+        trial = trials.get(int(number)) if number.isdigit() else None
+        if trial is None or trial.state.is_finished():
+            yield Ailment(f"checkpoint {path.name} is of no unfinished trial", "delete it", path.unlink)
+
+
+def _close(run_id: str, trial: FrozenTrial) -> None:
+    run = TrackedRun(run_id)
+    if trial.state.is_finished():
+        run.set_tags({"ended": trial.user_attrs.get("ended", "unknown").partition(":")[0]})
+    run.close(RUN_STATUS[trial.state])
+
+
+def _examine_study(store: Store) -> Iterator[Ailment]:
+    name, attributes = store.study_name, store.attributes()
+    since = time.time() - max((v[1] for k, v in attributes.items() if k.startswith("session:")), default=0.0)
+    if since < REST_AFTER_SESSION:
+        raise UserError(
+            f"study {name!r} was running {since:.0f} s ago: let it end (a sweep mends what its own workers leave), or wait "
+            f"{REST_AFTER_SESSION:.0f} s after it was killed"
+        )
+    for found in _ailments(store, attributes):
+        yield Ailment(f"{name}: {found.what}", found.remedy, found.mend)
+
+
+def _ailments(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
+    for lost in store.lost(os.getpid(), {}):
+        yield unlost(store, lost)
+    trials = {trial.number: trial for trial in store.trials()}
+    yield from left_checkpoints(store.study_name, trials)
+    experiment = tracking.find_experiment(store.study_name)
+    if experiment is None:
+        if any(trial.state.is_finished() for trial in trials.values()):
+            yield Ailment(
+                "it has no experiment in MLflow", "make one", functools.partial(_make_experiment, store, attributes)
+            )
+        return
+    runs = tracking.study_runs(experiment.experiment_id, attributes["uid"])
+    paired = {number: run for number, run in _paired(runs, trials).items() if number in trials}
+    yield from _superfluous(runs, paired)
+    yield from left_open([*paired.values()], trials)
+    for number, run in paired.items():
+        yield from _drift(run, trials[number])
+    for number, trial in trials.items():
+        if trial.state.is_finished() and number not in paired:
+            yield _without_run(store, attributes, experiment.experiment_id, trial)
+    busy = any(trial.state == TrialState.RUNNING for trial in trials.values())
+    for parent in tracking.parent_runs(experiment.experiment_id, attributes["uid"]):
+        if parent.info.status == "RUNNING" and not busy:
+            close = functools.partial(TrackedRun(parent.info.run_id).close, "SCHEDULED")
+            yield Ailment("its parent run is RUNNING, and nothing runs", "set it to SCHEDULED", close)
+
+
+def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
+    """Make the experiment and its parent run; then every trial lacks its run."""
+    tags = {"study": store.study_name, "restored": RESTORED}
+    parent = tracking.open_parent(
+        tracking.open_experiment(store.study_name), attributes["uid"], attributes.get("phase", "sweep"), tags
+    )
+    TrackedRun(parent).close("SCHEDULED")
+
+
+def _paired(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> dict[int, Any]:
+    """Return the run of each trial number: the one that the trial knows, else the first that was made for it."""
+    found: dict[int, Any] = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        number = int(run.data.tags["trial"])
+        known = trials[number].user_attrs.get("run_id") if number in trials else None
+        if number not in found or run.info.run_id == known:
+            found[number] = run
+    return found
+
+
+def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Ailment]:
+    kept = {run.info.run_id for run in paired.values()}
+    for run in runs:
+        run_id, number = run.info.run_id, int(run.data.tags["trial"])
+        if run_id not in kept:
+            what = (
+                f"is a second one of trial {number}"
+                if number in paired
+                else f"is of a trial {number} that is not there"
+            )
+            discard = functools.partial(tracking.discard_run, run_id)
+            yield Ailment(f"run {run_id} {what}", "put it into MLflow's trash", discard)
+
+
+def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> Ailment:
+    run_id = trial.user_attrs.get("run_id")
+    if run_id is not None and tracking.lifecycle(run_id) == "deleted":
+        what = f"the run of trial {trial.number} is in MLflow's trash"
+        return Ailment(what, "take it out again", functools.partial(tracking.restore_run, run_id))
+    write = functools.partial(_write_run, store, attributes, experiment_id, trial)
+    return Ailment(f"trial {trial.number} has no run", "write one with what Optuna knows of it", write)
+
+
+def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> None:
+    study = study_file.read_stored(store.study_name, attributes)
+    config = study.run_config(trial.params, space.trial_seed(study.seed, trial.number))
+    tags = {
+        "phase": attributes.get("phase", "sweep"),
+        "study": study.name,
+        "study_uid": attributes["uid"],
+        "trial": str(trial.number),
+        "dataset": study.dataset,
+        "protocol": study.protocol,
+        "objectives": ",".join(study.objectives),
+        "restored": RESTORED,
+        "git_commit": "unknown",
+    }
+    (parent, *_) = tracking.parent_runs(experiment_id, attributes["uid"])
+    run = TrackedRun.create(experiment_id, parent.info.run_id, f"trial {trial.number}", tags)
+    run.log_params(config.params())
+    for step, value in curve(trial).items():
+        run.log_metric("val_accuracy", value, step)
+    if trial.state == TrialState.COMPLETE:
+        run.log_summary({_kept_accuracy(tags): val_accuracy(trial)})
+    _close(run.run_id, trial)
+
+
+def _drift(run: Any, trial: FrozenTrial) -> Iterator[Ailment]:
+    """Yield where MLflow has another accuracy than Optuna, or lacks one."""
+    log = TrackedRun(run.info.run_id).log_metric
+    if trial.state == TrialState.COMPLETE:
+        name, wanted = _kept_accuracy(run.data.tags), val_accuracy(trial)
+        found = run.data.metrics.get(name)
+        if found is None or abs(found - wanted) > TOLERANCE:
+            what = f"trial {trial.number} has {wanted:.4f}, its run has {name} {found}"
+            yield Ailment(what, "log it again", functools.partial(log, name, wanted, 0))
+    steps = tracking.history(run.info.run_id, "val_accuracy")
+    for step, wanted in curve(trial).items():
+        if step not in steps or abs(steps[step] - wanted) > TOLERANCE:
+            what = f"trial {trial.number} has {wanted:.4f} after {step} epochs, its run {steps.get(step)}"
+            yield Ailment(what, "log it again", functools.partial(log, "val_accuracy", wanted, step))
+
+
+def _kept_accuracy(run_tags: Mapping[str, str]) -> str:
+    return f"{VALIDATION if run_tags.get('protocol', 'held_out') == 'held_out' else TEST}_accuracy"
+
+
+def _orphans(names: Sequence[str]) -> Iterator[Ailment]:
+    """Yield folders of checkpoints and artifacts that belong to nothing."""
+    for folder in sorted((paths.mlruns() / "checkpoints").glob("*/")):
+        if folder.name not in names:
+            yield Ailment(
+                f"checkpoints/{folder.name} is of no study", "delete it", functools.partial(shutil.rmtree, folder)
+            )
+    trash = paths.mlruns() / "orphans"
+    for folder in sorted((paths.mlruns() / "artifacts").glob("*/*/")):
+        if tracking.lifecycle(folder.name) is None:
+            there = trash / folder.parent.name / folder.name
+
+            def move(folder: Path = folder, there: Path = there) -> None:
+                there.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(folder, there)
+
+            yield Ailment(
+                f"artifacts/{folder.parent.name}/{folder.name} is of no run", f"move it to {trash.name}/", move
+            )
