@@ -65,7 +65,7 @@ def mend(name: str | None = None) -> Iterator[Ailment]:
 
 def unlost(store: Store, lost: Lost) -> Ailment:
     """Return the ailment of a trial whose worker is gone; mending gives it back, its run the state that the trial then has."""
-    final = lost.reason is not None and not store.may_retry(lost.trial)
+    final = is_final(store, lost)
 
     def mend() -> None:  # the run first, for soon the trial may run again
         run_id = lost.trial.user_attrs.get("run_id")
@@ -77,6 +77,11 @@ def unlost(store: Store, lost: Lost) -> Ailment:
 
     what = f"trial {lost.trial.number} is running, and its worker is gone"
     return Ailment(what, "fail it, its retries are used up" if final else "queue it again", mend)
+
+
+def is_final(store: Store, lost: Lost) -> bool:
+    """Whether a lost trial has failed: the fault was its own, and its retries are used up."""
+    return lost.reason is not None and not store.may_retry(lost.trial)
 
 
 def left_open(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> Iterator[Ailment]:

@@ -15,17 +15,17 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import checkpoint, figures, paths
+from pipelines import figures
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
-from sweeps import plots
+from sweeps import doctor, plots
 from sweeps.executors.processes import Ended, ProcessExecutor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
 from sweeps.store import STORE_ERRORS, Lost, Store, curve, front, val_accuracy
 from sweeps.study import OBJECTIVES
-from sweeps.worker import HUNG, RUN_STATUS, STORE_AWAY, USER_ERROR, Assignment
+from sweeps.worker import HUNG, STORE_AWAY, USER_ERROR, Assignment
 
 POLL = 0.5  # seconds between looks at the stores
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
@@ -130,14 +130,9 @@ class Supervisor:
             self._console.print(f"a store did not answer at the end ({reason}); the next call puts it right")
 
     def _release(self, lost: Lost, display: Display | None) -> None:
-        """Give a lost trial back, and its run the state that the trial then has; the run first, for soon it may run again."""
-        final = lost.reason is not None and not self._store.may_retry(lost.trial)
-        run_id = lost.trial.user_attrs.get("run_id")
-        if run_id is not None:
-            run = TrackedRun(run_id)
-            run.set_tags({"ended": "failed"} if final else {})
-            run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
-        self._store.release(lost.trial, lost.reason)
+        """Give a lost trial back, or fail it, and say so."""
+        final = doctor.is_final(self._store, lost)
+        doctor.unlost(self._store, lost).mend()
         lease = Lease.parse(lost.trial.user_attrs.get("lease", ""))
         if lease is not None:
             self._fates.pop(lease.worker.pid, None)  # a fate is charged once
@@ -169,19 +164,10 @@ class Supervisor:
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
         trials = {trial.number: trial for trial in self._store.trials()}
-        own = f"tags.phase = '{self._assignment.phase}' and tags.study_uid = '{self._assignment.study_uid}'"
-        for run in tracking.all_runs(self._assignment.experiment_id, f"attributes.status = 'RUNNING' and {own}"):
-            trial = trials[int(run.data.tags["trial"])]
-            if trial.state == TrialState.RUNNING:  # another parent's
-                continue
-            tracked = TrackedRun(run.info.run_id)
-            if trial.state.is_finished():
-                tracked.set_tags({"ended": trial.user_attrs["ended"].partition(":")[0]})
-            tracked.close(RUN_STATUS[trial.state])
-        for path in paths.checkpoint(self._study.name, 0).parent.glob("*.npz"):
-            number = int(path.name.partition(".")[0])
-            if trials[number].state.is_finished():
-                checkpoint.remove(paths.checkpoint(self._study.name, number))
+        own = f"tags.phase != 'study' and tags.study_uid = '{self._assignment.study_uid}'"
+        running = tracking.all_runs(self._assignment.experiment_id, f"attributes.status = 'RUNNING' and {own}")
+        for ailment in [*doctor.left_open(running, trials), *doctor.left_checkpoints(self._study.name, trials)]:
+            ailment.mend()
 
     def _log_study(self, parent: TrackedRun, snapshot: Snapshot) -> None:
         """Log the study, its figures and its model's source on the parent run."""
