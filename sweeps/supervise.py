@@ -34,7 +34,6 @@ SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted wh
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
-STORE_PATIENCE = 600.0  # seconds without any progress after which the sweep gives up on it
 
 
 class Supervisor:
@@ -48,7 +47,7 @@ class Supervisor:
         self._stillbirths = 0
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
-        self._away_since: float | None = None
+        self._away = False
         self._paused_until = 0.0
 
     def supervise(self) -> None:
@@ -70,6 +69,7 @@ class Supervisor:
                         self._store.note_session(session, began)
                 except STORE_ERRORS as error:
                     self._bear_with_stores(first_line(error), display)
+                    over = self.interrupted and not self._executor.alive()
                 if not over:
                     time.sleep(min(LONGEST_REST, max(POLL, REST * (time.monotonic() - looked))))
 
@@ -84,7 +84,7 @@ class Supervisor:
         if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
             if snapshot.done != self._reached[1]:
                 self._thin_models(snapshot)
-            self._reached, self._away_since = reached, None
+            self._reached, self._away = reached, False
         claimable, running = self._claimable(snapshot), self._store.running()
         if not self.interrupted and time.monotonic() >= self._paused_until:
             held = sum(lease is not None and lease.parent.pid == os.getpid() for _, lease in running)
@@ -215,14 +215,10 @@ class Supervisor:
             raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
 
     def _bear_with_stores(self, reason: str, display: Display) -> None:
-        now = time.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-            display.say(f"a store does not answer ({reason}); trying again, for up to {STORE_PATIENCE / 60:g} minutes")
-        if now - self._away_since > STORE_PATIENCE:
-            minutes = f"{STORE_PATIENCE / 60:g} minutes"
-            raise UserError(f"a store has not answered for {minutes} ({reason}): the same command goes on when it does")
-        self._paused_until = now + STORE_PAUSE
+        if not self._away:
+            self._away = True
+            display.say(f"a store does not answer ({reason}); trying again until it does")
+        self._paused_until = time.monotonic() + STORE_PAUSE
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -30,12 +30,16 @@ class ArtifactError(Exception):
 
 
 class TrackedRun:
-    """A run that may be left and taken up again: no epoch and no summary is logged twice."""
+    """A run that may be left and taken up again: no epoch and no summary is logged twice.
+
+    Epochs wait here while the store does not answer, so that training goes on; the end of the run does not.
+    """
 
     def __init__(self, run_id: str):
         self.run_id = run_id
         history = store.client().get_metric_history(run_id, LAST_WRITTEN)
         self._logged = {metric.step for metric in history}
+        self._waiting: dict[int, tuple[dict[str, float], int]] = {}  # step: metrics, Unix milliseconds
 
     @classmethod
     def create(cls, experiment_id: str, parent_id: str, name: str, tags: Mapping[str, str]) -> "TrackedRun":
@@ -61,7 +65,7 @@ class TrackedRun:
 
     def log_metric(self, name: str, value: float, step: int) -> None:
         """Log one value, whatever is there already."""
-        self._log({name: value}, step)
+        self._log({name: value}, step, _now())
 
     def reopen(self) -> None:
         """Mark the run as running again."""
@@ -75,13 +79,18 @@ class TrackedRun:
         step = epoch + 1
         if step not in self._logged:
             each = {f"val_accuracy_{i}": m.val_accuracy for i, m in enumerate(metrics, 1)} if len(metrics) > 1 else {}
-            self._log(vars(EpochMetrics.mean(metrics)) | each | dict(further), step)
+            self._waiting[step] = vars(EpochMetrics.mean(metrics)) | each | dict(further), _now()
             self._logged.add(step)
+        try:
+            self._send()
+        except store.TrackingError as error:
+            print(f"MLflow does not answer ({first_line(error)}): {len(self._waiting)} epochs wait to be logged")
 
     def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Log what is known once, at the end, unless it is there already."""
+        self._send()
         known = store.client().get_run(self.run_id).data.metrics
-        self._log({key: value for key, value in metrics.items() if key not in known}, 0)
+        self._log({key: value for key, value in metrics.items() if key not in known}, 0, _now())
 
     def log_artifacts(self, folder: Path) -> None:
         """Log every file in `folder`; files of the same name are replaced."""
@@ -94,14 +103,26 @@ class TrackedRun:
 
     def close(self, status: str) -> None:
         """End the run: FINISHED, KILLED or FAILED; or SCHEDULED when it goes on later."""
+        self._send()
         if status == "SCHEDULED":
             store.client().update_run(self.run_id, status=status)
         else:
             store.client().set_terminated(self.run_id, status)
 
-    def _log(self, metrics: Mapping[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        store.client().log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+    def _send(self) -> None:
+        for step, (metrics, when) in list(self._waiting.items()):
+            self._log(metrics, step, when)
+            del self._waiting[step]
+
+    def _log(self, metrics: Mapping[str, float], step: int, when: int) -> None:
+        store.client().log_batch(
+            self.run_id, metrics=[Metric(key, value, when, step) for key, value in metrics.items()]
+        )
+
+
+def _now() -> int:
+    """Return Unix milliseconds."""
+    return int(time.time() * 1000)
 
 
 def remove_models(run_id: str) -> None:

@@ -21,6 +21,7 @@ TrackingError = MlflowException  # what every call of the store may raise: it is
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
 Phase = Literal["sweep", "baseline"]  # what the runs of an experiment are for
 PAGE = 1_000  # runs or experiments a request
+RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
 def uri() -> str:
@@ -37,6 +38,7 @@ def client() -> MlflowClient:
 def _client(uri: str) -> MlflowClient:
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", RETRIES)
     try:
         opened = MlflowClient(tracking_uri=uri)
         opened.search_experiments(max_results=1)

@@ -4,10 +4,13 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -437,7 +440,64 @@ def test_a_locked_database_is_waited_for(
     check_consistent(trials=1, epochs=12)
     assert not Store("tiny").trials()[0].user_attrs.get("faults")
     assert Store("tiny").epochs_spent() in (12, 13)  # at most the one under way was lost
-    assert len(list((outputs / "logs").rglob("worker-*.log"))) >= 2  # a worker did give up on the store
+    workers = list((outputs / "logs").rglob("worker-*.log"))
+    if database == "mlflow.db":  # the epochs waited, and the training went on
+        assert len(workers) == 1 and "epochs wait to be logged" in workers[0].read_text()
+        assert Store("tiny").epochs_spent() == 12
+    else:
+        assert len(workers) >= 2  # a worker did give up on the store
+
+
+class Server:
+    """An MLflow server on loopback, that can be killed and started again."""
+
+    def __init__(self, outputs: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        stores = ["--backend-store-uri", f"sqlite:///{outputs / 'mlflow.db'}", "--artifacts-destination", str(outputs)]
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self.command = [sys.executable, "-m", "mlflow", "server", *stores, *where]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        eventually(self.answers)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
+            return bool(response.status == 200)
+        return False
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_may_go_and_come_back_while_the_training_goes_on(
+    sweep: Start, write_study: Write, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(outputs)
+    try:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        command = sweep("run", write_study(training={"epochs": 15}, budget={"trials": 1}))
+        eventually(lambda: epochs_reported() >= 2)
+        server.kill()
+        before = epochs_reported()
+        eventually(lambda: epochs_reported() >= before + 3)
+        server.start()
+        code, _, err = command.wait()
+        assert (code, err) == (0, "")
+        check_consistent(trials=1, epochs=15)
+    finally:
+        server.kill()
+    (log,) = (outputs / "logs").rglob("worker-*.log")
+    assert "epochs wait to be logged" in log.read_text()
+    assert Store("tiny").epochs_spent() == 15
 
 
 @pytest.mark.slow
