@@ -210,12 +210,15 @@ def ui(host: str, port: int) -> None:
       sweep ui --port 5001
     """
     from pipelines.tracking import store
+    from sweeps import results
 
     if store.uri().startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server: open that address in a browser")
     if not store.exists():
         raise UserError("there is nothing to show yet: begin with make sweep")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
+        print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
     os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})

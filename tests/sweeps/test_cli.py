@@ -337,7 +337,8 @@ def test_an_unknown_backend_is_a_mistake(monkeypatch: pytest.MonkeyPatch, output
 @pytest.mark.slow
 def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Sweep], outputs: Path) -> None:
     outputs.mkdir()
-    tracking.open_experiment("shown")
+    experiment = tracking.open_experiment("shown")
+    tracking.open_parent(experiment, "uid", "sweep", {})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -353,7 +354,8 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
 
     assert '"shown"' in eventually(answer)
     command.process.terminate()
-    command.wait(30)
+    _, out, _ = command.wait(30)
+    assert f"runs of shown: http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs" in out
     eventually(lambda: answer() == "", timeout=20)
 
 
