@@ -3,7 +3,9 @@
 A model file defines `build(*, ...) -> keras.Model` (uncompiled; its keyword arguments are the hyperparameters, their defaults
 the published values) and `RECIPES`, the published training settings and targets under one key a variant. `MODELS` lists the
 project's own recipes: each is a model's name. Any other importable module of this shape may be named too, and may leave
-`RECIPES` out. Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant."""
+`RECIPES` out.
+Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant.
+"""
 
 import importlib
 import inspect
@@ -39,9 +41,7 @@ MODELS = {  # recipe: its file; the cheapest to train first
 REFERENCES = {"human reading": 99.7, "state of the art": 99.79}  # percent, as the articles give them
 
 Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
-Pooling = Literal[
-    "max", "average", "stride", "batch_norm"
-]  # what shrinks the images; batch_norm in its place shrinks nothing
+Pooling = Literal["max", "average", "stride", "batch_norm"]  # what shrinks the images; batch_norm shrinks nothing
 Head = Literal["flatten", "global_average"]
 Padding = Literal["valid", "same"]
 Kind = Literal["printed", "about", "above", "goal"]  # of a published accuracy

@@ -15,7 +15,8 @@ test images watched, last epoch. Batch size, epochs, and widths and rate of the 
 | Dense softmax        | 10     | 610        | 610                   |
 
 Dropout stands after each hidden layer. A width of 0 leaves its layer out. Sweep it: make sweep STUDY=dense (trial 0 is
-dense_decay); reproduce all: sweep baselines --only dense_sigmoid --only dense_relu …"""
+dense_decay); reproduce all: sweep baselines --only dense_sigmoid --only dense_relu …
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ DIVISORS = {"by_255": 255.0, "by_256": 256.0}
 class Scaling:
     """How pixels are scaled: divided by a number, or each pixel standardised by its mean and deviation over training images.
 
-    `mean` and `deviation`: (28, 28, 1) each, of bytes; a pixel that never changes is left at 0.
+    `mean` and `deviation`, of bytes: (28, 28, 1) each, or (1,) where all pixels are divided by one number. A pixel that never
+    changes is left at 0.
     """
 
     def __init__(self, pixels: str, training: Bytes):

@@ -139,7 +139,12 @@ def finished_runs(study: Study, place: str) -> list[Any]:
     """
     experiment = tracking.find_experiment(study.name) if tracking.exists() else None
     runs = tracking.trial_runs(experiment.experiment_id) if experiment else []
-    numbered = {int(run.data.tags["trial"]): run for run in runs if run.info.status == "FINISHED"}
+    whole = [
+        run
+        for run in runs
+        if run.info.status == "FINISHED" and {"test_accuracy", "parameters"} <= run.data.metrics.keys()
+    ]
+    numbered = {int(run.data.tags["trial"]): run for run in whole}
     wanted = study.run_config({}, study.seed).params()
     found = []
     for number in sorted(numbered):

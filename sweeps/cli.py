@@ -192,6 +192,8 @@ def doctor(study: str | None, fix: bool) -> None:
     found = list(doctor.mend(study) if fix else doctor.examine(study))
     for ailment in found:
         click.echo(f"{ailment.what}: {'done: ' if fix else ''}{ailment.remedy}")
+    for name in doctor.running() if study is None else []:
+        click.echo(f"{name} is running, or was a minute ago: left alone")
     if not found:
         click.echo("nothing is wrong")
     elif not fix:

@@ -39,17 +39,31 @@ class Ailment:
 
 
 def examine(name: str | None = None) -> Iterator[Ailment]:
-    """Yield what is wrong with study `name`, or with all studies and the folders of `mlruns/`.
+    """Yield what is wrong with study `name`; or with all studies that do not run, and the folders of `mlruns/`.
 
-    Raises UserError for an unknown study, and for one that is running.
+    Raises UserError when study `name` is unknown, or running.
     """
-    names = study_names() if name is None else [Store(name).study_name]
+    if name is not None:
+        store = Store(name)
+        since = _last_alive(store)
+        if since < REST_AFTER_SESSION:
+            raise UserError(
+                f"study {name!r} was running {since:.0f} s ago: let it end (a sweep mends what its own workers leave), or wait "
+                f"{REST_AFTER_SESSION:.0f} s after it was killed"
+            )
+        yield from _ailments(store)
+        return
+    names = study_names()
     for each in names:
         store = Store(each)
-        if "uid" in store.attributes():  # else another program's
-            yield from _examine_study(store)
-    if name is None:
-        yield from _orphans(names)
+        if _last_alive(store) >= REST_AFTER_SESSION:
+            yield from _ailments(store)
+    yield from _orphans(names)
+
+
+def running() -> list[str]:
+    """Return the studies that run, or did a moment ago: `examine` leaves them alone."""
+    return [name for name in study_names() if _last_alive(Store(name)) < REST_AFTER_SESSION]
 
 
 def mend(name: str | None = None) -> Iterator[Ailment]:
@@ -115,19 +129,20 @@ def _close(run_id: str, trial: FrozenTrial) -> None:
     run.close(RUN_STATUS[trial.state])
 
 
-def _examine_study(store: Store) -> Iterator[Ailment]:
-    name, attributes = store.study_name, store.attributes()
-    since = time.time() - max((v[1] for k, v in attributes.items() if k.startswith("session:")), default=0.0)
-    if since < REST_AFTER_SESSION:
-        raise UserError(
-            f"study {name!r} was running {since:.0f} s ago: let it end (a sweep mends what its own workers leave), or wait "
-            f"{REST_AFTER_SESSION:.0f} s after it was killed"
-        )
-    for found in _ailments(store, attributes):
-        yield Ailment(f"{name}: {found.what}", found.remedy, found.mend)
+def _last_alive(store: Store) -> float:
+    """Return how many seconds ago a parent noted that it runs the study."""
+    noted = [value[1] for key, value in store.attributes().items() if key.startswith("session:")]
+    return time.time() - max(noted, default=0.0)
 
 
-def _ailments(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
+def _ailments(store: Store) -> Iterator[Ailment]:
+    attributes = store.attributes()
+    if "uid" in attributes:  # else another program's
+        for found in _of_study(store, attributes):
+            yield Ailment(f"{store.study_name}: {found.what}", found.remedy, found.mend)
+
+
+def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
     for lost in store.lost(os.getpid(), {}):
         yield unlost(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
@@ -181,9 +196,7 @@ def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Ail
         run_id, number = run.info.run_id, int(run.data.tags["trial"])
         if run_id not in kept:
             what = (
-                f"is a second one of trial {number}"
-                if number in paired
-                else f"is of a trial {number} that is not there"
+                f"is a second one of trial {number}" if number in paired else f"is of no trial: {number} is not there"
             )
             discard = functools.partial(tracking.discard_run, run_id)
             yield Ailment(f"run {run_id} {what}", "put it into MLflow's trash", discard)
