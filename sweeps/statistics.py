@@ -57,4 +57,4 @@ def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
 def in_words(accuracy: float, kind: Kind) -> str:
     """Return a published accuracy (percent) as its author gives it."""
     sign = {"printed": "", "about": "about ", "above": "above ", "goal": "goal "}[kind]
-    return f"{sign}{accuracy:.2f} %" if kind in ("printed", "goal") else f"{sign}{accuracy:g} %"
+    return f"{sign}{accuracy:.2f} %" if kind == "printed" else f"{sign}{accuracy:g} %"
