@@ -1,5 +1,6 @@
 """What the baselines came to: rows, a table in the terminal, and the tables of docs/baselines.md."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipelines.tracking import store as tracking
 from sweeps import baselines
 from sweeps.baselines import Plan
 from sweeps.statistics import Summary, in_words, judged, summary
+from sweeps.store import Store
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"  # of the page, what is between them is written anew
 PLACES = ("cpu", "gpu")
@@ -31,6 +33,7 @@ class Row:
     devices: tuple[str, ...]
     accuracies: tuple[float, ...]
     lost: int  # seeds that diverged or failed
+    stored: int  # seeds that were queued, for this row or for one of more seeds
     parameters: int
     epochs: int
     epoch_seconds: tuple[float, float, float]  # lowest, median, highest
@@ -63,6 +66,7 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
         tuple(sorted({f"{t.get('device_name', place)}, {t['backend']} {t['backend_version']}" for t in tags})),
         tuple(100 * run.data.metrics["test_accuracy"] for run in runs),
         baselines.ended(study) - len(runs),
+        len(Store(study.name).trials()),
         int(runs[0].data.metrics["parameters"]),
         study.settings.epochs,
         (min(seconds), float(np.median(seconds)), max(seconds)),
@@ -82,6 +86,9 @@ def check_page(page: Path) -> str:
         text = page.read_text(encoding="utf-8") if page.exists() else f"# Baselines\n\n{BEGIN}\n{END}\n"
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{page} cannot be read ({error}): name another page with --output") from error
+    there = next(path for path in (page.resolve(), *page.resolve().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{page} cannot be written: name another page with --output")
     if END not in text.partition(BEGIN)[2]:
         raise UserError(f"{page} has no lines {BEGIN} and {END}: add them, or name another page with --output")
     return text
@@ -91,6 +98,8 @@ def show(plan: Plan, console: Console, page: Path) -> None:
     """Print what was measured under `plan`, and write it to `page` when every published recipe has its seeds."""
     found = _rows(plan)
     console.print(_table(plan, found))
+    if any(row.stored > len(row.accuracies) + row.lost for row in found):
+        console.print("more seeds are stored than shown: a larger --seeds shows them")
     if not all(map(plan.as_published, plan.recipes)):
         console.print("not the published data set, protocol or epochs: nothing to compare with", soft_wrap=True)
         return

@@ -192,10 +192,11 @@ def doctor(study: str | None, fix: bool) -> None:
     found = list(doctor.mend(study) if fix else doctor.examine(study))
     for ailment in found:
         click.echo(f"{ailment.what}: {'done: ' if fix else ''}{ailment.remedy}")
-    for name in doctor.running() if study is None else []:
-        click.echo(f"{name} is running, or was a minute ago: left alone")
+    left = doctor.running() if study is None else []
+    if left:
+        click.echo(f"left alone, since they run or did a minute ago: {', '.join(left)}")
     if not found:
-        click.echo("nothing is wrong")
+        click.echo("nothing is wrong" + (" elsewhere" if left else ""))
     elif not fix:
         click.echo(f"{len(found)} found; sweep doctor --fix mends {'it' if len(found) == 1 else 'them'}")
         sys.exit(FOUND)

@@ -115,17 +115,25 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
     console.print(table)
     measured = summary([100 * accuracy for accuracy in complete.test_accuracy])
     if measured.sd is None or measured.interval is None:
-        console.print(f"one seed: test accuracy {measured.mean:.2f} %")
+        console.print(f"one seed: test accuracy {measured.mean:.2f} %; protocol {study.protocol}")
+    else:
+        low, high = measured.interval
+        console.print(
+            f"{measured.n} seeds of one configuration: test accuracy {measured.mean:.2f} ± {measured.sd:.2f} %, 95 % interval of "
+            f"the mean {low:.2f} to {high:.2f}; protocol {study.protocol}",
+            soft_wrap=True,
+        )
+    if study.dataset not in data.COMPARABLE:
+        _say_not_comparable(study, console)
         return
-    low, high = measured.interval
-    console.print(
-        f"{measured.n} seeds of one configuration: test accuracy {measured.mean:.2f} ± {measured.sd:.2f} %, 95 % interval of the "
-        f"mean {low:.2f} to {high:.2f}; protocol {study.protocol}",
-        soft_wrap=True,
-    )
-    for target in study.targets if study.dataset in data.COMPARABLE else []:
+    for target in study.targets:
         where = judged(target.accuracy, target.kind, measured)
         console.print(f"  {as_published(target.accuracy, target.kind)}  {target.name}: {where}")
+
+
+def _say_not_comparable(study: Study, console: Console) -> None:
+    own = data.TEST_IMAGES[study.dataset]
+    console.print(f"published accuracies: not comparable, {study.dataset} has {own} test images of its own")
 
 
 def _models(study: Study) -> str:
@@ -138,8 +146,7 @@ def _percent(value: float, deviation: float | None) -> str:
 
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:
     if study.dataset not in data.COMPARABLE:
-        own = data.TEST_IMAGES[study.dataset]
-        console.print(f"published accuracies: not comparable, {study.dataset} has {own} test images of its own")
+        _say_not_comparable(study, console)
         return
     seeds = f"mean of {_models(study)}"
     console.print(

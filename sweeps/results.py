@@ -51,8 +51,12 @@ def runs(study: str | None = None) -> pd.DataFrame:
     """
     known = studies()
     wanted = known[known.phase == "sweep"] if study is None else known[known.study == study]
-    if known.empty or (study is None and wanted.empty):
+    if known.empty:
         raise UserError("no study has been run yet: begin with make sweep")
+    if study is None and wanted.empty:
+        raise UserError(
+            f"only baselines have been run yet: name one of {', '.join(known.study)}, or begin with make sweep"
+        )
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
     found = (tracking.trial_runs(experiment_id) for experiment_id in wanted.experiment_id)

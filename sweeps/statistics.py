@@ -50,7 +50,7 @@ def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
     if high < accuracy - reach:
         return "outside: measured lower"
     if kind in ("above", "goal"):
-        return "holds" if low > accuracy else "inside"
+        return "holds" if low > accuracy else "inside: undecided"
     return "outside: measured higher" if low > accuracy + reach else "inside"
 
 

@@ -163,6 +163,10 @@ def _read(path: Path) -> dict[str, Any]:
 def check(content: dict[str, Any], where: str) -> Study:
     """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake."""
     _check_names(content, Study.model_fields, where, "key")
+    if "name" in content and not isinstance(content["name"], str | None):
+        raise UserError(
+            f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
+        )
     _check_sections(content, where)
     _check_model_and_dataset(content, where)
     arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
@@ -221,7 +225,7 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
     missing = [
         key
         for key, field in Study.model_fields.items()
-        if field.is_required() and not content.get(key) and (key != "search" or key not in content)
+        if (field.is_required() and content.get(key) in (None, "")) or (key == "budget" and not content.get(key))
     ]
     if missing:
         raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def target(accuracy: float, kind: Any = "printed") -> Target:
 
 def some_row(name: str, accuracies: tuple[float, ...] = (98.9, 99.0, 99.1), place: str = "cpu") -> Row:
     protocol = models.recipe(name).protocol
-    return Row(name, protocol, place, (f"a {place}",), accuracies, 0, 1_234, 5, (1.0, 2.0, 3.0), ("abc",))
+    return Row(
+        name, protocol, place, (f"a {place}",), accuracies, 0, len(accuracies), 1_234, 5, (1.0, 2.0, 3.0), ("abc",)
+    )
 
 
 # What the sources say, copied by hand: optimizer, learning rate, decay, batch, epochs, pixels, protocol, activation, dropout,
@@ -135,7 +138,7 @@ def test_baselines_run_go_on_and_are_no_sweep(
     code, out, err = sweep(*arguments, "--seeds", 3).wait()
     assert code == 0 and "trials" not in out and "±" in out  # nothing was left to train
 
-    with pytest.raises(UserError, match="no study has been run yet"):
+    with pytest.raises(UserError, match="only baselines have been run yet: name one of baseline-chollet_cnn"):
         results.runs()  # the latest sweep: there is none
     name = "baseline-chollet_cnn-mnist-5k-1epochs"
     frame = results.runs(name)
@@ -180,7 +183,7 @@ def test_what_is_read_back_is_what_was_trained(run_here: Callable[[Any], Any]) -
         (target(97, "about"), (97.60, 97.61, 97.62), "outside: measured higher"),
         (target(98.9, "about"), (98.97, 98.98, 98.99), "outside: measured higher"),
         (target(98, "above"), (98.10, 98.11, 98.12), "holds"),
-        (target(98, "above"), (97.90, 98.10, 98.20), "inside"),
+        (target(98, "above"), (97.90, 98.10, 98.20), "inside: undecided"),
         (target(98, "above"), (97.50, 97.51, 97.52), "outside: measured lower"),
     ],
 )
@@ -233,6 +236,15 @@ class TestPage:
     def test_is_made_where_there_is_none(self, tmp_path: Path) -> None:
         baselines_report.write([some_row("softmax")], tmp_path / "docs" / "page.md")
         assert "`softmax`" in (tmp_path / "docs" / "page.md").read_text()
+
+    def test_that_cannot_be_written_is_said_before_training(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="cannot be (read|written)"):
+            baselines_report.check_page(tmp_path)
+        if os.geteuid():  # root may write anywhere
+            tmp_path.chmod(0o500)
+            with pytest.raises(UserError, match="cannot be written"):
+                baselines_report.check_page(tmp_path / "new" / "page.md")
+            tmp_path.chmod(0o700)
 
     def test_without_marks_is_left_alone(self, tmp_path: Path) -> None:
         page = tmp_path / "page.md"

@@ -166,6 +166,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"optimizer": {"choice": ["adam", "lion"]}}}, r"search.optimizer gives 'lion'"),
     ({"search": {"dropout": {"float": [float("nan"), 1.0]}}}, r"search.dropout: float.0: .*finite"),
     ({"search": None}, r"search must hold keys and values"),
+    ({"name": False}, r"name is a word, and YAML reads False as something else: put it in quotes"),
+    ({"name": 2026}, r"name is a word, and YAML reads 2026 as something else"),
     ({"search": {}, "start": [{"filters1": 4}]}, r"start\[0\]: 'filters1' is no searched name"),
     ({"search": {}, "start": [], "pruner": "hyperband"}, r"without a search nothing is chosen: leave pruner"),
     ({"search": {}, "start": [], "constraints": ["parameters <= 5"]}, r"without a search nothing is chosen"),
