@@ -238,7 +238,7 @@ class TestPage:
         assert "`softmax`" in (tmp_path / "docs" / "page.md").read_text()
 
     def test_that_cannot_be_written_is_said_before_training(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="cannot be (read|written)"):
+        with pytest.raises(UserError, match=r"cannot be (read|written)"):
             baselines_report.check_page(tmp_path)
         if os.geteuid():  # root may write anywhere
             tmp_path.chmod(0o500)

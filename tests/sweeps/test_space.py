@@ -133,7 +133,7 @@ def valid_studies(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @given(valid_studies())
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_valid_study_runs_two_trials(
     run_here: Callable[..., Store], tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
 ) -> None:
