@@ -104,7 +104,6 @@ def show(plan: Plan, console: Console, page: Path) -> None:
         console.print("not the published data set, protocol or epochs: nothing to compare with", soft_wrap=True)
         return
     whole = Plan(tuple(models.MODELS), plan.seeds, device=plan.device)
-    every = _rows(whole)
     place = baselines.place_of(plan.device)
     missing = [n for n in whole.recipes if baselines.ended(baselines.study(whole, n, place)) < plan.seeds]
     if missing:
@@ -113,7 +112,7 @@ def show(plan: Plan, console: Console, page: Path) -> None:
             soft_wrap=True,
         )
         return
-    write(every, page)
+    write(found if list(plan.recipes) == list(whole.recipes) else _rows(whole), page)
     console.print(f"written: {page}", soft_wrap=True)
 
 

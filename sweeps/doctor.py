@@ -119,7 +119,8 @@ def left_checkpoints(study_name: str, trials: Mapping[int, FrozenTrial]) -> Iter
         number = path.name.partition(".")[0]
         trial = trials.get(int(number)) if number.isdigit() else None
         if trial is None or trial.state.is_finished():
-            yield Ailment(f"checkpoint {path.name} is of no unfinished trial", "delete it", path.unlink)
+            delete = functools.partial(path.unlink, missing_ok=True)  # another parent may be quicker
+            yield Ailment(f"checkpoint {path.name} is of no unfinished trial", "delete it", delete)
 
 
 def _close(run_id: str, trial: FrozenTrial) -> None:
@@ -180,9 +181,9 @@ def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
 
 
 def _paired(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> dict[int, Any]:
-    """Return the run of each trial number: the one that the trial knows, else the first that was made for it."""
+    """Return the run of each trial number: the one that the trial knows, else the first of `runs`, which are the oldest first."""
     found: dict[int, Any] = {}
-    for run in sorted(runs, key=lambda run: run.info.start_time):
+    for run in runs:
         number = int(run.data.tags["trial"])
         known = trials[number].user_attrs.get("run_id") if number in trials else None
         if number not in found or run.info.run_id == known:

@@ -164,8 +164,8 @@ class Supervisor:
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
         trials = {trial.number: trial for trial in self._store.trials()}
-        own = f"tags.phase != 'study' and tags.study_uid = '{self._assignment.study_uid}'"
-        running = tracking.all_runs(self._assignment.experiment_id, f"attributes.status = 'RUNNING' and {own}")
+        ids = self._assignment.experiment_id, self._assignment.study_uid
+        running = tracking.study_runs(*ids, "attributes.status = 'RUNNING'")
         for ailment in [*doctor.left_open(running, trials), *doctor.left_checkpoints(self._study.name, trials)]:
             ailment.mend()
 

@@ -37,8 +37,7 @@ class TrackedRun:
 
     def __init__(self, run_id: str):
         self.run_id = run_id
-        history = store.client().get_metric_history(run_id, LAST_WRITTEN)
-        self._logged = {metric.step for metric in history}
+        self._logged = set(store.history(run_id, LAST_WRITTEN))  # steps
         self._waiting: dict[int, tuple[dict[str, float], int]] = {}  # step: metrics, Unix milliseconds
 
     @classmethod

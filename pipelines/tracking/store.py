@@ -20,6 +20,7 @@ from pipelines.errors import StoreUnavailable, UserError, first_line
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
 Phase = Literal["sweep", "baseline"]  # what the runs of an experiment are for
+OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
@@ -120,7 +121,7 @@ def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
 def trial_runs(experiment_id: str) -> list[Run]:
     """Return the runs of the trials of an experiment's current study."""
     uid = client().get_experiment(experiment_id).tags.get(STUDY_UID)
-    return all_runs(experiment_id, "tags.phase != 'study'" + (f" and tags.study_uid = '{uid}'" if uid else ""))
+    return study_runs(experiment_id, uid) if uid else all_runs(experiment_id, OF_TRIALS)
 
 
 def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
@@ -129,10 +130,10 @@ def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
     return sorted(found, key=lambda run: run.info.start_time)
 
 
-def study_runs(experiment_id: str, study_uid: str) -> list[Run]:
-    """Return the runs of a study's trials, whatever their phase, the oldest first."""
-    found = all_runs(experiment_id, f"tags.phase != 'study' and tags.study_uid = '{study_uid}'")
-    return sorted(found, key=lambda run: run.info.start_time)
+def study_runs(experiment_id: str, study_uid: str, condition: str = "") -> list[Run]:
+    """Return the runs of a study's trials that meet an MLflow filter, whatever their phase, the oldest first."""
+    own = f"{OF_TRIALS} and tags.study_uid = '{study_uid}'" + (f" and {condition}" if condition else "")
+    return sorted(all_runs(experiment_id, own), key=lambda run: run.info.start_time)
 
 
 def lifecycle(run_id: str) -> str | None:

@@ -175,6 +175,15 @@ def test_nothing_is_thrown_away(copied: Path) -> None:
     assert tracking.lifecycle(second.info.run_id) == "deleted"  # can be taken out of the trash
 
 
+def test_two_that_mend_at_once_do_no_harm(copied: Path) -> None:
+    leave_checkpoints(copied)
+    trials = {trial.number: trial for trial in Store("tiny").trials()}
+    first, second = (list(doctor.left_checkpoints("tiny", trials)) for _ in range(2))
+    for ailment in [*first, *second]:
+        ailment.mend()
+    assert len(first) == len(second) == 2 and not list(doctor.left_checkpoints("tiny", trials))
+
+
 def test_a_study_that_runs_is_left_alone(copied: Path) -> None:
     store = Store("tiny")
     store.note_session("now", time.time() - 5)
