@@ -1,14 +1,20 @@
-"""The state of an unfinished training on disk: written atomically after every epoch, read back without pickle."""
+"""The state of an unfinished training on disk: written atomically after every epoch, read back without pickle.
+
+The one before is kept too, so that a file that a failing disk has damaged costs one epoch.
+"""
 
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.errors import first_line
 
 Arrays = list[NDArray[Any]]
 
@@ -32,15 +38,29 @@ def save(path: Path, fingerprint: str, state: State) -> None:
         {"fingerprint": fingerprint, "history": state.history, "sizes": {k: len(v) for k, v in groups.items()}}
     )
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, header=np.frombuffer(header.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, header=np.frombuffer(header.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            path.replace(_before(path))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # on a full disk it would be in the way
 
 
 def load(path: Path, fingerprint: str) -> State | None:
-    """Return the state in `path`, or None when there is none, it is damaged, or it belongs to another configuration."""
+    """Return the state in `path`, or the one before if that is missing or damaged; None when neither serves.
+
+    A state of another configuration does not serve; training then begins again from its seed: the same result, later.
+    """
+    return _read(path, fingerprint) or _read(_before(path), fingerprint)
+
+
+def _read(path: Path, fingerprint: str) -> State | None:
+    if not path.exists():
+        return None
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes())
@@ -48,8 +68,24 @@ def load(path: Path, fingerprint: str) -> State | None:
                 return None
             groups = {key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()}
             return State(history=header["history"], **groups)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
-        return None  # training begins again from its seed: the same result, later
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        print(
+            f"checkpoint {path.name} is damaged ({first_line(error)}): going on from an earlier one, or from the start"
+        )
+        return None
+
+
+def _before(path: Path) -> Path:
+    return path.with_suffix(".before.npz")
 
 
 def part(path: Path, number: int) -> Path:

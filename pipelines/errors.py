@@ -1,7 +1,14 @@
-"""The one exception that is a user's to mend."""
+"""Errors: those that are a user's to mend, what others are a sign of, and how they are said without a password."""
 
 import difflib
-from collections.abc import Iterable
+import errno
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+
+_CREDENTIALS = re.compile(r"(\w[\w+.-]*://)[^\s'\"]*@")
+_SECRET_OPTION = re.compile(r"(\b(?:\w*password|\w*token|\w*secret)=)[^&\s'\")]+", re.IGNORECASE)
+_OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}  # Python, TensorFlow, PyTorch
 
 
 class UserError(Exception):
@@ -17,8 +24,40 @@ class StoreUnavailable(UserError):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the error's name when it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Return the first line of an error's message, or the error's name when it has none; without passwords."""
+    return without_passwords(next(iter(str(error).strip().splitlines()), type(error).__name__))
+
+
+def without_passwords(text: str) -> str:
+    """Return `text` with what stands between scheme and host of its URLs, and secret options in them, blotted out."""
+    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback; without passwords."""
+    return without_passwords("".join(traceback.format_exception(error)))
+
+
+def out_of_space(error: BaseException) -> bool:
+    """Whether an error comes from a full disk, or a used-up quota."""
+    return any(
+        isinstance(cause, OSError) and (cause.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause))
+        for cause in _causes(error)
+    )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error comes from want of memory, of this machine or of its GPU."""
+    return any(
+        any(kind.__name__ in _OUT_OF_MEMORY for kind in type(cause).__mro__) or "RESOURCE_EXHAUSTED" in str(cause)
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

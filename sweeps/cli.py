@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from pipelines.errors import DatasetUnavailable, UserError
+from pipelines.errors import DatasetUnavailable, UserError, first_line, traceback_of, without_passwords
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
-FOUND, MISTAKE, INTERRUPTED = 1, 2, 130  # exit codes
+FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
 
 class _OneLine(click.Group):
@@ -23,6 +23,9 @@ class _OneLine(click.Group):
             status = _complain(error.format_message())
         except click.Abort:
             status = INTERRUPTED
+        except Exception as error:
+            click.echo(traceback_of(error), err=True)
+            status = FAULTY
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -32,10 +35,16 @@ class _OneLine(click.Group):
             if ctx.params.get("debug"):
                 raise
             return _complain(str(error))
+        except Exception as error:
+            from sweeps.store import STORE_ERRORS
+
+            if ctx.params.get("debug") or not isinstance(error, STORE_ERRORS):
+                raise
+            return _complain(f"a store does not answer ({first_line(error)}): try again when it does")
 
 
 def _complain(message: str) -> int:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {without_passwords(' '.join(message.split()))}", err=True)
     return MISTAKE
 
 

@@ -51,14 +51,14 @@ def examine(name: str | None = None) -> Iterator[Ailment]:
                 f"study {name!r} was running {since:.0f} s ago: let it end (a sweep mends what its own workers leave), or wait "
                 f"{REST_AFTER_SESSION:.0f} s after it was killed"
             )
-        yield from _ailments(store)
+        yield from ailments(store)
         return
     names = study_names()
     for each in names:
         store = Store(each)
         if _last_alive(store) >= REST_AFTER_SESSION:
-            yield from _ailments(store)
-    yield from _orphans(names)
+            yield from ailments(store)
+    yield from orphans(names)
 
 
 def running() -> list[str]:
@@ -136,7 +136,8 @@ def _last_alive(store: Store) -> float:
     return time.time() - max(noted, default=0.0)
 
 
-def _ailments(store: Store) -> Iterator[Ailment]:
+def ailments(store: Store) -> Iterator[Ailment]:
+    """Yield what is wrong with a study, whether it runs or not: what its own workers are about to put right as well."""
     attributes = store.attributes()
     if "uid" in attributes:  # else another program's
         for found in _of_study(store, attributes):
@@ -256,7 +257,7 @@ def _kept_accuracy(run_tags: Mapping[str, str]) -> str:
     return f"{VALIDATION if run_tags.get('protocol', 'held_out') == 'held_out' else TEST}_accuracy"
 
 
-def _orphans(names: Sequence[str]) -> Iterator[Ailment]:
+def orphans(names: Sequence[str]) -> Iterator[Ailment]:
     """Yield folders of checkpoints and artifacts that belong to nothing."""
     for folder in sorted((paths.mlruns() / "checkpoints").glob("*/")):
         if folder.name not in names:

@@ -10,6 +10,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from optuna.storages import RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines import paths
-from pipelines.errors import StoreUnavailable, UserError, first_line
+from pipelines.errors import StoreUnavailable, UserError, first_line, without_passwords
 from pipelines.tracking.store import TrackingError
 from sweeps.lease import Lease
 from sweeps.study import Direction
@@ -227,7 +228,8 @@ class Store:
                     lost.append(Lost(trial, None))
             elif trial._trial_id in stale:
                 if lease is not None and lease.worker.here:
-                    os.kill(lease.worker.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it may have ended this moment
+                        os.kill(lease.worker.pid, signal.SIGKILL)
                 lost.append(Lost(trial, f"its worker gave no heartbeat for {GRACE_PERIOD} s" if lease else None))
         return lost
 
@@ -323,9 +325,8 @@ def _open(url: str) -> RDBStorage:
             url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
         )
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, RuntimeError) as error:
-        shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True) if "://" in url else url
         raise StoreUnavailable(
-            f"Optuna's storage {shown} cannot be opened ({first_line(error)}): check OPTUNA_STORAGE"
+            f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): check OPTUNA_STORAGE"
         ) from error
     if url.startswith("sqlite:"):
         _make_transactions_exclusive(storage)

@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import figures
-from pipelines.errors import UserError, first_line
+from pipelines import figures, paths
+from pipelines.errors import UserError, first_line, out_of_space
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps import doctor, plots
@@ -25,7 +25,7 @@ from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
 from sweeps.store import STORE_ERRORS, Lost, Store, curve, front, val_accuracy
 from sweeps.study import OBJECTIVES
-from sweeps.worker import HUNG, STORE_AWAY, USER_ERROR, Assignment
+from sweeps.worker import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR, Assignment
 
 POLL = 0.5  # seconds between looks at the stores
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
@@ -67,7 +67,9 @@ class Supervisor:
                     if over or time.time() - noted > SESSION_NOTE_INTERVAL:
                         noted = time.time()
                         self._store.note_session(session, began)
-                except STORE_ERRORS as error:
+                except (*STORE_ERRORS, OSError) as error:
+                    if isinstance(error, OSError) and not out_of_space(error):
+                        raise
                     self._bear_with_stores(first_line(error), display)
                     over = self.interrupted and not self._executor.alive()
                 if not over:
@@ -125,7 +127,9 @@ class Supervisor:
             self._log_study(parent, snapshot)
             if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
                 parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
-        except STORE_ERRORS as error:
+        except (*STORE_ERRORS, OSError) as error:
+            if isinstance(error, OSError) and not out_of_space(error):
+                raise
             reason = first_line(error)
             self._console.print(f"a store did not answer at the end ({reason}); the next call puts it right")
 
@@ -196,15 +200,18 @@ class Supervisor:
 
     def _take_note(self, ended: Ended, display: Display) -> None:
         """Decide whose fault a worker's end was."""
-        hung = f"no epoch ended within {self._study.trial_timeout:g} s"
-        fault = hung if ended.exit_code == HUNG else f"its worker {ended.how}"
+        faults = {
+            HUNG: f"no epoch ended within {self._study.trial_timeout:g} s",
+            OUT_OF_MEMORY: "its worker ran out of memory",
+        }
         message = _last_line(ended.log) if ended.exit_code > 0 else ""
-        blameless = self.interrupted or ended.exit_code == STORE_AWAY
-        self._fates[ended.pid] = None if blameless else fault
+        away = {STORE_AWAY: message, DISK_FULL: f"no space is left on the disk, of {paths.mlruns()} or of its own"}
+        blameless = self.interrupted or ended.exit_code in away
+        self._fates[ended.pid] = None if blameless else faults.get(ended.exit_code, f"its worker {ended.how}")
         if self.interrupted or ended.exit_code == 0:
             return
-        if ended.exit_code == STORE_AWAY:
-            self._bear_with_stores(message, display)
+        if ended.exit_code in away:
+            self._bear_with_stores(away[ended.exit_code], display)
             return
         if ended.exit_code == USER_ERROR:
             raise UserError(message)

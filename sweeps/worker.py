@@ -1,17 +1,17 @@
 """A worker: claims a ticket, trains it, tells the result; again, until none is left, it is asked to stop, or it has grown."""
 
 import hashlib
+import io
 import os
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psutil
 from optuna import Trial
@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 import models
 from pipelines import backend, checkpoint, data, device, paths, provenance
 from pipelines.config import RunConfig
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line, out_of_memory, out_of_space, traceback_of
 from pipelines.execute import count_parameters, execute
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
@@ -30,7 +30,7 @@ from sweeps.lease import Lease
 from sweeps.store import HEARTBEAT_INTERVAL, STORE_ERRORS, Store, curve
 from sweeps.study import Study
 
-USER_ERROR, HUNG, ORPHANED, STORE_AWAY = 2, 70, 71, 72  # exit codes
+FAULTY, USER_ERROR, HUNG, ORPHANED, STORE_AWAY, DISK_FULL, OUT_OF_MEMORY = 1, 2, 70, 71, 72, 73, 74  # exit codes
 BETWEEN_TRIALS = 600.0  # seconds that a worker may take to start, or to end
 INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
@@ -71,20 +71,30 @@ def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int, pla
 
     `place`: its number among the workers that are alive, from 0; it chooses the GPU.
 
-    Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer.
+    Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer, DISK_FULL,
+    OUT_OF_MEMORY, FAULTY for what nobody foresaw.
     """
-    _print_to(log)
-    watch = _Watch(parent_pid, assignment.study.trial_timeout)
     try:
+        _print_to(log)
+        watch = _Watch(parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(place, assignment.gpus))
         data.load(assignment.study.dataset)
         _Worker(assignment, stop, Store(assignment.study.name), watch, Lease.of_this_process(parent_pid)).run_trials()
-    except STORE_ERRORS:  # not the trial's fault: another worker takes it up when the store is back
-        traceback.print_exc()
-        sys.exit(STORE_AWAY)
-    except UserError as error:
-        print(error)
+    except Exception as error:
+        _leave(error)
+
+
+def _leave(error: Exception) -> NoReturn:
+    """End the process for `error`; unless it is a fault of the trial, another worker takes that up."""
+    if isinstance(error, UserError) and not isinstance(error, STORE_ERRORS):
+        print(first_line(error))
         sys.exit(USER_ERROR)
+    print(traceback_of(error))
+    if out_of_space(error):
+        sys.exit(DISK_FULL)
+    if isinstance(error, STORE_ERRORS):
+        sys.exit(STORE_AWAY)
+    sys.exit(OUT_OF_MEMORY if out_of_memory(error) else FAULTY)
 
 
 def gpu_of(place: int, gpus: Sequence[str]) -> str | None:
@@ -134,9 +144,9 @@ class _Worker:
             )
             targets = [target.accuracy for target in study.targets]
             outcome = execute(config, run, control, saved, targets, self._ends_that_keep_models())
-        except STORE_ERRORS:
-            raise
         except Exception as error:
+            if isinstance(error, STORE_ERRORS) or out_of_space(error) or out_of_memory(error):
+                raise  # a fresh worker may have better luck
             self._fail(claimed, run, saved, error)
             return
         if not store.owns(claimed, self._lease):
@@ -165,14 +175,14 @@ class _Worker:
         return (End.COMPLETED,) if self._study.keep_models else ()
 
     def _fail(self, claimed: FrozenTrial, run: TrackedRun | None, saved: Path, error: Exception) -> None:
-        traceback.print_exc()
+        print(traceback_of(error))
         if not self._store.owns(claimed, self._lease):
             return
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
         if run is not None:
             with tempfile.TemporaryDirectory() as name:
-                (Path(name) / "traceback.txt").write_text(traceback.format_exc())
+                (Path(name) / "traceback.txt").write_text(traceback_of(error))
                 run.log_artifacts(Path(name))
             _close(run, saved, TrialState.FAIL, "failed")
 
@@ -229,7 +239,18 @@ def _print_to(log: Path) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout = sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(_Log(descriptor, "w")), "utf-8", "replace", line_buffering=True
+    )
+
+
+class _Log(io.FileIO):
+    """What cannot be written, since the disk is full, is dropped: no work is lost for want of a word about it."""
+
+    def write(self, content: Any) -> int:
+        with suppress(OSError):
+            return super().write(content) or 0
+        return len(content)
 
 
 class _TrialControl:
@@ -322,5 +343,5 @@ class _Watch:
     def _try(self, action: Any) -> None:
         try:
             action()
-        except STORE_ERRORS:  # a later beat may get through; and whoever comes next sees that this process is gone
-            traceback.print_exc()
+        except STORE_ERRORS as error:  # a later beat may get through; whoever comes next sees that this process is gone
+            print(traceback_of(error))

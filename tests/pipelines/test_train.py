@@ -115,17 +115,17 @@ def test_a_checkpoint_of_another_configuration_is_not_used(run: Callable[..., An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
-def test_a_damaged_checkpoint_means_training_again(
-    run: Callable[..., Any], tmp_path: Path, damage: bytes | None
+@pytest.mark.parametrize(("damage", "lost"), [(b"", 1), (b"PK\x03\x04", 2), (None, 1)])
+def test_a_damaged_checkpoint_costs_an_epoch_and_two_cost_all(
+    run: Callable[..., Any], tmp_path: Path, damage: bytes | None, lost: int
 ) -> None:
     _, whole = run(Witness(), file="whole.npz")
     run(Witness(before={2: End.PAUSED}))
-    path = tmp_path / "state.npz"
-    path.write_bytes(path.read_bytes()[:-2000] if damage is None else damage)
+    for path in [tmp_path / "state.npz", tmp_path / "state.before.npz"][:lost]:
+        path.write_bytes(path.read_bytes()[:-2000] if damage is None else damage)
     control = Witness()
     _, trained = run(control)
-    assert control.begun == [0, 1, 2, 3]
+    assert control.begun == [0, 1, 2, 3][2 - lost :]
     assert [m.loss for m in trained.history] == [m.loss for m in whole.history]
 
 

@@ -1,0 +1,177 @@
+"""Break real sweeps of a small model on mnist-5k at random instants, and look whether anything is lost.
+
+    python -m benchmarks.faults --faults 200
+
+Round after round, a sweep is started, broken about ten times, and left to finish; a line for each round goes to the results file,
+and the same command goes on after the last one. Exit code 1 when a promise was broken.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.faults import inquest
+from benchmarks.faults.kinds import ORDINARY, SPECIAL, Kind, can_mount
+from benchmarks.faults.scene import ROOT, Scene
+
+RESULTS = Path(__file__).parents[1] / "results" / "faults.jsonl"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+A_ROUND = 10  # faults
+ROUNDS = [  # in turn: what is special about the scene
+    {"impatient", "file"},
+    {"impatient", "server"},
+    {"patient", "file"},
+    {"impatient", "file", "small disk"},
+]
+SPECIALS = 2  # of each special kind that a scene allows
+TIMEOUT = {"impatient": 40.0, "patient": 300.0}  # seconds in which an epoch must end
+
+
+def main() -> None:
+    """Run the rounds that are missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, help="write the table to this page, between its marks")
+    options = parser.parse_args()
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    while _injected(rounds := _read(options.results)) < options.faults:
+        found = run_round(len(rounds), options.seed, options.faults - _injected(rounds))
+        with options.results.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        print(f"round {found['round']}: {len(found['faults'])} faults, {found['epochs_lost']} epochs lost, "
+              f"{found['problems'] or 'nothing is wrong'}", flush=True)  # fmt: skip
+    table = in_markdown(rounds)
+    print(table)
+    if options.page:
+        text = options.page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        options.page.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    sys.exit(any(each["problems"] for each in rounds))
+
+
+def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
+    """Run one sweep, break it, let it finish; return what happened."""
+    rng = Random(f"{seed} {number}")
+    traits = ROUNDS[number % len(ROUNDS)] - (set() if can_mount() else {"small disk"})
+    special = [kind for kind in SPECIAL if kind.where in traits]
+    kinds = [*special * SPECIALS, *rng.sample(ORDINARY, len(ORDINARY))][:A_ROUND]
+    rng.shuffle(kinds)
+    folder = Path(tempfile.mkdtemp(prefix=f"faults-{number}-"))
+    workers, began = rng.choice([1, 2]), time.time()
+    timeout = TIMEOUT["patient" if "patient" in traits else "impatient"]
+    scene = Scene(folder, workers, timeout, "server" in traits, "small disk" in traits)
+    faults: list[dict[str, Any]] = []
+    broken: list[str] = []
+    try:
+        for kind in kinds:
+            if sum(fault["faults"] for fault in faults) >= at_most or not _trains_again(scene):
+                break
+            time.sleep(rng.uniform(0, 5))
+            if scene.over():
+                break
+            faults.append(_inject(kind, scene, rng))
+        scene.wait(lambda: False)
+        for other in scene.others:
+            other.wait(600)
+        os.environ |= {key: scene.environment[key] for key in ("MLRUNS_DIR", "FAULTS_DIR")}
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if scene.server:
+            os.environ["MLFLOW_TRACKING_URI"] = scene.server.url
+        broken += inquest.problems(folder)
+        lost = inquest.lost_by(faults, scene.journal())
+        summary = {"epochs_lost": inquest.epochs_lost(), **_trials()}
+    except (TimeoutError, subprocess.TimeoutExpired) as error:
+        broken.append(str(error))
+        lost, summary = [0] * len(faults), {"epochs_lost": -1}
+    finally:
+        scene.close()
+    strange = [code for code in scene.ends if code not in (-9, -15, -1, 130)]
+    if strange and "small disk" not in traits:
+        broken.append(f"the command ended with {strange}")
+    if broken:
+        print(f"{folder} has the outputs of round {number}", flush=True)
+    else:
+        shutil.rmtree(folder)
+    for fault, epochs in zip(faults, lost, strict=True):
+        fault["epochs_lost"] = epochs
+        if epochs > fault["faults"] * workers:
+            broken.append(f"{fault['kind']}: {epochs} epochs lost")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    return {
+        "round": number,
+        "seed": seed,
+        "commit": commit.strip(),
+        "scene": sorted(traits),
+        "workers": workers,
+        "faults": faults,
+        **summary,
+        "command_ends": scene.ends,
+        "problems": broken,
+        "seconds": round(time.time() - began),
+    }
+
+
+def _inject(kind: Kind, scene: Scene, rng: Random) -> dict[str, Any]:
+    at = time.time()
+    hit = kind.inject(scene, rng)
+    return {"kind": kind.name, "faults": kind.faults, "at": at, "until": time.time(), "hit": list(hit)}
+
+
+def _trains_again(scene: Scene) -> bool:
+    """Wait for the next epoch; False when the sweep is over."""
+    seen = len(scene.journal())
+    return bool(scene.wait(lambda: any(note["event"] == "began" for note in scene.journal()[seen:])))
+
+
+def _trials() -> dict[str, int]:
+    from sweeps.store import Store
+
+    states = [trial.state.name.lower() for trial in Store(inquest.STUDY).trials()]
+    return {state: states.count(state) for state in sorted(set(states))}
+
+
+def _injected(rounds: Sequence[dict[str, Any]]) -> int:
+    return sum(fault["faults"] for each in rounds for fault in each["faults"])
+
+
+def in_markdown(rounds: Sequence[dict[str, Any]]) -> str:
+    """Return the table: each kind of fault, how often, what it cost."""
+    faults = [fault for each in rounds for fault in each["faults"]]
+    lines = ["| fault | times | epochs lost | at most |", "| --- | ---: | ---: | ---: |"]
+    for kind in [*ORDINARY, *SPECIAL]:
+        costs = [fault["epochs_lost"] for fault in faults if fault["kind"] == kind.name]
+        if costs:
+            lines.append(f"| {kind.name} | {len(costs)} | {sum(costs)} | {max(costs)} |")
+    trials = {state: sum(each.get(state, 0) for each in rounds) for state in ("complete", "pruned", "fail")}
+    consistent = sum(not each["problems"] for each in rounds)
+    paid, charged = sum(each["epochs_lost"] for each in rounds), sum(fault["epochs_lost"] for fault in faults)
+    lines += [
+        "",
+        f"{_injected(rounds)} faults in {len(rounds)} sweeps of {inquest.TRIALS} trials; {consistent} of {len(rounds)} sweeps "
+        f"ended with both stores consistent and nothing left behind. {trials['complete']} trials completed, {trials['pruned']} "
+        f"blew up as ordered, {trials['fail']} failed: by an error as ordered, or after a third fault. {paid} epochs were "
+        f"paid for and are in no curve, {charged} of them charged to a fault above. "
+        f"{sum(each['seconds'] for each in rounds) / 3600:.1f} hours, commits "
+        f"{', '.join(sorted({each['commit'] for each in rounds}))}, seed {', '.join(sorted({str(e['seed']) for e in rounds}))}.",
+    ]
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The faults: each breaks a scene in one way, at once, and returns the processes that it hit."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import psutil
+
+from benchmarks.faults.scene import ROOT, Scene
+
+Hit = Sequence[int]  # process numbers
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to break a sweep. `faults`: how many it is at once; `where`: the scenes it needs, or any."""
+
+    name: str
+    inject: Callable[[Scene, Random], Hit]
+    faults: int = 1
+    where: str = "any"
+
+
+def _some_worker(scene: Scene, rng: Random) -> psutil.Process:
+    return rng.choice(scene.wait(scene.workers) or [psutil.Process(scene.command.pid)])
+
+
+def _kill_worker(scene: Scene, rng: Random) -> Hit:
+    worker = _some_worker(scene, rng)
+    worker.kill()
+    return [worker.pid]
+
+
+def _kill_fresh_worker(scene: Scene, rng: Random) -> Hit:
+    """Kill a worker, and the one in its place before that has a trial."""
+    known = {worker.pid for worker in scene.workers()}
+    first = _kill_worker(scene, rng)
+    fresh = scene.wait(lambda: [worker for worker in scene.workers() if worker.pid not in known])
+    if not fresh:
+        return first
+    time.sleep(rng.uniform(0, 3))
+    fresh[0].kill()
+    return [*first, fresh[0].pid]
+
+
+def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit:
+    """Kill all workers the moment a run's artifacts appear, and cut one of the files short."""
+
+    def files() -> set[Path]:
+        return {path for path in scene.outputs.glob("**/artifacts/*") if path.is_file()}
+
+    before = files()
+    appeared = scene.wait(lambda: sorted(files() - before))
+    workers = scene.workers()
+    for worker in workers:
+        worker.kill()
+    for path in appeared or []:
+        if path.exists():
+            os.truncate(path, path.stat().st_size // 2)
+    return [worker.pid for worker in workers]
+
+
+def _cut_checkpoint(scene: Scene, rng: Random) -> Hit:
+    """Cut the newest checkpoint short, as a failing disk does, and kill all workers."""
+    folder = scene.outputs / "checkpoints"
+    found = scene.wait(lambda: [path for path in folder.glob("*/*.npz") if ".before" not in path.name])
+    workers = scene.workers()
+    for worker in workers:
+        worker.suspend()
+    if found:
+        newest = max((path for path in found if path.exists()), key=lambda path: path.stat().st_mtime, default=None)
+        if newest:
+            os.truncate(newest, rng.randrange(newest.stat().st_size))
+    for worker in workers:
+        worker.kill()
+    return [worker.pid for worker in workers]
+
+
+def _order(what: str) -> Callable[[Scene, Random], Hit]:
+    def give(scene: Scene, rng: Random) -> Hit:
+        noted = len(scene.journal())
+        (scene.folder / "order").write_text(what)
+        return scene.wait(lambda: [note["pid"] for note in scene.journal()[noted:] if note["event"] == "obeyed"]) or []
+
+    return give
+
+
+def _suspend_worker(longest: float) -> Callable[[Scene, Random], Hit]:
+    def sleep(scene: Scene, rng: Random) -> Hit:
+        worker = _some_worker(scene, rng)
+        worker.suspend()
+        time.sleep(rng.uniform(1, longest))
+        worker.resume()
+        return [worker.pid]
+
+    return sleep
+
+
+def _stop_worker_dead(scene: Scene, rng: Random) -> Hit:
+    """Stop a worker with its threads; its parent should kill it when its heartbeat is stale."""
+    worker = _some_worker(scene, rng)
+    worker.suspend()
+    scene.wait(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    return [worker.pid]
+
+
+def _suspend_parent(scene: Scene, rng: Random) -> Hit:
+    os.kill(scene.command.pid, signal.SIGSTOP)
+    time.sleep(rng.uniform(1, 10))
+    os.kill(scene.command.pid, signal.SIGCONT)
+    return [scene.command.pid]
+
+
+def _end_parent(*, group: bool, signals: Sequence[int], pause: float = 1.0) -> Callable[[Scene, Random], Hit]:
+    """Send `signals` to the parent, or to its whole group as a terminal does, and wait until it has ended."""
+
+    def end(scene: Scene, rng: Random) -> Hit:
+        hit = [scene.command.pid, *(worker.pid for worker in scene.workers())]
+        parent = scene.command
+        for number, what in enumerate(signals):
+            if number:
+                time.sleep(rng.uniform(0.1, pause))
+            if parent.poll() is None:
+                (os.killpg if group else os.kill)(parent.pid, what)
+        parent.wait(300)
+        return hit
+
+    return end
+
+
+def _second_parent(scene: Scene, rng: Random) -> Hit:
+    """Type the command in a second terminal; kill that after a while, or let it go on."""
+    other = scene.start()
+    scene.others.append(other)
+    if rng.random() < 0.5:
+        time.sleep(rng.uniform(3, 15))
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    return [other.pid]
+
+
+def _lock(database: str, shortest: float, longest: float) -> Callable[[Scene, Random], Hit]:
+    def lock(scene: Scene, rng: Random) -> Hit:
+        seconds = rng.uniform(shortest, longest)
+        scene.lock(database, seconds)
+        time.sleep(seconds)
+        return []
+
+    return lock
+
+
+def _server_away(scene: Scene, rng: Random) -> Hit:
+    assert scene.server
+    scene.server.kill()
+    time.sleep(rng.uniform(2, 15))
+    scene.server.start()
+    return []
+
+
+def _fill_disk(scene: Scene, rng: Random) -> Hit:
+    filler = scene.outputs / "filler"
+    try:
+        with filler.open("wb") as file:
+            while True:
+                file.write(b"0" * 4096)
+                file.flush()
+    except OSError:
+        pass
+    until = time.monotonic() + rng.uniform(3, 20)
+    while time.monotonic() < until:
+        scene.over()
+        time.sleep(0.1)
+    filler.unlink()
+    return []
+
+
+ORDINARY = [
+    Kind("worker killed", _kill_worker),
+    Kind("worker killed, and the next one before its first trial", _kill_fresh_worker, faults=2),
+    Kind("worker killed while artifacts are written, one of them cut short", _kill_while_artifacts_are_written),
+    Kind("worker calls exit in mid-training", _order("exit")),
+    Kind("worker out of memory", _order("out of memory")),
+    Kind("worker asleep for seconds", _suspend_worker(10)),
+    Kind("checkpoint cut short, workers killed", _cut_checkpoint, faults=2),
+    Kind("training raises an error", _order("raise")),
+    Kind("loss is no number", _order("blow up")),
+    Kind("parent killed", _end_parent(group=False, signals=[signal.SIGKILL])),
+    Kind("parent terminated", _end_parent(group=False, signals=[signal.SIGTERM])),
+    Kind("parent asleep for seconds", _suspend_parent),
+    Kind("parent and workers killed", _end_parent(group=True, signals=[signal.SIGKILL])),
+    Kind("terminal closed", _end_parent(group=True, signals=[signal.SIGHUP])),
+    Kind("Ctrl-C", _end_parent(group=True, signals=[signal.SIGINT])),
+    Kind("Ctrl-C twice", _end_parent(group=True, signals=[signal.SIGINT, signal.SIGINT])),
+    Kind("second parent on the study", _second_parent),
+    Kind("Optuna's database locked for seconds", _lock("optuna.db", 1, 10)),
+]
+SPECIAL = [
+    Kind("MLflow's database locked for up to 25 s", _lock("mlflow.db", 1, 25), where="file"),
+    Kind("worker hangs", _order("hang"), where="impatient"),
+    Kind("Optuna's database locked for a minute and more", _lock("optuna.db", 60, 75), where="patient"),
+    Kind("worker stopped dead", _stop_worker_dead, where="patient"),
+    Kind("MLflow's server killed, and back later", _server_away, where="server"),
+    Kind("disk full for seconds", _fill_disk, where="small disk"),
+]
+
+
+def can_mount() -> bool:
+    """Whether a small file system can be made here, to be filled."""
+    return os.geteuid() == 0 and shutil.which("mount") is not None and ROOT.exists()
