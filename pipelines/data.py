@@ -21,7 +21,6 @@ import hashlib
 import os
 import socket
 import struct
-import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Protocol
-from pipelines.errors import DatasetUnavailable, UserError
+from pipelines.errors import DatasetUnavailable, UserError, first_line
 
 TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist-5k": 500}
 DATASETS = tuple(TEST_IMAGES)
@@ -233,12 +232,15 @@ def _parse_idx(raw: bytes, path: Path) -> Bytes:
 def _read_npz(path: Path) -> dict[str, Bytes]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            missing = [part for part in MNIST_FILES if part not in file.files]
-            if missing:
-                raise UserError(f"{path} lacks {', '.join(missing)}: expected Keras's mnist.npz")
-            return {part: np.ascontiguousarray(file[part], dtype=np.uint8) for part in MNIST_FILES}
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it and fetch mnist.npz again") from error
+            found = {
+                part: np.ascontiguousarray(file[part], dtype=np.uint8) for part in MNIST_FILES if part in file.files
+            }
+    except Exception as error:  # a damaged file makes numpy and zipfile raise a dozen kinds
+        raise UserError(f"{path} cannot be read ({first_line(error)}): delete it and fetch mnist.npz again") from error
+    missing = [part for part in MNIST_FILES if part not in found]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: expected Keras's mnist.npz")
+    return found
 
 
 def _cached_or_downloaded() -> Path:

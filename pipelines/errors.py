@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator
 
+LONGEST = 500  # characters of a message that another library wrote
 _CREDENTIALS = re.compile(r"(\w[\w+.-]*://)[^\s'\"]*@")
 _SECRET_OPTION = re.compile(r"(\b(?:\w*password|\w*token|\w*secret)=)[^&\s'\")]+", re.IGNORECASE)
 _OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}  # Python, TensorFlow, PyTorch
@@ -24,8 +25,9 @@ class StoreUnavailable(UserError):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the error's name when it has none; without passwords."""
-    return without_passwords(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    """Return the first line of an error's message, or the error's name when it has none; without passwords, cut at length."""
+    line = without_passwords(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
 def without_passwords(text: str) -> str:

@@ -1,5 +1,6 @@
 """The command line. Every command imports what it needs when it runs: help stays instant."""
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -224,16 +225,32 @@ def ui(host: str, port: int) -> None:
     from pipelines.tracking import store
     from sweeps import results
 
+    if not 0 < port < 65536:
+        raise UserError(f"--port {port}: expected 1 to 65535")
     if store.uri().startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server: open that address in a browser")
     if not store.exists():
         raise UserError("there is nothing to show yet: begin with make sweep")
+    if not _is_loopback(host):
+        print(
+            f"warning: whoever reaches {host}:{port} can read, change and delete every run, for MLflow asks for no password. "
+            "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others.",
+            file=sys.stderr,
+            flush=True,
+        )
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
     for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
         print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
     os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 @main.command()

@@ -32,7 +32,10 @@ ROUNDS = [  # in turn: what is special about the scene
     {"patient", "file"},
     {"impatient", "file", "small disk"},
 ]
-SPECIALS = 2  # of each special kind that a scene allows
+SPECIALS = {
+    "patient": 1,
+    "impatient": 2,
+}  # of each special kind that a scene allows; those of patient ones take minutes
 TIMEOUT = {"impatient": 40.0, "patient": 300.0}  # seconds in which an epoch must end
 
 
@@ -65,13 +68,13 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
     """Run one sweep, break it, let it finish; return what happened."""
     rng = Random(f"{seed} {number}")
     traits = ROUNDS[number % len(ROUNDS)] - (set() if can_mount() else {"small disk"})
+    temper = "patient" if "patient" in traits else "impatient"
     special = [kind for kind in SPECIAL if kind.where in traits]
-    kinds = [*special * SPECIALS, *rng.sample(ORDINARY, len(ORDINARY))][:A_ROUND]
+    kinds = [*special * SPECIALS[temper], *rng.sample(ORDINARY, len(ORDINARY))][:A_ROUND]
     rng.shuffle(kinds)
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{number}-"))
     workers, began = rng.choice([1, 2]), time.time()
-    timeout = TIMEOUT["patient" if "patient" in traits else "impatient"]
-    scene = Scene(folder, workers, timeout, "server" in traits, "small disk" in traits)
+    scene = Scene(folder, workers, TIMEOUT[temper], "server" in traits, "small disk" in traits)
     faults: list[dict[str, Any]] = []
     broken: list[str] = []
     try:

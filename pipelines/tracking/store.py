@@ -39,6 +39,7 @@ def client() -> MlflowClient:
 def _client(uri: str) -> MlflowClient:
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs pages of what it also raises
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", RETRIES)
     try:
         opened = MlflowClient(tracking_uri=uri)

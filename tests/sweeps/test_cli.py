@@ -2,15 +2,18 @@
 
 import contextlib
 import importlib
+import os
 import re
 import socket
 import sqlite3
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -353,10 +356,56 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
             return ""
 
     assert '"shown"' in eventually(answer)
+    listening = {
+        connection.laddr.ip
+        for process in [
+            psutil.Process(command.process.pid),
+            *psutil.Process(command.process.pid).children(recursive=True),
+        ]
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    for foreign in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):  # a page that the user has open, say
+        create = urllib.request.Request(search.replace("search?max_results=10", "create"), b'{"name": "x"}', foreign)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(create, timeout=5)
+        assert refused.value.code == 403
     command.process.terminate()
     _, out, _ = command.wait(30)
     assert f"runs of shown: http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs" in out
     eventually(lambda: answer() == "", timeout=20)
+
+
+@pytest.mark.usefixtures("made_stores")
+@pytest.mark.parametrize(
+    ("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("gpu1", True)]
+)
+def test_a_ui_that_others_can_reach_warns(monkeypatch: pytest.MonkeyPatch, host: str, warned: bool) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
+    code, out = call("ui", "--host", host)
+    assert code == 0 and (f"warning: whoever reaches {host}:5000 can read, change and delete" in out) == warned
+    assert started[0][started[0].index("--host") + 1] == host
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:1"),
+        ("MLFLOW_TRACKING_URI", "postgresql://me:s3cret@127.0.0.1:1/mlflow"),
+        ("OPTUNA_STORAGE", "postgresql://me:s3cret@127.0.0.1:1/optuna"),
+        ("OPTUNA_STORAGE", "postgresql://127.0.0.1:1/optuna?user=me&password=s3cret"),
+        ("OPTUNA_STORAGE", "nonsense://me:s3cret@127.0.0.1:1/optuna"),
+    ],
+)
+def test_no_password_is_ever_printed(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
+    monkeypatch.setenv(variable, url)
+    for arguments in (["best"], ["doctor"], ["studies"], ["run", "quickstart"], ["--debug", "run", "quickstart"]):
+        code, out = call(*arguments)
+        assert "s3cret" not in out
+        if "--debug" not in arguments and code:
+            assert code == 2 and out.count("error: ") == 1 and "Traceback" not in out
 
 
 @pytest.mark.slow
