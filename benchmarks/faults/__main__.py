@@ -36,7 +36,7 @@ SPECIALS = {
     "patient": 1,
     "impatient": 2,
 }  # of each special kind that a scene allows; those of patient ones take minutes
-TIMEOUT = {"impatient": 40.0, "patient": 300.0}  # seconds in which an epoch must end
+TIMEOUT = {"impatient": 60.0, "patient": 300.0}  # seconds in which an epoch must end
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
         for kind in kinds:
             if sum(fault["faults"] for fault in faults) >= at_most or not _trains_again(scene):
                 break
-            time.sleep(rng.uniform(0, 5))
+            time.sleep(rng.uniform(0, 4))
             if scene.over():
                 break
             faults.append(_inject(kind, scene, rng))

@@ -21,7 +21,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 STUDY = "faults"
-TRIALS, EPOCHS = 16, 6
+TRIALS, EPOCHS = 20, 6
 SMALL_DISK = "48m"
 GAVE_UP = 600.0  # seconds in which something must happen
 

@@ -1,0 +1,123 @@
+"""Many trials: whether any fails for want of a database, and whether memory stays flat.
+
+    python -m benchmarks.endurance crowd     # 200 trials by 8 workers on the SQLite default
+    python -m benchmarks.endurance long      # 1,000 trials by one worker
+
+A trial is one epoch of a softmax on mnist-5k. The memory of parent and workers is read from outside, while the sweep runs.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+SHAPES = {"crowd": (200, 8), "long": (1_000, 1)}  # trials, workers
+PERIOD = 2.0  # seconds between two readings
+STUDY = "endurance"
+
+
+def main() -> None:
+    """Run one shape, write what was seen to results/, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("--trials", type=int)
+    options = parser.parse_args()
+    trials, workers = SHAPES[options.shape]
+    found = run(options.trials or trials, workers)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"endurance-{options.shape}.json").write_text(json.dumps(found) + "\n")
+    show(found)
+
+
+def run(trials: int, workers: int) -> dict[str, Any]:
+    """Run the study; return the trials' states, how often a worker was lost, and memory by trials done."""
+    with tempfile.TemporaryDirectory() as name:
+        study = {
+            "name": STUDY,
+            "model": "softmax",
+            "dataset": "mnist-5k",
+            "training": {"epochs": 1},
+            "search": {"learning_rate": {"float": [1e-4, 1e-1], "log": True}},
+            "start": [],
+            "sampler": "random",
+            "pruner": "none",
+            "budget": {"trials": trials},
+            "keep_models": 1,
+        }
+        path = Path(name) / "study.yaml"
+        path.write_text(yaml.safe_dump(study))
+        os.environ["MLRUNS_DIR"] = f"{name}/mlruns"
+        command = [sys.executable, "-m", "sweeps.cli", "run", str(path), "--workers", str(workers)]
+        began = time.monotonic()
+        with (Path(name) / "terminal.log").open("wb") as terminal:
+            sweep = subprocess.Popen(command, cwd=ROOT, stdout=terminal, stderr=terminal)
+            readings = _watch(sweep)
+        seconds = time.monotonic() - began
+        if sweep.returncode:
+            raise SystemExit((Path(name) / "terminal.log").read_text())
+        from sweeps.store import Store
+
+        ended = Store(STUDY).trials()
+        logs = [log.read_text(errors="replace") for log in Path(name).rglob("worker-*.log")]
+        states = [trial.state.name.lower() for trial in ended]
+        return {
+            "trials": {state: states.count(state) for state in sorted(set(states))},
+            "workers": workers,
+            "faults": sum(len(trial.user_attrs.get("faults", [])) for trial in ended),
+            "tracebacks": sum(log.count("Traceback") for log in logs),
+            "seconds": round(seconds),
+            "readings": readings,
+        }
+
+
+def _watch(sweep: "subprocess.Popen[bytes]") -> list[dict[str, Any]]:
+    """Read the memory (MiB) of parent and workers, and the number of trials done, until the sweep ends."""
+    from sweeps import store
+
+    readings: list[dict[str, Any]] = []
+    while sweep.poll() is None:
+        time.sleep(PERIOD)
+        try:
+            parent = psutil.Process(sweep.pid)
+            workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+            memory = {str(worker.pid): round(worker.memory_info().rss / 2**20) for worker in workers}
+            done = (
+                sum(t.state.is_finished() for t in store.Store(STUDY).trials()) if STUDY in store.study_names() else 0
+            )
+            readings.append({"done": done, "parent": round(parent.memory_info().rss / 2**20), "workers": memory})
+        except psutil.Error:
+            continue
+    return readings
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the memory by hundreds of trials, and the rest in a line."""
+    print(f"{'trials':>12} {'parent (MiB)':>13} {'a worker (MiB)':>15} {'workers so far':>15}")
+    seen: set[str] = set()
+    total = sum(found["trials"].values())
+    for first in range(0, total, total // 10):
+        here = [reading for reading in found["readings"] if first <= reading["done"] < first + total // 10]
+        seen |= {pid for reading in here for pid in reading["workers"]}
+        if here:
+            parent = statistics.median(reading["parent"] for reading in here)
+            each = statistics.median(mib for reading in here for mib in reading["workers"].values())
+            print(f"{first:>5} – {first + total // 10:<4} {parent:>13.0f} {each:>15.0f} {len(seen):>15}")
+    print(
+        f"{found['trials']}, {found['workers']} workers, {found['faults']} faults, {found['tracebacks']} tracebacks in their "
+        f"logs, {found['seconds']} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
