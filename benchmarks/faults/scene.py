@@ -57,6 +57,7 @@ class Scene:
                 stdout=terminal,
                 stderr=terminal,
                 start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as in a terminal, also under nohup
             )
 
     def over(self) -> bool:

@@ -88,7 +88,11 @@ def test_artifacts_lie_in_mlruns(experiment: str, outputs: Path, tmp_path: Path)
     (folder / "note.txt").write_text("hello")
     run = create(experiment)
     run.log_artifacts(folder)
-    assert (outputs / "artifacts" / "study" / run.run_id / "artifacts" / "note.txt").read_text() == "hello"
+    logged = outputs / "artifacts" / "study" / run.run_id / "artifacts" / "note.txt"
+    assert logged.read_text() == "hello"
+    logged.write_text("he")  # half-written, and the writer killed
+    run.log_artifacts(folder)
+    assert logged.read_text() == "hello"
 
 
 @pytest.mark.parametrize("uri", ["foo://bar", "sqlite:////proc/none/mlflow.db", "./mlruns"])

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,11 +245,12 @@ def test_a_trial_of_several_seeds_goes_on_where_each_model_was(
 
 
 @pytest.mark.slow
-def test_parent_and_worker_killed_together(sweep: Start, write_study: Write) -> None:
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGHUP], ids=["machine restarted", "terminal closed"])
+def test_parent_and_worker_killed_together(sweep: Start, write_study: Write, deadly: signal.Signals) -> None:
     path = write_study(training={"epochs": 6}, budget={"trials": 1})
     command = sweep("run", path)
     eventually(lambda: epochs_reported() >= 2)
-    os.killpg(command.process.pid, signal.SIGKILL)  # as when the machine restarts
+    os.killpg(command.process.pid, deadly)
     command.wait()
     assert Store("tiny").trials()[0].state == TrialState.RUNNING
     assert sweep("run", path).wait()[0] == 0
@@ -333,6 +334,12 @@ def leave(*arguments: Any) -> None:
     worker.work(*arguments)
 
 
+def exhaust(*arguments: Any) -> None:
+    """A worker whose training asks for more memory than there is."""
+    worker.execute = lambda *_: np.ones(2**50)
+    worker.work(*arguments)
+
+
 def die_early(_assignment: Any, _stop: Any, log: Path, _parent_pid: int) -> None:
     """A worker that never gets as far as a trial."""
     worker._print_to(log)
@@ -370,8 +377,12 @@ def launch_with(work: Callable[..., None], path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "fault"),
-    [(hang, "no epoch ended within 6 s"), (leave, "its worker ended with exit code 0")],
-    ids=["hung", "exits"],
+    [
+        (hang, "no epoch ended within 6 s"),
+        (leave, "its worker ended with exit code 0"),
+        (exhaust, "its worker ran out of memory"),
+    ],
+    ids=["hung", "exits", "out of memory"],
 )
 def test_a_trial_that_loses_its_worker_again_and_again_is_failed_after_two_retries(
     write_study: Write, monkeypatch: pytest.MonkeyPatch, work: Callable[..., None], fault: str
@@ -380,6 +391,16 @@ def test_a_trial_that_loses_its_worker_again_and_again_is_failed_after_two_retri
     assert result.snapshot.count(TrialState.FAIL) == 1
     assert Store("tiny").trials()[0].user_attrs["faults"] == [fault] * 3
     assert check_consistent(trials=1).state.tolist() == ["failed"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_grown_makes_room_for_a_fresh_one(
+    write_study: Write, run_here: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "GROWTH", -1.0)  # GiB
+    trials = run_here(study_file.load(str(write_study()))).trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    assert "making room for a fresh worker" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -483,14 +504,15 @@ def test_an_mlflow_server_may_go_and_come_back_while_the_training_goes_on(
 ) -> None:
     server = Server(outputs)
     try:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        with_password = server.url.replace("//", "//me:s3cret@")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", with_password)
         command = sweep("run", write_study(training={"epochs": 15}, budget={"trials": 1}))
         eventually(lambda: epochs_reported() >= 2)
         server.kill()
         before = epochs_reported()
         eventually(lambda: epochs_reported() >= before + 3)
         server.start()
-        code, _, err = command.wait()
+        code, out, err = command.wait()
         assert (code, err) == (0, "")
         check_consistent(trials=1, epochs=15)
     finally:
@@ -498,6 +520,43 @@ def test_an_mlflow_server_may_go_and_come_back_while_the_training_goes_on(
     (log,) = (outputs / "logs").rglob("worker-*.log")
     assert "epochs wait to be logged" in log.read_text()
     assert Store("tiny").epochs_spent() == 15
+    everything = [path for path in outputs.rglob("*") if path.is_file()]
+    assert "s3cret" not in out and not [path for path in everything if b"s3cret" in path.read_bytes()]
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of a few megabytes at `folder`; the test is skipped where none can be made."""
+    before = [*folder.iterdir()]
+    kept = [shutil.copy(path, folder.parent) for path in before]
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "small", folder], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"needs a small file system, which root alone can make ({made.stderr.strip()})")
+    try:
+        for path in kept:
+            shutil.move(path, folder)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_waited_for(sweep: Start, write_study: Write, outputs: Path) -> None:
+    with small_disk(outputs):
+        command = sweep("run", write_study(training={"epochs": 12}, budget={"trials": 2}))
+        eventually(lambda: epochs_reported() >= 2)
+        with contextlib.suppress(OSError), (outputs / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        assert "trying again until it does" in "".join(command.lines_until("trying again"))
+        time.sleep(5)
+        (outputs / "filler").unlink()
+        code, _, err = command.wait()
+        assert (code, err) == (0, "")
+        check_consistent(trials=2, epochs=12)
+        assert not any(trial.user_attrs.get("faults") for trial in Store("tiny").trials())
+        assert not list(outputs.rglob("*.tmp"))
+        assert Store("tiny").epochs_spent() <= 24 + len(list((outputs / "logs").rglob("worker-*.log")))
 
 
 @pytest.mark.slow
