@@ -1,6 +1,7 @@
 # Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed.
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
+# Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -15,7 +16,11 @@ BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(
             $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep baselines best ui test test-fast lint clean
+FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RESULTS),--results $(RESULTS),--page docs/reliability.md)
+TARGETS ?= study idx npz state command
+SECONDS ?= 60
+
+.PHONY: help setup sweep baselines best ui test test-fast lint faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +57,17 @@ lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+faults: $(READY) ## Break real sweeps at random instants, and look whether anything is lost (FAULTS=200 RESULTS=a new file)
+	@$(BIN)/python -m benchmarks.faults $(FAULT_CAMPAIGN)
+
+fuzz: $(READY) ## Fuzz what is read from outside, guided by coverage (SECONDS=60 each)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fuzz]"
+	for target in $(TARGETS); do MLRUNS_DIR= MNIST_DIR= $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; done
+
+audit: $(READY) ## Ask the advisory database about every pinned version
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[audit]"
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean: ## Delete .venv and caches, never results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

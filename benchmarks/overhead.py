@@ -125,7 +125,7 @@ def _prepared(dataset: str, epochs: int) -> tuple[Any, Any]:
     backend.configure()
     content = study_file._read(study_file.find("lean_cnn"))
     content |= {"dataset": dataset, "training": {"epochs": epochs}, "budget": {"trials": 1}, "pruner": "none"}
-    return study_file._checked(content, "lean_cnn"), data.load(dataset)
+    return study_file.check(content, "lean_cnn"), data.load(dataset)
 
 
 def _timed(owner: Any, name: str, spent: dict[str, float], label: str) -> None:

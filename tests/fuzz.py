@@ -9,7 +9,6 @@ build no object, load no pickle, start no process, connect to nothing, write not
 
 import argparse
 import contextlib
-import gzip
 import io
 import os
 import re
@@ -21,15 +20,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 if "atheris" in sys.modules or (__name__ == "__main__" and "--help" not in sys.argv):
     import atheris
 
-    instrumented: Any = atheris.instrument_imports(include=["sweeps", "pipelines", "models", "yaml"])
+    instrumented: Any = atheris.instrument_imports(
+        include=["sweeps", "pipelines", "models", "yaml", "zipfile", "gzip", "numpy.lib"]
+    )
 else:
     instrumented = contextlib.nullcontext()
 with instrumented:
+    import gzip
+
+    import numpy as np
     from click.testing import CliRunner
 
     from pipelines import checkpoint, data

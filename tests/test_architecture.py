@@ -1,6 +1,7 @@
 """The rules of docs/architecture.md: who may import whom, and which library has which door."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,20 @@ def test_help_loads_no_heavy_library(arguments: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_promise_names_a_test_that_there_is() -> None:
+    known = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    page = (ROOT / "docs/reliability.md").read_text()
+    assert set(re.findall(r"`(test_\w+)`", page)) <= known
+    promises = [line for line in page.splitlines() if line.startswith("| ") and line.count("|") == 3]
+    assert len(promises) > 25
+    assert [line for line in promises if "`test_" not in line] == ["| promise | test |", "| --- | --- |"] * 2
 
 
 def test_reading_a_study_file_loads_neither_keras_nor_mlflow() -> None:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.faults --faults 200
 
-Round after round, a sweep is started, broken about a dozen times, and left to finish; a line for each round goes to the results file,
-and the same command goes on after the last one. Exit code 1 when a promise was broken.
+Round after round, a sweep is started, broken about a dozen times, and left to finish; a line for each round goes to the results
+file, and the same command goes on after the last one. Exit code 1 when a promise was broken.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.faults import inquest
 from benchmarks.faults.kinds import ORDINARY, SPECIAL, Kind, can_mount
-from benchmarks.faults.scene import ROOT, Scene
+from benchmarks.faults.scene import ROOT, STUDY, TRIALS, Scene
 
 RESULTS = Path(__file__).parents[1] / "results" / "faults.jsonl"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
@@ -55,6 +55,9 @@ def main() -> None:
             file.write(json.dumps(found) + "\n")
         print(f"round {found['round']}: {len(found['faults'])} faults, {found['epochs_lost']} epochs lost, "
               f"{found['problems'] or 'nothing is wrong'}", flush=True)  # fmt: skip
+    print(
+        f"{_injected(rounds)} faults are recorded in {options.results}; more with --faults, or anew with another --results\n"
+    )
     table = in_markdown(rounds)
     print(table)
     if options.page:
@@ -141,7 +144,7 @@ def _trains_again(scene: Scene) -> bool:
 def _trials() -> dict[str, int]:
     from sweeps.store import Store
 
-    states = [trial.state.name.lower() for trial in Store(inquest.STUDY).trials()]
+    states = [trial.state.name.lower() for trial in Store(STUDY).trials()]
     return {state: states.count(state) for state in sorted(set(states))}
 
 
@@ -162,7 +165,7 @@ def in_markdown(rounds: Sequence[dict[str, Any]]) -> str:
     paid, charged = sum(each["epochs_lost"] for each in rounds), sum(fault["epochs_lost"] for fault in faults)
     lines += [
         "",
-        f"{_injected(rounds)} faults in {len(rounds)} sweeps of {inquest.TRIALS} trials; {consistent} of {len(rounds)} sweeps "
+        f"{_injected(rounds)} faults in {len(rounds)} sweeps of {TRIALS} trials; {consistent} of {len(rounds)} sweeps "
         f"ended with both stores consistent and nothing left behind. {trials['complete']} trials completed, {trials['pruned']} "
         f"blew up as ordered, {trials['fail']} failed: by an error as ordered, or after a third fault. {paid} epochs were "
         f"paid for and are in no curve, {charged} of them charged to a fault above. "

@@ -27,7 +27,8 @@ class Kind:
 
 
 def _some_worker(scene: Scene, rng: Random) -> psutil.Process:
-    return rng.choice(scene.wait(scene.workers) or [psutil.Process(scene.command.pid)])
+    workers: list[psutil.Process] = scene.wait(scene.workers) or [psutil.Process(scene.command.pid)]
+    return rng.choice(workers)
 
 
 def _kill_worker(scene: Scene, rng: Random) -> Hit:

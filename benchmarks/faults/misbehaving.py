@@ -22,7 +22,7 @@ def build(*, filters: int = 16, dropout: float = 0.1) -> keras.Model:
     import keras
     from keras import layers
 
-    class Misbehaving(keras.Model):
+    class Misbehaving(keras.Model):  # type: ignore[misc]
         def fit(self, x: Any, y: Any, **options: Any) -> Any:
             epoch = int(np.asarray(self.optimizer.iterations)) // -(-len(x) // options["batch_size"])
             _note(event="began", trial=dropout, epoch=epoch)

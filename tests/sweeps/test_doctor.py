@@ -207,3 +207,9 @@ def test_the_command_says_what_it_found_and_did(copied: Path) -> None:
     assert call("--fix") == (0, "nothing is wrong\n")
     code, out = call("unknown")
     assert code == 2 and "there is no study 'unknown' yet" in out
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "../../elsewhere", "/etc", ""])
+def test_no_name_of_a_study_leads_out_of_the_folder_of_checkpoints(name: str) -> None:
+    with pytest.raises(UserError, match="has a name that is no folder's"):
+        list(doctor.left_checkpoints(name, {}))
