@@ -205,7 +205,10 @@ class Supervisor:
             OUT_OF_MEMORY: "its worker ran out of memory",
         }
         message = _last_line(ended.log) if ended.exit_code > 0 else ""
-        away = {STORE_AWAY: message, DISK_FULL: f"no space is left on the disk, of {paths.mlruns()} or of its own"}
+        away = {
+            STORE_AWAY: message,
+            DISK_FULL: f"no space is left on the disk of {paths.mlruns()}, or of temporary files",
+        }
         blameless = self.interrupted or ended.exit_code in away
         self._fates[ended.pid] = None if blameless else faults.get(ended.exit_code, f"its worker {ended.how}")
         if self.interrupted or ended.exit_code == 0:
