@@ -208,6 +208,7 @@ class Study(_Strict):
     model: str
     dataset: str = "mnist"
     protocol: models.Protocol = "held_out"
+    arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
     training: dict[str, Any] = {}
     search: dict[str, Entry]  # empty: trials differ by their seeds alone
     constraints: list[str] = []
@@ -289,7 +290,7 @@ class Study(_Strict):
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
-        arguments = models.arguments(self.model)
+        arguments = models.arguments(self.model) | self.arguments
         return RunConfig(
             model=self.model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},

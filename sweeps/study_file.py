@@ -47,6 +47,7 @@ RESERVED = {  # what a run's parameters and a row of `runs()` call by these name
     PARAMETERS,
 }
 UNION_PARTS = {"IntRange", "FloatRange", "Choice", "str", "bool", "dict[str,any]", "literal['recipe']"}
+MAY_BE_EMPTY = ("training", "arguments")  # sections
 LARGEST_FILE = 1_000_000  # bytes
 
 
@@ -170,14 +171,16 @@ def check(content: dict[str, Any], where: str) -> Study:
     _check_sections(content, where)
     _check_model_and_dataset(content, where)
     arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
-    training, search = content.get("training") or {}, content["search"]
+    training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
+    _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
     _check_names(training, settings, f"{where}: training", "training setting")
     _check_names(
         search, [*arguments, *settings], f"{where}: search", f"hyperparameter of {content['model']} or training setting"
     )
     for name in search:
-        if name in training:
-            raise UserError(f"{where}: {name} stands under both training and search: keep one")
+        for section, others in (("training", training), ("arguments", fixed)):
+            if name in others:
+                raise UserError(f"{where}: {name} stands under both {section} and search: keep one")
         _check_entry(search[name], f"{where}: search.{name}")
     _check_names(content["budget"], Budget.model_fields, f"{where}: budget", "budget")
     if len(as_list(content.get("objectives"))) > 1 or not search:
@@ -185,7 +188,7 @@ def check(content: dict[str, Any], where: str) -> Study:
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        study = Study(**(content | {"training": training}))
+        study = Study(**(content | {"training": training, "arguments": fixed}))
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from error
     try:
@@ -218,8 +221,12 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
     lists = [(key, list) for key in ("start", "targets", "constraints", "objectives")]
-    for key, kind in [("search", dict), ("budget", dict), ("training", dict), *lists]:
-        if key in content and not isinstance(content[key], kind) and not (key == "training" and content[key] is None):
+    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
+        if (
+            key in content
+            and not isinstance(content[key], kind)
+            and (content[key] is not None or key not in MAY_BE_EMPTY)
+        ):
             expected = "keys and values" if kind is dict else "a list"
             raise UserError(f"{where}: {key} must hold {expected}, got {content[key]!r}")
     missing = [
@@ -298,20 +305,13 @@ def _check_constraints(study: Study, where: str) -> None:
 
 def _check_values(study: Study, where: str) -> None:
     """Check that what can be searched can be built, and that every start point lies inside the ranges."""
-    arguments, options = models.arguments(study.model), models.options(study.model)
+    arguments = models.arguments(study.model)
+    for name, value in study.arguments.items():
+        _check_argument(study.model, name, value, f"{where}: arguments.{name}")
     for name, entry in study.search.items():
         for value in entry.examples():
-            if name in options and value not in options[name]:
-                allowed = ", ".join(map(str, options[name]))
-                hint = nearest(str(value), map(str, options[name]))
-                raise UserError(f"{where}: search.{name} gives {value!r}{hint}; {study.model} takes {allowed}")
             if name in arguments:
-                default = arguments[name]
-                fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
-                if not fits and default is not None:
-                    raise UserError(
-                        f"{where}: search.{name} gives {value!r}, but {study.model} takes a {type(default).__name__}"
-                    )
+                _check_argument(study.model, name, value, f"{where}: search.{name}")
                 continue
             try:
                 TrainingSettings.model_validate({name: value}, strict=True)
@@ -322,6 +322,17 @@ def _check_values(study: Study, where: str) -> None:
     for index, point in enumerate(study.start_points):
         label = f"{where}: start[{index}]" + (" (the recipe)" if study.start[index] == "recipe" else "")
         _check_point(study, point, label)
+
+
+def _check_argument(model: str, name: str, value: Scalar, label: str) -> None:
+    """Check that the model's `build` takes `value` for argument `name`."""
+    allowed, default = models.options(model).get(name), models.arguments(model)[name]
+    if allowed is not None and value not in allowed:
+        hint = nearest(str(value), map(str, allowed))
+        raise UserError(f"{label} gives {value!r}{hint}; {model} takes {', '.join(map(str, allowed))}")
+    fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+    if not fits and default is not None and allowed is None:
+        raise UserError(f"{label} gives {value!r}, but {model} takes a {type(default).__name__}")
 
 
 def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:

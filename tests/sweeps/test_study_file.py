@@ -25,6 +25,14 @@ def complaint(path: object) -> str:
     return message
 
 
+def test_arguments_stand_in_for_the_recipes(write_study: Callable[..., Path]) -> None:
+    study = study_file.load(str(write_study(arguments={"filters3": 8, "l2": 0, "pooling": "average"})))
+    built = study.run_config({"filters1": 2}, seed=0).hyperparameters
+    assert (built["filters1"], built["filters3"], built["l2"], built["pooling"]) == (2, 8, 0, "average")
+    assert built["filters4"] == models.arguments("lean_cnn")["filters4"]
+    assert study.digest() != study_file.load(str(write_study())).digest()
+
+
 @pytest.mark.parametrize("name", study_file.available())
 def test_shipped_studies_are_valid_and_begin_with_the_recipe(name: str) -> None:
     study = study_file.load(name)
@@ -130,6 +138,11 @@ def test_the_digest_covers_what_makes_a_study_and_nothing_else(write_study: Call
 
 UPSIDE_DOWN = {"filters1": {"int": [9, 4]}}
 CASES: list[tuple[dict[str, Any], str]] = [
+    ({"arguments": {"filters9": 3}}, r"arguments: 'filters9' is no argument of lean_cnn \(did you mean 'filters"),
+    ({"arguments": {"dropout": 0.1}}, "dropout stands under both arguments and search: keep one"),
+    ({"arguments": {"filters3": "many"}}, "arguments.filters3 gives 'many', but lean_cnn takes a int"),
+    ({"arguments": {"pooling": "min"}}, "arguments.pooling gives 'min'.*lean_cnn takes max, average"),
+    ({"arguments": [1]}, "arguments must hold keys and values, got"),
     (
         {"model": "lean_cn"},
         r"tiny.yaml: model: 'lean_cn' is unknown.* \(did you mean 'lean_cnn'\?\); expected one of softmax, ",
