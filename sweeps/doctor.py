@@ -149,7 +149,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
         yield unlost(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
     yield from left_checkpoints(store.study_name, trials)
-    experiment = tracking.find_experiment(store.study_name)
+    experiment = tracking.find_experiment(attributes.get("owner", store.study_name))
     if experiment is None:
         if any(trial.state.is_finished() for trial in trials.values()):
             yield Ailment(
@@ -175,9 +175,10 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
 def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
     """Make the experiment and its parent run; then every trial lacks its run."""
     tags = {"study": store.study_name, "restored": RESTORED}
-    parent = tracking.open_parent(
-        tracking.open_experiment(store.study_name), attributes["uid"], attributes.get("phase", "sweep"), tags
-    )
+    experiment, owner = tracking.open_experiment(attributes.get("owner", store.study_name)), attributes.get("owner")
+    of_owner = tracking.parent_runs(experiment.experiment_id, Store(owner).attributes()["uid"]) if owner else []
+    within = of_owner[0].info.run_id if of_owner else None
+    parent = tracking.open_parent(experiment, attributes["uid"], attributes.get("phase", "sweep"), tags, within)
     TrackedRun(parent).close("SCHEDULED")
 
 

@@ -22,7 +22,7 @@ from sweeps.study_file import in_a_line, restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
-CHOSEN_SAMPLER, PHASE = "chosen_sampler", "phase"  # the study's attributes
+CHOSEN_SAMPLER, PHASE, OWNER = "chosen_sampler", "phase", "owner"  # the study's attributes
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,17 @@ class Result:
 
 
 def run(
-    study: Study, workers: int, device: backend.Device, console: Console, phase: tracking.Phase = "sweep"
+    study: Study,
+    workers: int,
+    device: backend.Device,
+    console: Console,
+    phase: tracking.Phase = "sweep",
+    owner: str | None = None,
 ) -> Result:
     """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written.
 
-    `phase`: what the runs of a new study are for; an old one's stay what they are.
+    `phase`: what the runs of a new study are for; an old one's stay what they are. `owner`: the stored study in whose experiment,
+    and under whose parent run, the runs belong.
     """
     if workers < 1:
         raise UserError(f"WORKERS={workers}: expected at least 1")
@@ -56,7 +62,7 @@ def run(
     backend.name()
     folder = paths.make_mlruns()
     try:
-        store, assignment = _prepare(study, dataset, workers, device, phase)
+        store, assignment = _prepare(study, dataset, workers, device, phase, owner)
     except StoreUnavailable:
         raise
     except STORE_ERRORS as error:
@@ -99,18 +105,28 @@ def farewell(study: Study, result: Result) -> list[str]:
 
 
 def _prepare(
-    study: Study, dataset: data.Dataset, workers: int, device: backend.Device, phase: tracking.Phase
+    study: Study,
+    dataset: data.Dataset,
+    workers: int,
+    device: backend.Device,
+    phase: tracking.Phase,
+    owner: str | None = None,
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
     with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
-        tracking.find_experiment(study.name)  # MLflow first: it may refuse, and then nothing is written
+        tracking.find_experiment(owner or study.name)  # MLflow first: it may refuse, and then nothing is written
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
         _check_definition(store, study)
         chosen = _choose_sampler(store, study)
         uid = store.attributes()["uid"]
         phase = store.attributes().get(PHASE, phase)
         store.remember(PHASE, phase)
-        experiment = tracking.open_experiment(study.name)
+        experiment = tracking.open_experiment(owner or study.name)
+        within = None
+        if owner is not None:
+            store.remember(OWNER, owner)
+            (of_owner, *_) = tracking.parent_runs(experiment.experiment_id, Store(owner).attributes()["uid"])
+            within = of_owner.info.run_id
         tags = {
             "study": study.name,
             "study_digest": study.digest(),
@@ -118,7 +134,7 @@ def _prepare(
             "dataset_digest": dataset.digest,
             "protocol": study.protocol,
         }
-        parent = tracking.open_parent(experiment, uid, phase, tags | provenance.code())
+        parent = tracking.open_parent(experiment, uid, phase, tags | provenance.code(), within)
         store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
     threads = max(1, devices.cores() // workers) if workers > 1 else None
     gpus = () if device == "cpu" else tuple(devices.gpus())

@@ -60,7 +60,7 @@ def runs(study: str | None = None) -> pd.DataFrame:
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
     found = (tracking.trial_runs(experiment_id) for experiment_id in wanted.experiment_id)
-    frame = pd.DataFrame([_row(run) for run in next(filter(None, found), [])])
+    frame = pd.DataFrame([row(run) for run in next(filter(None, found), [])])
     if frame.empty:
         return pd.DataFrame(
             columns=["study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds", "run_id"]
@@ -74,7 +74,8 @@ def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
     return frame[frame.state == "complete"].head(top).reset_index(drop=True)
 
 
-def _row(run: Any) -> dict[str, Any]:
+def row(run: Any) -> dict[str, Any]:
+    """Return what is known of a trial from its run, as `runs` has it, untyped."""
     tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
     settings = {RENAMED.get(name, name): value for name, value in params.items() if name not in ("model", "dataset")}
     return {

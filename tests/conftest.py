@@ -104,7 +104,7 @@ def made_stores(outputs: Path, empty_stores: Path) -> None:
     copy_stores(empty_stores, outputs)
 
 
-def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep") -> Any:
+def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None) -> Any:
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
     from rich.console import Console
 
@@ -115,7 +115,7 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
     from sweeps.supervise import Supervisor
 
     copy_stores(empty_stores, paths.make_mlruns())
-    store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", phase)
+    store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", phase, owner)
     supervisor = Supervisor(store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console())
     supervisor.snapshot()  # queues the trials
     lease = Lease.of_this_process(os.getppid())
@@ -127,7 +127,7 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
 @pytest.fixture
 def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     """`run_in_process`, with this test's own outputs."""
-    return lambda study, phase="sweep": run_in_process(study, watch, empty_stores, phase)
+    return lambda study, phase="sweep", owner=None: run_in_process(study, watch, empty_stores, phase, owner)
 
 
 class Sweep:

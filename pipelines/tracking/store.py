@@ -11,7 +11,7 @@ from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines import paths
@@ -19,7 +19,7 @@ from pipelines.errors import StoreUnavailable, UserError, first_line
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
-Phase = Literal["sweep", "baseline"]  # what the runs of an experiment are for
+Phase = Literal["sweep", "baseline", "confirm"]  # what the runs of an experiment are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
@@ -89,13 +89,17 @@ def find_experiment(name: str) -> Experiment | None:
     return experiment
 
 
-def open_parent(experiment: Experiment, study_uid: str, phase: Phase, tags: dict[str, str]) -> str:
+def open_parent(
+    experiment: Experiment, study_uid: str, phase: Phase, tags: dict[str, str], within: str | None = None
+) -> str:
     """Return the id of the one parent run of a study, made if missing, and mark the study as the experiment's current one.
 
-    `study_uid` tells the study from an earlier one of the same name whose trials are gone.
+    `study_uid` tells the study from an earlier one of the same name whose trials are gone. `within`: the parent run of the study
+    that this one belongs to, which stays the experiment's current one.
     """
-    client().set_experiment_tag(experiment.experiment_id, STUDY_UID, study_uid)
-    client().set_experiment_tag(experiment.experiment_id, PHASE, phase)
+    if within is None:
+        client().set_experiment_tag(experiment.experiment_id, STUDY_UID, study_uid)
+        client().set_experiment_tag(experiment.experiment_id, PHASE, phase)
     client().set_experiment_tag(experiment.experiment_id, LAST_USED, f"{time.time():.0f}")
     found = parent_runs(experiment.experiment_id, study_uid)
     if found:
@@ -103,7 +107,13 @@ def open_parent(experiment: Experiment, study_uid: str, phase: Phase, tags: dict
         return str(found[0].info.run_id)
     run = client().create_run(
         experiment.experiment_id,
-        tags={MLFLOW_RUN_NAME: experiment.name, "phase": "study", "study_uid": study_uid, **tags},
+        tags={
+            MLFLOW_RUN_NAME: tags.get("study", experiment.name),
+            "phase": "study",
+            "study_uid": study_uid,
+            **({MLFLOW_PARENT_RUN_ID: within} if within else {}),
+            **tags,
+        },
     )
     return str(run.info.run_id)
 

@@ -1,0 +1,175 @@
+"""Confirming: the best by validation, from fresh seeds, racing; and what is read back of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from sweeps import confirm, confirmed, doctor, launch, results, runs, space, study_file, verdicts
+from sweeps.store import Store, val_accuracy
+from tests.conftest import copy_stores, run_in_process
+
+QUICK = {"training": {"epochs": 1, "batch_size": 200}, "budget": {"trials": 4}}
+
+
+@pytest.fixture(scope="module")
+def swept(watch: Any, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a study of four trials."""
+    import yaml
+
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("swept")
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | QUICK, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRUNS_DIR", str(folder / "mlruns"))
+        run_in_process(study_file.load(str(path)), watch, empty_stores)
+    return folder / "mlruns"
+
+
+@pytest.fixture
+def study(swept: Path, outputs: Path) -> Store:
+    """A copy of that study."""
+    outputs.mkdir()
+    copy_stores(swept, outputs)
+    return Store("tiny")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, run_here: Callable[..., Store]) -> list[str]:
+    """Let `confirm.run` train in this process; returns what was launched."""
+    launched: list[str] = []
+
+    def run(study: Any, _workers: int, _device: str, _console: Console, phase: Any, *, owner: str) -> Any:
+        launched.append(f"{study.name} {study.budget.trials}")
+        run_here(study, phase, owner)
+        return launch.Result(None, False, "random")
+
+    monkeypatch.setattr(confirm.launch, "run", run)
+    return launched
+
+
+def start(top: int, seeds: int) -> bool:
+    return confirm.run("tiny", top, seeds, 1, "cpu", Console(quiet=True))
+
+
+def test_the_best_by_validation_are_trained_from_fresh_seeds(study: Store, here: list[str]) -> None:
+    ranked = sorted(study.trials(), key=lambda trial: (-val_accuracy(trial), trial.number))
+    numbers = [trial.number for trial in ranked[:2]]
+    before = runs("tiny")
+    assert start(top=2, seeds=3)
+    assert here == [f"tiny-confirm-{number} 3" for number in numbers]
+    pd.testing.assert_frame_equal(runs("tiny"), before)  # the study's own trials are what they were
+    assert list(results.studies().study) == ["tiny"]
+
+    found = confirmed.confirmations()
+    assert list(found.columns) == confirmed.OF_A_SEED
+    assert found.trial.tolist() == sorted(numbers * 3) and found.seed.tolist() == [0, 1, 2] * 2
+    assert set(found.state) == {"complete"} and found.run_id.is_unique
+
+    parent = tracking.parent_runs(tracking.find_experiment("tiny").experiment_id, study.attributes()["uid"])[0]
+    trained = {run.info.run_id: run for run in tracking.all_runs(parent.info.experiment_id, "tags.phase = 'confirm'")}
+    assert set(trained) == set(found.run_id)
+    seeds_used = set()
+    for trial in ranked[:2]:
+        wanted = study_file.restore("tiny", study.attributes()).run_config(trial.params, seed=0).params()
+        of_it = [trained[run_id] for run_id in found[found.trial == trial.number].run_id]
+        for run in of_it:
+            same = {key: value for key, value in run.data.params.items() if key != "seed"}
+            assert same == {key: str(value) for key, value in wanted.items() if key != "seed"}
+            seeds_used.add(run.data.params["seed"])
+            own_parent = tracking.client().get_run(run.data.tags["mlflow.parentRunId"])
+            assert own_parent.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert len(seeds_used) == 6
+    assert not seeds_used & {str(space.trial_seed(0, number)) for number in range(1000)}
+
+    assert start(top=2, seeds=3) and len(here) == 2  # nothing is left to do
+    assert not [found.what for name in Store("tiny-confirm-0").attributes() for found in doctor.ailments(Store("tiny"))]
+    assert not list(doctor.ailments(Store(f"tiny-confirm-{numbers[0]}")))
+
+
+def test_a_verdict_for_every_target_from_seeds_alone(
+    study: Store, here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verdicts("tiny").empty
+    start(top=2, seeds=3)
+    assert verdicts("tiny").empty  # the test images of mnist-5k are its own
+    monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
+    found = verdicts("tiny")
+    assert list(found.columns) == confirmed.OF_A_VERDICT
+    assert found.chosen.tolist() == [True, False] and found.comparisons.tolist() == [1, 2]
+    assert set(found.verdict) <= {"not reached", "undecidable"} and set(found.target) == {"goal"}
+    seeds = confirmed.confirmations("tiny")
+    chosen = found[found.chosen].iloc[0]
+    means = seeds.groupby("trial").val_accuracy.mean()
+    assert chosen.val_mean == pytest.approx(100 * means.max()) and means[chosen.trial] == means.max()
+    assert chosen.low < chosen.test_mean < chosen.high
+    assert chosen.beyond_high - chosen.beyond_low > 0
+    of_it = seeds[seeds.trial == chosen.trial]
+    rightly = confirmed.correct("mnist-5k", list(of_it.run_id))
+    np.testing.assert_allclose(rightly.mean(axis=1), of_it.test_accuracy)
+
+
+def test_random_test_labels_change_no_choice(study: Store, here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selection that saw test data would choose otherwise."""
+    start(top=2, seeds=3)
+    seeds = confirmed.confirmations("tiny")
+    chosen = confirmed.choose({t: list(rows.val_accuracy) for t, rows in seeds.groupby("trial")})
+    noise = np.random.default_rng(0).random(len(seeds))
+    monkeypatch.setattr(confirmed, "confirmations", lambda _=None: seeds.assign(test_accuracy=noise))
+    monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
+    found = verdicts("tiny")
+    assert found[found.chosen].trial.tolist() == [chosen]
+
+
+def test_one_that_is_clearly_behind_gets_no_more_seeds(
+    study: Store, here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [each.number for each in confirm.candidates("tiny", 2, 3)]
+    monkeypatch.setattr(confirm, "clearly_behind", lambda accuracies: {second} & set(accuracies))
+    start(top=2, seeds=5)
+    assert here == [f"tiny-confirm-{n} {s}" for n, s in [(first, 3), (second, 3), (first, 4), (first, 5)]]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "behind"),
+    [
+        ({1: [0.991, 0.992, 0.993], 2: [0.981, 0.982, 0.983]}, {2}),
+        ({1: [0.991, 0.992, 0.993], 2: [0.990, 0.992, 0.993]}, set()),
+        ({1: [0.99, 0.99, 0.99], 2: [0.98, 0.98, 0.98]}, {2}),
+        ({1: [0.99, 0.99, 0.99], 2: [0.99, 0.99, 0.99]}, set()),
+        ({1: [0.991, 0.992], 2: [0.5, 0.5, 0.51]}, set()),  # two seeds say nothing
+        ({}, set()),
+    ],
+)
+def test_who_is_clearly_behind(accuracies: dict[int, list[float]], behind: set[int]) -> None:
+    assert confirm.clearly_behind(accuracies) == behind
+
+
+@pytest.mark.parametrize(
+    ("top", "seeds", "complaint"),
+    [
+        (9, 3, "has 4 complete trials, and 9 are to be confirmed: go on with it"),
+        (0, 3, "--top 0 --seeds 3: expected at least 1 of each"),
+        (1, 0, "--top 1 --seeds 0: expected at least 1 of each"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_one_line(study: Store, top: int, seeds: int, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        start(top, seeds)
+
+
+def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    other = dataclasses.replace(confirm.data.load("mnist-5k"), digest="another")
+    monkeypatch.setattr(confirm.data, "load", lambda _: other)
+    with pytest.raises(UserError, match=r"was trained on mnist-5k with digest .*, and here it has another"):
+        start(1, 3)
