@@ -7,8 +7,10 @@ A trial is one epoch of a softmax on mnist-5k. The memory of parent and workers 
 """
 
 import argparse
+import contextlib
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -31,13 +33,14 @@ def main() -> None:
     """Run one shape, write what was seen to results/, and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shape", choices=SHAPES)
-    parser.add_argument("--trials", type=int)
+    parser.add_argument("--trials", type=int, help="fewer, to try it; nothing is recorded then")
     options = parser.parse_args()
     trials, workers = SHAPES[options.shape]
     found = run(options.trials or trials, workers)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"endurance-{options.shape}.json").write_text(json.dumps(found) + "\n")
+    if options.trials is None:
+        (RESULTS / f"endurance-{options.shape}.json").write_text(json.dumps(found) + "\n")
     show(found)
+    sys.exit(found["faults"] > 0 or set(found["trials"]) != {"complete"})
 
 
 def run(trials: int, workers: int) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         began = time.monotonic()
         with (Path(name) / "terminal.log").open("wb") as terminal:
             sweep = subprocess.Popen(command, cwd=ROOT, stdout=terminal, stderr=terminal)
-            readings = _watch(sweep)
+            readings = _watch(sweep, Path(name) / "mlruns" / "optuna.db")
         seconds = time.monotonic() - began
         if sweep.returncode:
             raise SystemExit((Path(name) / "terminal.log").read_text())
@@ -81,10 +84,8 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         }
 
 
-def _watch(sweep: "subprocess.Popen[bytes]") -> list[dict[str, Any]]:
+def _watch(sweep: "subprocess.Popen[bytes]", database: Path) -> list[dict[str, Any]]:
     """Read the memory (MiB) of parent and workers, and the number of trials done, until the sweep ends."""
-    from sweeps import store
-
     readings: list[dict[str, Any]] = []
     while sweep.poll() is None:
         time.sleep(PERIOD)
@@ -92,13 +93,20 @@ def _watch(sweep: "subprocess.Popen[bytes]") -> list[dict[str, Any]]:
             parent = psutil.Process(sweep.pid)
             workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
             memory = {str(worker.pid): round(worker.memory_info().rss / 2**20) for worker in workers}
-            done = (
-                sum(t.state.is_finished() for t in store.Store(STUDY).trials()) if STUDY in store.study_names() else 0
+            readings.append(
+                {"done": _done(database), "parent": round(parent.memory_info().rss / 2**20), "workers": memory}
             )
-            readings.append({"done": done, "parent": round(parent.memory_info().rss / 2**20), "workers": memory})
-        except psutil.Error:
+        except (psutil.Error, sqlite3.Error):
             continue
     return readings
+
+
+def _done(database: Path) -> int:
+    """Return how many trials have ended, without taking part in the locking of the sweep's own processes."""
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as file:
+        return int(
+            file.execute("SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')").fetchone()[0]
+        )
 
 
 def show(found: dict[str, Any]) -> None:
@@ -106,13 +114,14 @@ def show(found: dict[str, Any]) -> None:
     print(f"{'trials':>12} {'parent (MiB)':>13} {'a worker (MiB)':>15} {'workers so far':>15}")
     seen: set[str] = set()
     total = sum(found["trials"].values())
-    for first in range(0, total, total // 10):
-        here = [reading for reading in found["readings"] if first <= reading["done"] < first + total // 10]
+    tenth = max(1, total // 10)
+    for first in range(0, total, tenth):
+        here = [reading for reading in found["readings"] if first <= reading["done"] < first + tenth]
         seen |= {pid for reading in here for pid in reading["workers"]}
         if here:
             parent = statistics.median(reading["parent"] for reading in here)
             each = statistics.median(mib for reading in here for mib in reading["workers"].values())
-            print(f"{first:>5} – {first + total // 10:<4} {parent:>13.0f} {each:>15.0f} {len(seen):>15}")
+            print(f"{first:>5} – {first + tenth:<4} {parent:>13.0f} {each:>15.0f} {len(seen):>15}")
     print(
         f"{found['trials']}, {found['workers']} workers, {found['faults']} faults, {found['tracebacks']} tracebacks in their "
         f"logs, {found['seconds']} s"

@@ -5,6 +5,8 @@ The one before is kept too, so that a file that a failing disk has damaged costs
 
 import json
 import os
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import first_line
+from pipelines.errors import first_line, of_the_machine
 
 Arrays = list[NDArray[Any]]
 
@@ -28,7 +30,7 @@ class State:
 
 
 def save(path: Path, fingerprint: str, state: State) -> None:
-    """Write `state` to `path` in one step: a reader sees the old file or the new one, never a part."""
+    """Write `state` to `path`: whoever reads finds this state or the one before, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     groups = {"weights": state.weights, "optimizer": state.optimizer, "kept": state.kept}
     arrays = {f"{group}_{i}": array for group, members in groups.items() for i, array in enumerate(members)}
@@ -41,7 +43,7 @@ def save(path: Path, fingerprint: str, state: State) -> None:
             np.savez(file, header=np.frombuffer(header.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
+        with suppress(FileNotFoundError):
             path.replace(_before(path))
         temporary.replace(path)
     finally:
@@ -67,10 +69,21 @@ def _read(path: Path, fingerprint: str) -> State | None:
             groups = {key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()}
             return State(history=header["history"], **groups)
     except Exception as error:  # a damaged file makes numpy and zipfile raise a dozen kinds
+        if of_the_machine(error) and _whole(path):
+            raise
         print(
             f"checkpoint {path.name} is damaged ({first_line(error)}): going on from an earlier one, or from the start"
         )
+        path.unlink(missing_ok=True)  # else it would take the place of the one before
         return None
+
+
+def _whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except Exception as error:
+        return of_the_machine(error)
 
 
 def _before(path: Path) -> Path:

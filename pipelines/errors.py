@@ -2,14 +2,18 @@
 
 import difflib
 import errno
+import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator
+from urllib.parse import unquote
 
 LONGEST = 500  # characters of a message that another library wrote
-_CREDENTIALS = re.compile(r"(\w[\w+.-]*://)[^\s'\"]*@")
-_SECRET_OPTION = re.compile(r"(\b(?:\w*password|\w*token|\w*secret)=)[^&\s'\")]+", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(\b\w[\w+.-]*://)[^\s\"]*@")
+_SECRET_OPTION = re.compile(r"(\w*(?:passw|pwd|token|secret|sig)\w*(?:=|%3D|: ))[^&;\s\"]+", re.IGNORECASE)
+_URLS, _SECRETS = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"), ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}  # Python, TensorFlow, PyTorch
+_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ENOMEM}
 
 
 class UserError(Exception):
@@ -24,14 +28,22 @@ class StoreUnavailable(UserError):
     """Optuna's or MLflow's store cannot be opened: wrong address, away, or locked."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the error's name when it has none; without passwords, cut at length."""
-    line = without_passwords(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = without_passwords(line[: 4 * LONGEST])
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that led to this one: libraries wrap what they meet, and say less."""
+    return [*_causes(error)][-1]
+
+
 def without_passwords(text: str) -> str:
-    """Return `text` with what stands between scheme and host of its URLs, and secret options in them, blotted out."""
+    """Return `text` without the passwords of the stores' URLs, and without whatever looks like one in any other."""
+    for secret in _secrets():
+        text = text.replace(secret, "***")
     return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 
@@ -43,7 +55,8 @@ def traceback_of(error: BaseException) -> str:
 def out_of_space(error: BaseException) -> bool:
     """Whether an error comes from a full disk, or a used-up quota."""
     return any(
-        isinstance(cause, OSError) and (cause.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause))
+        "No space left on device" in str(cause)
+        or (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
         for cause in _causes(error)
     )
 
@@ -51,15 +64,35 @@ def out_of_space(error: BaseException) -> bool:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error comes from want of memory, of this machine or of its GPU."""
     return any(
-        any(kind.__name__ in _OUT_OF_MEMORY for kind in type(cause).__mro__) or "RESOURCE_EXHAUSTED" in str(cause)
+        any(kind.__name__ in _OUT_OF_MEMORY for kind in type(cause).__mro__)
+        or "RESOURCE_EXHAUSTED" in str(cause)
+        or "can't allocate memory" in str(cause)
+        or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
         for cause in _causes(error)
     )
 
 
+def of_the_machine(error: BaseException) -> bool:
+    """Whether an error is the machine's, not the training's: another process, or a later try, may not meet it."""
+    of_system = any(isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE for cause in _causes(error))
+    return of_system or out_of_space(error) or out_of_memory(error)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and not any(error is other for other in seen):
         yield error
+        seen.append(error)
         error = error.__cause__ or error.__context__
+
+
+def _secrets() -> list[str]:
+    """Return what stands as user and password in the stores' URLs, and the passwords that MLflow takes from the environment."""
+    found = [os.environ.get(name, "") for name in _SECRETS]
+    for url in (os.environ.get(name, "") for name in _URLS):
+        before, at, _ = url.partition("://")[2].rpartition("@")
+        found += [before, before.partition(":")[2]] if at else []
+    return sorted({word for each in found for word in (each, unquote(each)) if len(word) > 3}, key=len, reverse=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,8 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from pipelines.errors import UserError
+from pipelines.errors import UserError, out_of_space
 
+ROOM = 2**22  # bytes that there should be at least
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +27,19 @@ def make_mlruns() -> Path:
             f"cannot write to {folder} ({error.strerror}): make it writable, or set MLRUNS_DIR to a folder that is"
         ) from error
     return folder
+
+
+def has_room(study: str) -> bool:
+    """Whether the disks of outputs and of temporary files have room for what a worker writes next."""
+    sizes = [path.stat().st_size for path in checkpoint(study, 0).parent.glob("*.npz") if path.exists()]
+    wanted = max(ROOM, 3 * max(sizes, default=0))
+    try:
+        for folder in (mlruns(), None):
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(file.fileno(), 0, wanted)
+    except OSError as error:
+        return not out_of_space(error)
+    return True
 
 
 def checkpoint(study: str, trial: int) -> Path:

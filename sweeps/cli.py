@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipelines.errors import DatasetUnavailable, UserError, first_line, traceback_of, without_passwords
+from pipelines.errors import DatasetUnavailable, UserError, first_line, root_cause, traceback_of, without_passwords
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
@@ -37,11 +37,11 @@ class _OneLine(click.Group):
                 raise
             return _complain(str(error))
         except Exception as error:
-            from sweeps.store import STORE_ERRORS
+            from sweeps.store import is_away
 
-            if ctx.params.get("debug") or not isinstance(error, STORE_ERRORS):
+            if ctx.params.get("debug") or not is_away(error):
                 raise
-            return _complain(f"a store does not answer ({first_line(error)}): try again when it does")
+            return _complain(f"a store does not answer ({first_line(root_cause(error))}): try again when it does")
 
 
 def _complain(message: str) -> int:

@@ -82,8 +82,11 @@ def unlost(store: Store, lost: Lost) -> Ailment:
     final = is_final(store, lost)
 
     def mend() -> None:  # the run first, for soon the trial may run again
-        run_id = lost.trial.user_attrs.get("run_id")
-        if run_id is not None:
+        run_id = str(lost.trial.user_attrs.get("run_id", ""))
+        state = tracking.lifecycle(run_id)
+        if state == "deleted":
+            tracking.restore_run(run_id)
+        if state is not None:
             run = TrackedRun(run_id)
             run.set_tags({"ended": "failed"} if final else {})
             run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
@@ -118,7 +121,7 @@ def left_checkpoints(study_name: str, trials: Mapping[int, FrozenTrial]) -> Iter
     for path in sorted(paths.checkpoint(study_name, 0).parent.glob("*")):
         number = path.name.partition(".")[0]
         trial = trials.get(int(number)) if number.isdigit() else None
-        if trial is None or trial.state.is_finished():
+        if trial.state.is_finished() if trial else _untouched(path):
             delete = functools.partial(path.unlink, missing_ok=True)  # another parent may be quicker
             yield Ailment(f"checkpoint {path.name} is of no unfinished trial", "delete it", delete)
 
@@ -261,19 +264,26 @@ def _kept_accuracy(run_tags: Mapping[str, str]) -> str:
 def orphans(names: Sequence[str]) -> Iterator[Ailment]:
     """Yield folders of checkpoints and artifacts that belong to nothing."""
     for folder in sorted((paths.mlruns() / "checkpoints").glob("*/")):
-        if folder.name not in names:
-            yield Ailment(
-                f"checkpoints/{folder.name} is of no study", "delete it", functools.partial(shutil.rmtree, folder)
-            )
-    trash = paths.mlruns() / "orphans"
+        if folder.name not in names and _untouched(folder):
+            yield _in_the_way(folder, "study")
     for folder in sorted((paths.mlruns() / "artifacts").glob("*/*/")):
-        if tracking.lifecycle(folder.name) is None:
-            there = trash / folder.parent.name / folder.name
+        if tracking.lifecycle(folder.name) is None and _untouched(folder):
+            yield _in_the_way(folder, "run")
 
-            def move(folder: Path = folder, there: Path = there) -> None:
-                there.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(folder, there)
 
-            yield Ailment(
-                f"artifacts/{folder.parent.name}/{folder.name} is of no run", f"move it to {trash.name}/", move
-            )
+def _in_the_way(folder: Path, owner: str) -> Ailment:
+    """Return the ailment of a folder under `mlruns/` that belongs to no study or run that the present stores know."""
+    name = folder.relative_to(paths.mlruns())
+    there = paths.mlruns() / "orphans" / name
+
+    def move() -> None:
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, there)
+
+    return Ailment(f"{name} is of no {owner}", "move it to orphans/", move)
+
+
+def _untouched(path: Path) -> bool:
+    """Whether nothing was written to it lately: what has just begun may be unknown to whoever read the stores before."""
+    inside = [each.stat().st_mtime for each in (path, *path.rglob("*")) if each.exists()]
+    return time.time() - max(inside, default=0.0) > REST_AFTER_SESSION

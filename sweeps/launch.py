@@ -10,12 +10,12 @@ from rich.console import Console
 
 from pipelines import backend, data, paths, provenance
 from pipelines import device as devices
-from pipelines.errors import StoreUnavailable, UserError, first_line
+from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
 from sweeps import space
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.progress import Snapshot
-from sweeps.store import STORE_ERRORS, Store, val_accuracy
+from sweeps.store import Store, is_away, val_accuracy
 from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
 from sweeps.study_file import in_a_line, restore
@@ -65,8 +65,10 @@ def run(
         store, assignment = _prepare(study, dataset, workers, device, phase, owner)
     except StoreUnavailable:
         raise
-    except STORE_ERRORS as error:
-        reason = first_line(error)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        reason = first_line(root_cause(error))
         raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = ProcessExecutor(work, assignment, workers, logs)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,8 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line above the table."""
-        self._console.print(line, markup=False)  # it may quote a log
+        with suppress(OSError):  # on a full disk, if that is where the output goes: the sweep is more than its words
+            self._console.print(line, markup=False)  # it may quote a log
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the state of the sweep; without a terminal, print a line when a trial has ended."""
@@ -88,7 +90,8 @@ class Display:
             self._live.update(Group(_table(snapshot, self._epochs_of_trial), _bar(snapshot, eta)))
         elif (line := snapshot.line()).split(";")[0] != self._last_line:
             self._last_line = line.split(";")[0]
-            self._console.print(f"{line}; {eta}", soft_wrap=True)
+            with suppress(OSError):
+                self._console.print(f"{line}; {eta}", soft_wrap=True)
 
     def _eta(self, snapshot: Snapshot) -> str:
         done = snapshot.done - self._done_before

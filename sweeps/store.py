@@ -20,12 +20,19 @@ from optuna.storages import RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines import paths
-from pipelines.errors import StoreUnavailable, UserError, first_line, without_passwords
-from pipelines.tracking.store import TrackingError
+from pipelines.errors import StoreUnavailable, UserError, first_line, of_the_machine, without_passwords
+from pipelines.tracking.run import ArtifactError
+from pipelines.tracking.store import TrackingError, refused
 from sweeps.lease import Lease
 from sweeps.study import Direction
 
-STORE_ERRORS = (TrackingError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, StoreUnavailable)
+_STORE_ERRORS = (
+    TrackingError,
+    ArtifactError,
+    sqlalchemy.exc.SQLAlchemyError,
+    optuna.exceptions.StorageInternalError,
+    StoreUnavailable,
+)
 HEARTBEAT_INTERVAL = 30  # seconds
 GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
@@ -39,6 +46,16 @@ _ledger = sqlalchemy.Table(
     sqlalchemy.Column("study_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
     sqlalchemy.Column("spent", sqlalchemy.Integer, nullable=False),
 )
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that a store is away, locked or full, which passes; not that it refuses what it was asked."""
+    return isinstance(error, _STORE_ERRORS) and not refused(error)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether what went wrong may go right later, and is nobody's fault: a store that is away, a machine in want."""
+    return is_away(error) or of_the_machine(error)
 
 
 @dataclass(frozen=True)
@@ -221,16 +238,17 @@ class Store:
         stale = self._stale()
         lost = []
         for trial, lease in self.running():
-            if lease is not None and lease.worker.here and not lease.worker.alive:
-                if lease.parent.pid == parent_pid and lease.worker.pid in fates:
-                    lost.append(Lost(trial, fates[lease.worker.pid]))
-                elif not lease.parent.alive:
-                    lost.append(Lost(trial, None))
+            gone = lease is not None and lease.worker.here and not lease.worker.alive
+            if lease is not None and gone and lease.parent.pid == parent_pid and lease.worker.pid in fates:
+                lost.append(Lost(trial, fates[lease.worker.pid]))
+            elif lease is not None and gone and not lease.parent.alive:
+                lost.append(Lost(trial, None))
             elif trial._trial_id in stale:
-                if lease is not None and lease.worker.here:
+                if lease is not None and lease.worker.here and not gone:
                     with suppress(ProcessLookupError):  # it may have ended this moment
                         os.kill(lease.worker.pid, signal.SIGKILL)
-                lost.append(Lost(trial, f"its worker gave no heartbeat for {GRACE_PERIOD} s" if lease else None))
+                silent = f"its worker gave no heartbeat for {GRACE_PERIOD} s"
+                lost.append(Lost(trial, silent if lease and not gone else None))
         return lost
 
     def _stale(self) -> set[int]:
@@ -324,7 +342,13 @@ def _open(url: str) -> RDBStorage:
         storage = RDBStorage(
             url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
         )
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, RuntimeError) as error:
+    except (
+        sqlalchemy.exc.SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        ImportError,
+        RuntimeError,
+        ValueError,  # a port that is none
+    ) as error:
         raise StoreUnavailable(
             f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): check OPTUNA_STORAGE"
         ) from error

@@ -5,7 +5,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,14 +16,14 @@ from rich.console import Console
 
 import models
 from pipelines import figures, paths
-from pipelines.errors import UserError, first_line, out_of_space
+from pipelines.errors import UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps import doctor, plots
 from sweeps.executors.processes import Ended, ProcessExecutor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
-from sweeps.store import STORE_ERRORS, Lost, Store, curve, front, val_accuracy
+from sweeps.store import Lost, Store, curve, front, passes, val_accuracy
 from sweeps.study import OBJECTIVES
 from sweeps.worker import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR, Assignment
 
@@ -34,6 +34,7 @@ SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted wh
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
+FULL_IN_VAIN = 3  # times that a worker may find no space where there is room, before its trial is blamed
 
 
 class Supervisor:
@@ -49,6 +50,8 @@ class Supervisor:
         self._reached = (0, 0)  # epochs spent, trials done
         self._away = False
         self._paused_until = 0.0
+        self._disk_full = False
+        self._full_in_vain = 0  # workers in a row that found the disk full where there is room
 
     def supervise(self) -> None:
         """Keep workers at work until nothing is left to claim and nobody's trial is left behind."""
@@ -67,17 +70,20 @@ class Supervisor:
                     if over or time.time() - noted > SESSION_NOTE_INTERVAL:
                         noted = time.time()
                         self._store.note_session(session, began)
-                except (*STORE_ERRORS, OSError) as error:
-                    if isinstance(error, OSError) and not out_of_space(error):
+                except Exception as error:
+                    if not passes(error):
                         raise
-                    self._bear_with_stores(first_line(error), display)
+                    self._pause(first_line(root_cause(error)), display)
                     over = self.interrupted and not self._executor.alive()
                 if not over:
                     time.sleep(min(LONGEST_REST, max(POLL, REST * (time.monotonic() - looked))))
 
     def _look(self, display: Display) -> bool:
         """Take note of what ended, release what was lost, start what is missing; return whether all is over."""
-        for ended in self._executor.collect_ended():
+        over = self._executor.collect_ended()
+        for ended in over:  # of all of them, before anything can go wrong
+            self._fates[ended.pid] = self._fault_of(ended)
+        for ended in over:
             self._take_note(ended, display)
         for lost in self._store.lost(os.getpid(), self._fates):
             self._release(lost, display)
@@ -88,7 +94,8 @@ class Supervisor:
                 self._thin_models(snapshot)
             self._reached, self._away = reached, False
         claimable, running = self._claimable(snapshot), self._store.running()
-        if not self.interrupted and time.monotonic() >= self._paused_until:
+        self._disk_full = self._disk_full and not paths.has_room(self._study.name)
+        if not self.interrupted and not self._disk_full and time.monotonic() >= self._paused_until:
             held = sum(lease is not None and lease.parent.pid == os.getpid() for _, lease in running)
             self._executor.start_up_to(held + claimable)
         if self._executor.alive():
@@ -127,11 +134,10 @@ class Supervisor:
             self._log_study(parent, snapshot)
             if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
                 parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
-        except (*STORE_ERRORS, OSError) as error:
-            if isinstance(error, OSError) and not out_of_space(error):
+        except Exception as error:
+            if not passes(error):
                 raise
-            reason = first_line(error)
-            self._console.print(f"a store did not answer at the end ({reason}); the next call puts it right")
+            self._say(f"the end could not be noted ({first_line(root_cause(error))}); the next call puts it right")
 
     def _release(self, lost: Lost, display: Display | None) -> None:
         """Give a lost trial back, or fail it, and say so."""
@@ -160,7 +166,7 @@ class Supervisor:
                 remove_models(trial.user_attrs["run_id"])
             except ArtifactError as error:  # it costs disk, not the sweep; the next call tries again
                 self._unremovable.add(trial.number)
-                self._console.print(str(error), markup=False)
+                self._say(str(error))
                 continue
             removed.add(trial.number)
             self._store.remember(MODELS_REMOVED, sorted(removed))
@@ -198,37 +204,51 @@ class Supervisor:
             return 0
         return snapshot.count(TrialState.WAITING)
 
-    def _take_note(self, ended: Ended, display: Display) -> None:
-        """Decide whose fault a worker's end was."""
+    def _fault_of(self, ended: Ended) -> str | None:
+        """Return what a worker's end is held against its trial; None: nothing."""
+        if self.interrupted or ended.exit_code == STORE_AWAY:
+            return None
+        if ended.exit_code == DISK_FULL:
+            self._full_in_vain = 0 if not paths.has_room(self._study.name) else self._full_in_vain + 1
+            if self._full_in_vain < FULL_IN_VAIN:
+                return None
         faults = {
             HUNG: f"no epoch ended within {self._study.trial_timeout:g} s",
             OUT_OF_MEMORY: "its worker ran out of memory",
+            DISK_FULL: f"no space was left on a device, and there is room in {paths.mlruns()}",
         }
-        message = _last_line(ended.log) if ended.exit_code > 0 else ""
-        away = {
-            STORE_AWAY: message,
-            DISK_FULL: f"no space is left on the disk of {paths.mlruns()}, or of temporary files",
-        }
-        blameless = self.interrupted or ended.exit_code in away
-        self._fates[ended.pid] = None if blameless else faults.get(ended.exit_code, f"its worker {ended.how}")
+        return faults.get(ended.exit_code, f"its worker {ended.how}")
+
+    def _take_note(self, ended: Ended, display: Display) -> None:
+        """Say how a worker ended, and decide what follows for the sweep."""
         if self.interrupted or ended.exit_code == 0:
             return
-        if ended.exit_code in away:
-            self._bear_with_stores(away[ended.exit_code], display)
-            return
-        if ended.exit_code == USER_ERROR:
+        message = _last_line(ended.log)
+        if ended.exit_code == STORE_AWAY:
+            self._pause(message, display)
+        elif ended.exit_code == DISK_FULL and self._fates.get(ended.pid) is None:
+            self._disk_full = True
+            self._pause(f"no space is left in {paths.mlruns()}, or for temporary files", display)
+        elif ended.exit_code == USER_ERROR:
             raise UserError(message)
-        display.say(f"a worker {ended.how}{message and f' ({message})'}; its log is {ended.log}")
-        held_a_trial = any(lease and lease.worker.pid == ended.pid for _, lease in self._store.running())
-        self._stillbirths = 0 if held_a_trial else self._stillbirths + 1
-        if self._stillbirths >= STILLBIRTHS:
-            raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
+        else:
+            why = f" ({message})" if message and ended.exit_code > 0 else ""
+            display.say(f"a worker {ended.how}{why}; its log is {ended.log}")
+            held_a_trial = any(lease and lease.worker.pid == ended.pid for _, lease in self._store.running())
+            self._stillbirths = 0 if held_a_trial else self._stillbirths + 1
+            if self._stillbirths >= STILLBIRTHS:
+                raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
 
-    def _bear_with_stores(self, reason: str, display: Display) -> None:
+    def _pause(self, reason: str, display: Display) -> None:
+        """Start no worker for a while: there is something wrong that passes."""
         if not self._away:
             self._away = True
-            display.say(f"a store does not answer ({reason}); trying again until it does")
+            display.say(f"the sweep waits, and tries again until it can go on: {reason}")
         self._paused_until = time.monotonic() + STORE_PAUSE
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # on a full disk, if that is where the output goes
+            self._console.print(line, markup=False)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -20,17 +20,26 @@ from optuna.trial import FrozenTrial, TrialState
 import models
 from pipelines import backend, checkpoint, data, device, paths, provenance
 from pipelines.config import RunConfig
-from pipelines.errors import UserError, first_line, out_of_memory, out_of_space, traceback_of
+from pipelines.errors import (
+    UserError,
+    first_line,
+    out_of_memory,
+    out_of_space,
+    root_cause,
+    traceback_of,
+    without_passwords,
+)
 from pipelines.execute import count_parameters, execute
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from pipelines.train import End, EpochMetrics
 from sweeps import space
 from sweeps.lease import Lease
-from sweeps.store import HEARTBEAT_INTERVAL, STORE_ERRORS, Store, curve
+from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, passes
 from sweeps.study import Study
 
-FAULTY, USER_ERROR, HUNG, ORPHANED, STORE_AWAY, DISK_FULL, OUT_OF_MEMORY = 1, 2, 70, 71, 72, 73, 74  # exit codes
+# Exit codes, apart from those that training code may choose to end with.
+FAULTY, USER_ERROR, HUNG, ORPHANED, STORE_AWAY, DISK_FULL, OUT_OF_MEMORY = 1, 170, 171, 172, 173, 174, 175
 BETWEEN_TRIALS = 600.0  # seconds that a worker may take to start, or to end
 INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
@@ -72,27 +81,34 @@ def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int, pla
     `place`: its number among the workers that are alive, from 0; it chooses the GPU.
 
     Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer, DISK_FULL,
-    OUT_OF_MEMORY, FAULTY for what nobody foresaw.
+    OUT_OF_MEMORY, FAULTY for what nobody foresaw, and for training code that calls exit.
     """
     try:
         _print_to(log)
+    except OSError as error:  # there is nowhere to say it
+        sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
+    try:
         watch = _Watch(parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(place, assignment.gpus))
         data.load(assignment.study.dataset)
         _Worker(assignment, stop, Store(assignment.study.name), watch, Lease.of_this_process(parent_pid)).run_trials()
+    except SystemExit as error:
+        print(f"the training called exit ({error.code})")
+        sys.exit(FAULTY)
     except Exception as error:
         _leave(error)
 
 
 def _leave(error: Exception) -> NoReturn:
-    """End the process for `error`; unless it is a fault of the trial, another worker takes that up."""
-    if isinstance(error, UserError) and not isinstance(error, STORE_ERRORS):
+    """End the process for `error`; unless it is a fault of the trial, another worker takes that up. The last line says why."""
+    if isinstance(error, UserError) and not is_away(error):
         print(first_line(error))
         sys.exit(USER_ERROR)
     print(traceback_of(error))
+    print(first_line(root_cause(error)))
     if out_of_space(error):
         sys.exit(DISK_FULL)
-    if isinstance(error, STORE_ERRORS):
+    if is_away(error):
         sys.exit(STORE_AWAY)
     sys.exit(OUT_OF_MEMORY if out_of_memory(error) else FAULTY)
 
@@ -145,13 +161,15 @@ class _Worker:
             targets = [target.accuracy for target in study.targets]
             outcome = execute(config, run, control, saved, targets, self._ends_that_keep_models())
         except Exception as error:
-            if isinstance(error, STORE_ERRORS) or out_of_space(error) or out_of_memory(error):
+            if passes(error) or tracking.refused(error):
                 raise  # a fresh worker may have better luck
             self._fail(claimed, run, saved, error)
             return
         if not store.owns(claimed, self._lease):
             print(f"trial {claimed.number} is no longer ours: nothing more is written")
-        elif outcome.end == End.PAUSED:
+            return
+        run.send()  # before Optuna is told: a trial that has ended is nobody's to log
+        if outcome.end == End.PAUSED:
             run.close(RUN_STATUS[TrialState.WAITING])
             store.release(claimed)
         elif outcome.end == End.COMPLETED:
@@ -178,19 +196,20 @@ class _Worker:
         print(traceback_of(error))
         if not self._store.owns(claimed, self._lease):
             return
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
-        if run is not None:
+        if run is not None:  # before Optuna is told
             with tempfile.TemporaryDirectory() as name:
                 (Path(name) / "traceback.txt").write_text(traceback_of(error))
                 run.log_artifacts(Path(name))
+            run.send()
+        self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {type(error).__name__}: {first_line(error)}")
+        if run is not None:
             _close(run, saved, TrialState.FAIL, "failed")
 
     def _open_run(self, claimed: FrozenTrial, config: RunConfig) -> TrackedRun:
         """Return the trial's run: the one it has, one that a killed worker created but did not note, or a new one."""
         assignment = self._assignment
         run_id = claimed.user_attrs.get("run_id")
-        if run_id is not None:
+        if run_id is not None and tracking.lifecycle(run_id) is not None:
             run = TrackedRun(run_id)
             run.reopen()
             return run
@@ -245,11 +264,11 @@ def _print_to(log: Path) -> None:
 
 
 class _Log(io.FileIO):
-    """What cannot be written, since the disk is full, is dropped: no work is lost for want of a word about it."""
+    """What cannot be written, since the disk is full, is dropped: no work is lost for want of a word about it. No passwords."""
 
     def write(self, content: Any) -> int:
         with suppress(OSError):
-            return super().write(content) or 0
+            super().write(without_passwords(bytes(content).decode("utf-8", "replace")).encode())
         return len(content)
 
 
@@ -329,9 +348,11 @@ class _Watch:
             held = self._held
             if os.getppid() != self._parent_pid:
                 print("the parent process is gone", flush=True)
-                if held:
-                    self._try(lambda held=held: held[1].release(held[0]))
-                os._exit(ORPHANED)
+                try:
+                    if held:
+                        self._try(lambda held=held: held[1].release(held[0]))
+                finally:
+                    os._exit(ORPHANED)
             limit = self._timeout if held else max(self._timeout, BETWEEN_TRIALS)
             if time.monotonic() - self._progress > limit:
                 print(f"nothing moved for {limit:g} s", flush=True)
@@ -343,5 +364,5 @@ class _Watch:
     def _try(self, action: Any) -> None:
         try:
             action()
-        except STORE_ERRORS as error:  # a later beat may get through; whoever comes next sees that this process is gone
+        except Exception as error:  # this thread must live; a later beat may get through
             print(traceback_of(error))

@@ -10,14 +10,18 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import psutil
 
 from benchmarks.faults import inquest
 from benchmarks.faults.kinds import ORDINARY, SPECIAL, Kind, can_mount
@@ -64,7 +68,7 @@ def main() -> None:
         text = options.page.read_text(encoding="utf-8")
         before, _, rest = text.partition(BEGIN)
         options.page.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    sys.exit(any(each["problems"] for each in rounds))
+    sys.exit(any(each["problems"] for each in rounds) or _compared(rounds)[1] > 0)
 
 
 def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
     scene = Scene(folder, workers, TIMEOUT[temper], "server" in traits, "small disk" in traits)
     faults: list[dict[str, Any]] = []
     broken: list[str] = []
+    summary: dict[str, Any] = {"epochs_lost": -1}
     try:
         for kind in kinds:
             if sum(fault["faults"] for fault in faults) >= at_most or not _trains_again(scene):
@@ -87,38 +92,33 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
             time.sleep(rng.uniform(0, 4))
             if scene.over():
                 break
-            faults.append(_inject(kind, scene, rng))
+            if fault := _inject(kind, scene, rng):
+                faults.append(fault)
         scene.wait(lambda: False)
-        for other in scene.others:
-            other.wait(600)
+        ends = [other.wait(600) for other in scene.others]
         os.environ |= {key: scene.environment[key] for key in ("MLRUNS_DIR", "FAULTS_DIR")}
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if scene.server:
             os.environ["MLFLOW_TRACKING_URI"] = scene.server.url
-        broken += inquest.problems(folder)
-        lost = inquest.lost_by(faults, scene.journal())
-        summary = {"epochs_lost": inquest.epochs_lost(), **_trials()}
-    except (TimeoutError, subprocess.TimeoutExpired) as error:
-        broken.append(str(error))
-        lost, summary = [0] * len(faults), {"epochs_lost": -1}
+        broken += inquest.problems(folder, faults)
+        broken += inquest.charge(faults, scene.journal())
+        broken += _strange_ends(scene, ends)
+        summary = {"epochs_lost": inquest.epochs_lost(), **_trials(), "curves": inquest.curves()}
+        charged = sum(fault["epochs_lost"] for fault in faults)
+        if summary["epochs_lost"] < charged:
+            broken.append(f"{charged} epochs came to nothing, and {summary['epochs_lost']} were paid for")
+    except Exception as error:  # the round is recorded, whatever went wrong in looking at it
+        broken.append("".join(traceback.format_exception(error)))
     finally:
         scene.close()
-    strange = [code for code in scene.ends if code not in (-9, -15, -1, 130)]
-    if strange and "small disk" not in traits:
-        broken.append(f"the command ended with {strange}")
     if broken:
         print(f"{folder} has the outputs of round {number}", flush=True)
     else:
         shutil.rmtree(folder)
-    for fault, epochs in zip(faults, lost, strict=True):
-        fault["epochs_lost"] = epochs
-        if epochs > fault["faults"] * workers:
-            broken.append(f"{fault['kind']}: {epochs} epochs lost")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     return {
         "round": number,
         "seed": seed,
-        "commit": commit.strip(),
+        "commit": _commit(),
         "scene": sorted(traits),
         "workers": workers,
         "faults": faults,
@@ -129,10 +129,39 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
     }
 
 
-def _inject(kind: Kind, scene: Scene, rng: Random) -> dict[str, Any]:
+def _strange_ends(scene: Scene, others: Sequence[int]) -> Iterator[str]:
+    """Yield ends of a parent that no fault explains: killed, terminated, hung up, interrupted."""
+    expected = {0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 130}
+    strange = [code for code in [*scene.ends, *others] if code not in expected]
+    if strange:
+        yield f"the command ended with {strange}"
+    if "Traceback" in (scene.folder / "terminal.log").read_text(errors="replace"):
+        yield "there is a traceback on the terminal"
+
+
+def _commit() -> str:
+    """Return the commit, with a + when the code differs from it."""
+    asked = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def _inject(kind: Kind, scene: Scene, rng: Random) -> dict[str, Any] | None:
+    """Break the scene; return what happened, or None when there was nothing to break."""
     at = time.time()
-    hit = kind.inject(scene, rng)
-    return {"kind": kind.name, "faults": kind.faults, "at": at, "until": time.time(), "hit": list(hit)}
+    try:
+        hit = kind.inject(scene, rng)
+    except (psutil.NoSuchProcess, ProcessLookupError):  # it ended this moment by itself
+        hit = None
+    if hit is None:
+        return None
+    return {
+        "kind": kind.name,
+        "faults": kind.faults,
+        "at": at,
+        "until": time.time(),
+        "hit": list(hit),
+        "epochs_lost": 0,
+    }
 
 
 def _trains_again(scene: Scene) -> bool:
@@ -160,6 +189,7 @@ def in_markdown(rounds: Sequence[dict[str, Any]]) -> str:
         costs = [fault["epochs_lost"] for fault in faults if fault["kind"] == kind.name]
         if costs:
             lines.append(f"| {kind.name} | {len(costs)} | {sum(costs)} | {max(costs)} |")
+    same, different = _compared(rounds)
     trials = {state: sum(each.get(state, 0) for each in rounds) for state in ("complete", "pruned", "fail")}
     consistent = sum(not each["problems"] for each in rounds)
     paid, charged = sum(each["epochs_lost"] for each in rounds), sum(fault["epochs_lost"] for fault in faults)
@@ -169,10 +199,23 @@ def in_markdown(rounds: Sequence[dict[str, Any]]) -> str:
         f"ended with both stores consistent and nothing left behind. {trials['complete']} trials completed, {trials['pruned']} "
         f"blew up as ordered, {trials['fail']} failed: by an error as ordered, or after a third fault. {paid} epochs were "
         f"paid for and are in no curve, {charged} of them charged to a fault above. "
-        f"{sum(each['seconds'] for each in rounds) / 3600:.1f} hours, commits "
+        f"Trials that two sweeps have in common, with as many workers, have equal curves in {same} comparisons, and others in "
+        f"{different}. {sum(each['seconds'] for each in rounds) / 3600:.1f} hours, commits "
         f"{', '.join(sorted({each['commit'] for each in rounds}))}, seed {', '.join(sorted({str(e['seed']) for e in rounds}))}.",
     ]
     return "\n".join(lines)
+
+
+def _compared(rounds: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Return how often a trial has, bit for bit, the curve of the first sweep of as many workers, and how often not."""
+    first: dict[tuple[int, str], list[float]] = {}
+    same = different = 0
+    for each in rounds:
+        for trial, curve in each.get("curves", {}).items():
+            known = first.setdefault((each["workers"], trial), curve)
+            if known is not curve:
+                same, different = same + (known == curve), different + (known != curve)
+    return same, different
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -5,13 +5,13 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.faults.kinds import BLOWS_UP, ORDINARY, RAISES, SPECIAL
 from benchmarks.faults.scene import EPOCHS, STUDY, TRIALS
 from pipelines import paths
 from pipelines.tracking import store as tracking
@@ -22,7 +22,7 @@ from sweeps.worker import RUN_STATUS
 ARTIFACTS = {"config.json", "learning_curves.png", "model.keras", "probabilities.npz"}
 
 
-def problems(scratch: Path) -> Iterator[str]:
+def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield what should not be, of the sweep whose outputs MLRUNS_DIR names; artifacts are fetched into `scratch`."""
     store = Store(STUDY)
     trials = {trial.number: trial for trial in store.trials()}
@@ -35,12 +35,13 @@ def problems(scratch: Path) -> Iterator[str]:
     for number, trial in trials.items():
         if not trial.state.is_finished():
             yield f"trial {number} is {trial.state.name}"
-        if trial.state == TrialState.FAIL and not _rightly_failed(trial):
-            yield f"trial {number} has failed after {trial.user_attrs.get('faults', [])} ({trial.user_attrs.get('ended')})"
         if of_trial[number] != 1:
             yield f"trial {number} has {of_trial[number]} runs"
+    yield from _wrongly_ended(trials.values(), faults)
+    yield from _wrongly_charged(trials.values(), faults)
     for run in runs:
-        yield from _of_run(run, trials[int(run.data.tags["trial"])], scratch)
+        if trial_of_run := trials.get(int(run.data.tags["trial"])):
+            yield from _of_run(run, trial_of_run, scratch)
     parents = tracking.parent_runs(experiment.experiment_id, uid) if experiment else []
     if [parent.info.status for parent in parents] != ["FINISHED"]:
         yield f"the parent runs are {[parent.info.status for parent in parents]}"
@@ -50,8 +51,39 @@ def problems(scratch: Path) -> Iterator[str]:
         yield f"{left.name} is left behind"
 
 
-def _rightly_failed(trial: FrozenTrial) -> bool:
-    return len(trial.user_attrs.get("faults", [])) == 3 or "so it was ordered" in trial.user_attrs.get("ended", "")
+def _wrongly_ended(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield trials that ended neither well, nor as ordered, nor by three faults."""
+    ordered = Counter(fault["kind"] for fault in faults)
+    raised = [trial for trial in trials if "so it was ordered" in trial.user_attrs.get("ended", "")]
+    if len(raised) > ordered[RAISES]:
+        yield f"{len(raised)} trials raised, and {ordered[RAISES]} were to"
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    if len(pruned) > ordered[BLOWS_UP] or any(trial.user_attrs["ended"] != "diverged" for trial in pruned):
+        yield f"{[trial.user_attrs['ended'] for trial in pruned]} were pruned, and {ordered[BLOWS_UP]} were to blow up"
+    for trial in trials:
+        failed, charges = trial.state == TrialState.FAIL, trial.user_attrs.get("faults", [])
+        if failed and trial not in raised and len(charges) != 3:
+            yield f"trial {trial.number} has failed after {charges} ({trial.user_attrs.get('ended')})"
+        if not failed and len(charges) > 2:
+            yield f"trial {trial.number} went on after {charges}"
+
+
+def _wrongly_charged(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what trials were charged with that nobody did to their workers."""
+    kinds = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
+    done = Counter[str | None]()
+    for fault in faults:
+        done[kinds[fault["kind"]].charged] += len(fault["hit"])
+    charges = [charge for trial in trials for charge in trial.user_attrs.get("faults", [])]
+    for what in {kind.charged for kind in kinds.values()} - {None}:
+        found = sum(what in charge for charge in charges if what)
+        if found > done[what]:
+            yield f"{found} trials were charged with {what!r}, which happened {done[what]} times"
+    unknown = [
+        charge for charge in charges if not any(kind.charged and kind.charged in charge for kind in kinds.values())
+    ]
+    if unknown:
+        yield f"trials were charged with {unknown}"
 
 
 def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
@@ -68,11 +100,13 @@ def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
     for step, value in reported.items():
         if logged.get(step) != value:
             yield f"{who} has {logged.get(step)} at step {step}, and the trial {value}"
+    present = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
+    if "so it was ordered" in trial.user_attrs.get("ended", "") and "traceback.txt" not in present:
+        yield f"{who} has no traceback"
     if trial.state != TrialState.COMPLETE:
         return
     if len(reported) != EPOCHS or not math.isclose(trial.values[0], max(reported.values())):
         yield f"trial {trial.number} has {trial.values[0]} after {reported}"
-    present = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
     if present != ARTIFACTS:
         yield f"{who} has the artifacts {sorted(present)}"
     for name in present & ARTIFACTS:
@@ -96,26 +130,36 @@ def epochs_lost() -> int:
     return store.epochs_spent() - sum(len(curve(trial)) for trial in store.trials())
 
 
-def lost_by(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) -> list[int]:
-    """Return how many epochs each fault cost: those begun again later, or never to be seen in a curve.
+def curves() -> dict[str, list[float]]:
+    """Return the curve of every complete trial, by its parameters: equal trials should have equal ones, whatever befell them."""
+    complete = [trial for trial in Store(STUDY).trials() if trial.state == TrialState.COMPLETE]
+    return {f"{trial.number} {trial.params['dropout']}": list(curve(trial).values()) for trial in complete}
 
-    An epoch that was begun and came to nothing is charged to the fault at that time that hit its process, else to the first one
-    after it began.
+
+def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Note on each fault how many epochs it cost (`epochs_lost`); yield what cannot be explained, or is too much.
+
+    An epoch that was begun and came to nothing (begun again later, or in no curve) is charged to the fault at that time that hit
+    its process, else to the first one after it began.
     """
-    curves = {float(trial.params["dropout"]): len(curve(trial)) for trial in Store(STUDY).trials() if trial.params}
+    kinds = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
+    reached = {float(trial.params["dropout"]): len(curve(trial)) for trial in Store(STUDY).trials() if trial.params}
     begun: dict[tuple[float, int], list[dict[str, Any]]] = {}
     for note in journal:
         if note["event"] == "began":
             begun.setdefault((note["trial"], note["epoch"]), []).append(note)
-    lost = [0] * len(faults)
+    cost: list[Counter[int]] = [Counter() for _ in faults]
     for (trial, epoch), attempts in begun.items():
-        in_vain = attempts[:-1] if epoch < curves.get(trial, 0) else attempts
+        in_vain = attempts[:-1] if epoch < reached.get(trial, 0) else attempts
         for number, attempt in enumerate(in_vain):
-            until = attempts[number + 1]["at"] if number + 1 < len(attempts) else np.inf
-            at_that_time = [
-                i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] and fault["at"] <= until
-            ]
-            hit = [i for i in at_that_time if attempt["pid"] in faults[i]["hit"]]
-            if charged := hit or at_that_time:
-                lost[charged[0]] += 1
-    return lost
+            until = attempts[number + 1]["at"] if number + 1 < len(attempts) else math.inf
+            then = [i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] and fault["at"] <= until]
+            hit = [i for i in then if attempt["pid"] in faults[i]["hit"]]
+            if hit or then:
+                cost[(hit or then)[0]][attempt["pid"]] += 1
+            else:
+                yield f"epoch {epoch} of the trial with dropout {trial} came to nothing, and nothing had happened"
+    for fault, by_process in zip(faults, cost, strict=True):
+        fault["epochs_lost"] = sum(by_process.values())
+        if max(by_process.values(), default=0) > kinds[fault["kind"]].dearest:
+            yield f"{fault['kind']}: one process lost {max(by_process.values())} epochs"

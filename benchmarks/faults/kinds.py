@@ -13,43 +13,53 @@ import psutil
 
 from benchmarks.faults.scene import ROOT, Scene
 
-Hit = Sequence[int]  # process numbers
+Hit = Sequence[int]  # process numbers; None for a fault that found nothing to break
+KILLED = "was killed by SIGKILL"
+RAISES, BLOWS_UP = "training raises an error", "loss is no number"  # what ends the trial itself
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to break a sweep. `faults`: how many it is at once; `where`: the scenes it needs, or any."""
+    """One way to break a sweep.
+
+    `faults`: how many it is at once; `where`: the scenes it needs, or any; `charged`: what trials may be charged with for it, one
+    fault for each process hit, and nothing else; `dearest`: the most epochs of one process that may come to nothing.
+    """
 
     name: str
-    inject: Callable[[Scene, Random], Hit]
+    inject: Callable[[Scene, Random], Hit | None]
     faults: int = 1
     where: str = "any"
+    charged: str | None = None
+    dearest: int = 1
 
 
-def _some_worker(scene: Scene, rng: Random) -> psutil.Process:
-    workers: list[psutil.Process] = scene.wait(scene.workers) or [psutil.Process(scene.command.pid)]
-    return rng.choice(workers)
+def _some_worker(scene: Scene, rng: Random) -> psutil.Process | None:
+    workers: list[psutil.Process] = scene.wait(scene.workers) or []
+    return rng.choice(workers) if workers else None
 
 
-def _kill_worker(scene: Scene, rng: Random) -> Hit:
+def _kill_worker(scene: Scene, rng: Random) -> Hit | None:
     worker = _some_worker(scene, rng)
+    if worker is None:
+        return None
     worker.kill()
     return [worker.pid]
 
 
-def _kill_fresh_worker(scene: Scene, rng: Random) -> Hit:
+def _kill_fresh_worker(scene: Scene, rng: Random) -> Hit | None:
     """Kill a worker, and the one in its place before that has a trial."""
     known = {worker.pid for worker in scene.workers()}
     first = _kill_worker(scene, rng)
     fresh = scene.wait(lambda: [worker for worker in scene.workers() if worker.pid not in known])
-    if not fresh:
+    if first is None or not fresh:
         return first
     time.sleep(rng.uniform(0, 3))
     fresh[0].kill()
     return [*first, fresh[0].pid]
 
 
-def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit:
+def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit | None:
     """Kill all workers the moment a run's artifacts appear, and cut one of the files short."""
 
     def files() -> set[Path]:
@@ -58,42 +68,51 @@ def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit:
     before = files()
     appeared = scene.wait(lambda: sorted(files() - before))
     workers = scene.workers()
+    if not appeared or not workers:
+        return None
     for worker in workers:
         worker.kill()
-    for path in appeared or []:
+    for path in appeared:
         if path.exists():
             os.truncate(path, path.stat().st_size // 2)
     return [worker.pid for worker in workers]
 
 
-def _cut_checkpoint(scene: Scene, rng: Random) -> Hit:
+def _cut_checkpoint(scene: Scene, rng: Random) -> Hit | None:
     """Cut the newest checkpoint short, as a failing disk does, and kill all workers."""
     folder = scene.outputs / "checkpoints"
     found = scene.wait(lambda: [path for path in folder.glob("*/*.npz") if ".before" not in path.name])
     workers = scene.workers()
     for worker in workers:
         worker.suspend()
-    if found:
-        newest = max((path for path in found if path.exists()), key=lambda path: path.stat().st_mtime, default=None)
-        if newest:
-            os.truncate(newest, rng.randrange(newest.stat().st_size))
+    newest = max((path for path in found or [] if path.exists()), key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None or not workers:
+        for worker in workers:
+            worker.resume()
+        return None
+    os.truncate(newest, rng.randrange(newest.stat().st_size))
     for worker in workers:
         worker.kill()
     return [worker.pid for worker in workers]
 
 
-def _order(what: str) -> Callable[[Scene, Random], Hit]:
-    def give(scene: Scene, rng: Random) -> Hit:
+def _order(what: str) -> Callable[[Scene, Random], Hit | None]:
+    def give(scene: Scene, rng: Random) -> Hit | None:
         noted = len(scene.journal())
-        (scene.folder / "order").write_text(what)
-        return scene.wait(lambda: [note["pid"] for note in scene.journal()[noted:] if note["event"] == "obeyed"]) or []
+        order = scene.folder / "order"
+        order.write_text(what)
+        hit = scene.wait(lambda: [note["pid"] for note in scene.journal()[noted:] if note["event"] == "obeyed"])
+        order.unlink(missing_ok=True)
+        return hit or None
 
     return give
 
 
-def _suspend_worker(longest: float) -> Callable[[Scene, Random], Hit]:
-    def sleep(scene: Scene, rng: Random) -> Hit:
+def _suspend_worker(longest: float) -> Callable[[Scene, Random], Hit | None]:
+    def sleep(scene: Scene, rng: Random) -> Hit | None:
         worker = _some_worker(scene, rng)
+        if worker is None:
+            return None
         worker.suspend()
         time.sleep(rng.uniform(1, longest))
         worker.resume()
@@ -102,9 +121,11 @@ def _suspend_worker(longest: float) -> Callable[[Scene, Random], Hit]:
     return sleep
 
 
-def _stop_worker_dead(scene: Scene, rng: Random) -> Hit:
+def _stop_worker_dead(scene: Scene, rng: Random) -> Hit | None:
     """Stop a worker with its threads, for good; a parent should kill it when its heartbeat is stale, minutes later."""
     worker = _some_worker(scene, rng)
+    if worker is None:
+        return None
     worker.suspend()
     return [worker.pid]
 
@@ -146,9 +167,7 @@ def _second_parent(scene: Scene, rng: Random) -> Hit:
 
 def _lock(database: str, shortest: float, longest: float) -> Callable[[Scene, Random], Hit]:
     def lock(scene: Scene, rng: Random) -> Hit:
-        seconds = rng.uniform(shortest, longest)
-        scene.lock(database, seconds)
-        time.sleep(seconds)
+        scene.lock(database, rng.uniform(shortest, longest))
         return []
 
     return lock
@@ -171,24 +190,28 @@ def _fill_disk(scene: Scene, rng: Random) -> Hit:
                 file.flush()
     except OSError:
         pass
-    until = time.monotonic() + rng.uniform(3, 20)
-    while time.monotonic() < until:
-        scene.over()
-        time.sleep(0.1)
+    command = scene.command
+    time.sleep(rng.uniform(3, 20))
     filler.unlink()
+    if command.poll():
+        raise AssertionError(f"the command ended with {command.returncode} on a full disk")
     return []
 
 
 ORDINARY = [
-    Kind("worker killed", _kill_worker),
-    Kind("worker killed, and the next one before its first trial", _kill_fresh_worker, faults=2),
-    Kind("worker killed while artifacts are written, one of them cut short", _kill_while_artifacts_are_written),
-    Kind("worker calls exit in mid-training", _order("exit")),
-    Kind("worker out of memory", _order("out of memory")),
+    Kind("worker killed", _kill_worker, charged=KILLED),
+    Kind("worker killed, and the next one before its first trial", _kill_fresh_worker, faults=2, charged=KILLED),
+    Kind(
+        "worker killed while artifacts are written, one of them cut short",
+        _kill_while_artifacts_are_written,
+        charged=KILLED,
+    ),
+    Kind("worker calls exit in mid-training", _order("exit"), charged="ended with exit code 0"),
+    Kind("worker out of memory", _order("out of memory"), charged="ran out of memory"),
     Kind("worker asleep for seconds", _suspend_worker(10)),
-    Kind("checkpoint cut short, workers killed", _cut_checkpoint, faults=2),
-    Kind("training raises an error", _order("raise")),
-    Kind("loss is no number", _order("blow up")),
+    Kind("checkpoint cut short, workers killed", _cut_checkpoint, faults=2, charged=KILLED, dearest=2),
+    Kind(RAISES, _order("raise")),
+    Kind(BLOWS_UP, _order("blow up")),
     Kind("parent killed", _end_parent(group=False, signals=[signal.SIGKILL])),
     Kind("parent terminated", _end_parent(group=False, signals=[signal.SIGTERM])),
     Kind("parent asleep for seconds", _suspend_parent),
@@ -201,9 +224,9 @@ ORDINARY = [
 ]
 SPECIAL = [
     Kind("MLflow's database locked for up to 25 s", _lock("mlflow.db", 1, 25), where="file"),
-    Kind("worker hangs", _order("hang"), where="impatient"),
+    Kind("worker hangs", _order("hang"), where="impatient", charged="no epoch ended within"),
     Kind("Optuna's database locked for a minute and more", _lock("optuna.db", 60, 75), where="patient"),
-    Kind("worker stopped dead", _stop_worker_dead, where="patient"),
+    Kind("worker stopped dead", _stop_worker_dead, where="patient", charged="gave no heartbeat"),
     Kind("MLflow's server killed, and back later", _server_away, where="server"),
     Kind("disk full for seconds", _fill_disk, where="small disk"),
 ]

@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -96,15 +95,11 @@ class Scene:
         raise TimeoutError(f"nothing happened within {patience:g} s")
 
     def lock(self, database: str, seconds: float) -> None:
-        """Lock an SQLite database for some seconds, meanwhile returning."""
-
-        def hold() -> None:
-            with contextlib.closing(sqlite3.connect(self.outputs / database, isolation_level=None, timeout=60)) as file:
-                file.execute("BEGIN EXCLUSIVE")
-                time.sleep(seconds)
-                file.execute("ROLLBACK")
-
-        threading.Thread(target=hold, daemon=True).start()
+        """Lock an SQLite database for some seconds."""
+        with contextlib.closing(sqlite3.connect(self.outputs / database, isolation_level=None, timeout=60)) as file:
+            file.execute("BEGIN EXCLUSIVE")
+            time.sleep(seconds)
+            file.execute("ROLLBACK")
 
     def close(self) -> None:
         """End what runs, and give the small disk back."""
@@ -127,6 +122,7 @@ class Scene:
             "training": {"epochs": EPOCHS, "batch_size": 100},
             "search": {"dropout": {"float": [0.0, 0.5]}},
             "start": [],
+            "sampler": "random",  # so that trial k is the same in every sweep, whatever happened to the others
             "pruner": "none",
             "budget": {"trials": TRIALS},
             "trial_timeout": trial_timeout,

@@ -67,7 +67,9 @@ class TrackedRun:
         self._log({name: value}, step, _now())
 
     def reopen(self) -> None:
-        """Mark the run as running again."""
+        """Mark the run as running again; one that was put into the trash meanwhile is taken out."""
+        if store.lifecycle(self.run_id) == "deleted":
+            store.restore_run(self.run_id)
         store.client().update_run(self.run_id, status="RUNNING")
 
     def log_epoch(self, epoch: int, metrics: Sequence[EpochMetrics], further: Mapping[str, float]) -> None:
@@ -81,19 +83,24 @@ class TrackedRun:
             self._waiting[step] = vars(EpochMetrics.mean(metrics)) | each | dict(further), _now()
             self._logged.add(step)
         try:
-            self._send()
+            self.send()
         except store.TrackingError as error:
             print(f"MLflow does not answer ({first_line(error)}): {len(self._waiting)} epochs wait to be logged")
 
     def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Log what is known once, at the end, unless it is there already."""
-        self._send()
+        self.send()
         known = store.client().get_run(self.run_id).data.metrics
         self._log({key: value for key, value in metrics.items() if key not in known}, 0, _now())
 
     def log_artifacts(self, folder: Path) -> None:
-        """Log every file in `folder`; files of the same name are replaced."""
-        store.client().log_artifacts(self.run_id, str(folder))
+        """Log every file in `folder`; files of the same name are replaced. Raises ArtifactError when their store is away."""
+        try:
+            store.client().log_artifacts(self.run_id, str(folder))
+        except store.TrackingError:
+            raise
+        except Exception as error:  # every kind of artifact store raises its own
+            raise ArtifactError(f"the files of run {self.run_id} cannot be written ({first_line(error)})") from error
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, one by one."""
@@ -102,13 +109,14 @@ class TrackedRun:
 
     def close(self, status: str) -> None:
         """End the run: FINISHED, KILLED or FAILED; or SCHEDULED when it goes on later."""
-        self._send()
+        self.send()
         if status == "SCHEDULED":
             store.client().update_run(self.run_id, status=status)
         else:
             store.client().set_terminated(self.run_id, status)
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Log the epochs that wait."""
         for step, (metrics, when) in list(self._waiting.items()):
             self._log(metrics, step, when)
             del self._waiting[step]

@@ -18,6 +18,7 @@ from pipelines import paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
+REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
 Phase = Literal["sweep", "baseline", "confirm"]  # what the runs of an experiment are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
@@ -45,10 +46,15 @@ def _client(uri: str) -> MlflowClient:
     try:
         opened = MlflowClient(tracking_uri=uri)
         opened.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError, ValueError) as error:
         reason = first_line(error)
         raise StoreUnavailable(f"MLflow's store cannot be opened ({reason}): check MLFLOW_TRACKING_URI") from error
     return opened
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the store answers, and says no: the run is in the trash, say. Asking again gives the same."""
+    return isinstance(error, TrackingError) and error.error_code in REFUSALS
 
 
 def exists() -> bool:
@@ -153,7 +159,7 @@ def lifecycle(run_id: str) -> str | None:
     try:
         return str(client().get_run(run_id).info.lifecycle_stage)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if refused(error):  # there is none, or the text is no run's id
             return None
         raise
 

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,22 @@ class Ended:
     def how(self) -> str:
         """In words, how it ended."""
         if self.exit_code < 0:
-            return f"was killed by {signal.Signals(-self.exit_code).name}"
+            known = {number.value: number.name for number in signal.Signals}
+            return f"was killed by {known.get(-self.exit_code, f'signal {-self.exit_code}')}"
         return f"ended with exit code {self.exit_code}"
+
+
+class _Flag:
+    """A flag that processes share; without the lock of multiprocessing's Event, which a killed worker would hold for ever."""
+
+    def __init__(self, context: SpawnContext):
+        self._value = context.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class ProcessExecutor:
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
         self._work, self._assignment, self._logs = work, assignment, logs
         self.size = size
-        self._stop = self._context.Event()
+        self._stop = _Flag(self._context)
         self._started = 0
         self._workers: list[_Worker] = []
 

@@ -129,6 +129,50 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_two_cost_all(
     assert [m.loss for m in trained.history] == [m.loss for m in whole.history]
 
 
+def test_a_second_damage_finds_the_good_one_still_there(run: Callable[..., Any], tmp_path: Path) -> None:
+    run(Witness(before={2: End.PAUSED}))
+    path = tmp_path / "state.npz"
+    path.write_bytes(b"torn")
+    run(Witness(before={2: End.PAUSED}))  # trains epoch 1 again, and saves
+    path.write_bytes(b"torn again")
+    state = checkpoint.load(path, "same")
+    assert state is not None and len(state.history) == 1
+
+
+def test_a_writer_that_fails_half_way_leaves_the_old_state(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(Witness(before={2: End.PAUSED}))
+
+    def fail(file: Any, **_: Any) -> None:
+        file.write(b"PK half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="No space left"):
+        run(Witness())
+    state = checkpoint.load(tmp_path / "state.npz", "same")
+    assert state is not None and len(state.history) == 2
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
+def test_a_machine_in_want_does_not_make_a_checkpoint_damaged(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run(Witness(before={2: End.PAUSED}))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", fail)
+        with pytest.raises(type(error)):
+            checkpoint.load(tmp_path / "state.npz", "same")
+    state = checkpoint.load(tmp_path / "state.npz", "same")
+    assert state is not None and len(state.history) == 2
+
+
 def test_a_checkpoint_leaves_nothing_behind(run: Callable[..., Any], tmp_path: Path) -> None:
     run(Witness())
     (tmp_path / "state.123.tmp").write_bytes(b"of a killed writer")

@@ -397,6 +397,7 @@ def test_a_ui_that_others_can_reach_warns(monkeypatch: pytest.MonkeyPatch, host:
         ("OPTUNA_STORAGE", "postgresql://me:s3cret@127.0.0.1:1/optuna"),
         ("OPTUNA_STORAGE", "postgresql://127.0.0.1:1/optuna?user=me&password=s3cret"),
         ("OPTUNA_STORAGE", "nonsense://me:s3cret@127.0.0.1:1/optuna"),
+        ("OPTUNA_STORAGE", "postgresql://me:abc@def:s3cret/jkl@db/optuna"),
     ],
 )
 def test_no_password_is_ever_printed(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:

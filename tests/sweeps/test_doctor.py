@@ -1,5 +1,6 @@
 """The doctor finds what is wrong between the stores and on disk, mends it, and then finds nothing."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -112,12 +113,20 @@ def leave_checkpoints(_: Path) -> None:
     for path in (paths.checkpoint("tiny", 0), paths.checkpoint("tiny", 9), paths.checkpoint("gone", 0)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"state")
+        leave_alone(path.parent)
 
 
 def leave_artifacts(outputs: Path) -> None:
     folder = outputs / "artifacts" / "tiny" / ("f" * 32)
     folder.mkdir(parents=True)
     (folder / "model.keras").write_bytes(b"weights")
+    leave_alone(folder)
+
+
+def leave_alone(folder: Path) -> None:
+    """Make it look as if nothing had been written there for an hour."""
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (time.time() - 3600,) * 2)
 
 
 def leave_parent_open(_: Path) -> None:
@@ -171,8 +180,31 @@ def test_nothing_is_thrown_away(copied: Path) -> None:
     write_a_second_run(copied)
     (second,) = [r for r in tracking.all_runs(experiment().experiment_id) if r.info.status == "RUNNING"]
     list(doctor.mend())
-    assert (copied / "orphans" / "tiny" / ("f" * 32) / "model.keras").read_bytes() == b"weights"
+    assert (copied / "orphans" / "artifacts" / "tiny" / ("f" * 32) / "model.keras").read_bytes() == b"weights"
     assert tracking.lifecycle(second.info.run_id) == "deleted"  # can be taken out of the trash
+
+
+def test_what_has_just_been_written_is_left_alone(copied: Path) -> None:
+    """Somebody may have begun a study, or a trial, after the stores were read."""
+    leave_artifacts(copied)
+    leave_checkpoints(copied)
+    for path in [*(copied / "artifacts").rglob("*"), *(copied / "checkpoints").rglob("*")]:
+        os.utime(path)
+    assert [ailment.what for ailment in doctor.examine()] == ["tiny: checkpoint 0.npz is of no unfinished trial"]
+
+
+def test_checkpoints_of_a_study_in_another_storage_are_kept(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_checkpoints(copied)
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{copied / 'another.db'}")
+    list(doctor.mend())
+    assert (copied / "orphans" / "checkpoints" / "tiny" / "9.npz").read_bytes() == b"state"
+
+
+def test_a_folder_that_is_no_runs_is_no_riddle(copied: Path) -> None:
+    odd = copied / "artifacts" / "tiny" / ".ipynb_checkpoints"
+    odd.mkdir(parents=True)
+    leave_alone(odd)
+    assert [ailment.what for ailment in doctor.mend()] == ["artifacts/tiny/.ipynb_checkpoints is of no run"]
 
 
 def test_two_that_mend_at_once_do_no_harm(copied: Path) -> None:
@@ -187,7 +219,7 @@ def test_two_that_mend_at_once_do_no_harm(copied: Path) -> None:
 def test_a_study_that_runs_is_left_alone(copied: Path) -> None:
     store = Store("tiny")
     store.note_session("now", time.time() - 5)
-    with pytest.raises(UserError, match=r"study 'tiny' was running 0 s ago: let it end"):
+    with pytest.raises(UserError, match=r"study 'tiny' was running \d+ s ago: let it end"):
         list(doctor.examine("tiny"))
     leave_run_open(copied)
     assert list(doctor.examine()) == [] and doctor.running() == ["tiny"]
