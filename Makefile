@@ -17,7 +17,7 @@ BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(
 
 .DEFAULT_GOAL := help
 FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RESULTS),--results $(RESULTS),--page docs/reliability.md)
-TARGETS ?= study idx npz state command
+TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
 .PHONY: help setup sweep baselines best ui test test-fast lint faults fuzz audit clean

@@ -91,7 +91,10 @@ def _secrets() -> list[str]:
     found = [os.environ.get(name, "") for name in _SECRETS]
     for url in (os.environ.get(name, "") for name in _URLS):
         before, at, _ = url.partition("://")[2].rpartition("@")
-        found += [before, before.partition(":")[2]] if at else []
+        password = before.partition(":")[2]
+        found += (
+            [before, password, *re.split("[:@/]", password)] if at else []
+        )  # a library may misread it, and quote a part
     return sorted({word for each in found for word in (each, unquote(each)) if len(word) > 3}, key=len, reverse=True)
 
 

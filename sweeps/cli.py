@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ class _OneLine(click.Group):
     """Turns a user's mistake into one line on stderr and exit code 2."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        # A KeyboardInterrupt in the midst of an import may be swallowed; a running sweep has its own answer to Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             status = super().main(*arguments, **(options | {"standalone_mode": False}))
         except click.ClickException as error:
@@ -27,6 +30,8 @@ class _OneLine(click.Group):
         except Exception as error:
             click.echo(traceback_of(error), err=True)
             status = FAULTY
+        finally:
+            signal.signal(signal.SIGINT, before)
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:

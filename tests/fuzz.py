@@ -34,18 +34,25 @@ with instrumented:
     import numpy as np
     from click.testing import CliRunner
 
-    from pipelines import checkpoint, data
+    from pipelines import checkpoint, data, paths
     from pipelines.errors import UserError
+    from pipelines.tracking import store as tracking
     from sweeps import baselines, cli, doctor, launch, leaderboard, results, study_file  # noqa: F401 - instrumented
+    from sweeps.store import Store
 
 FORBIDDEN = {
-    "pickle.find_class",
-    "os.system",
-    "subprocess.Popen",
-    "os.exec",
-    "socket.connect",
-    "os.symlink",
-    "shutil.rmtree",
+    *("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen"),
+    *("socket.connect", "socket.bind", "os.symlink", "os.link", "shutil.rmtree", "webbrowser.open", "ctypes.dlopen"),
+}
+ON_PATHS = {
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.truncate",
+    "os.chmod",
+    "shutil.move",
+    "sqlite3.connect",
 }
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -76,10 +83,12 @@ class _Guard:
             return
         if event in FORBIDDEN:
             raise Trespass(f"{event} {arguments}")
-        if event == "open" and isinstance(arguments[0], (str, bytes)) and (arguments[2] or 0) & WRITING:
+        writes = event in ON_PATHS or (event == "open" and (arguments[2] or 0) & WRITING)
+        if writes and isinstance(arguments[0], str | bytes | os.PathLike):
             path = Path(os.fsdecode(arguments[0])).resolve()
-            if folder not in path.parents and path.suffix != ".pyc" and path.parent.name != "__pycache__":
-                raise Trespass(f"open {path} for writing")
+            inside = folder == path or folder in path.parents or path.name == ":memory:"
+            if not inside and path.suffix != ".pyc" and "__pycache__" not in path.parts:
+                raise Trespass(f"{event} {path}")
 
 
 guard = _Guard()
@@ -155,12 +164,25 @@ def command(content: bytes, folder: Path) -> None:
         raise AssertionError(f"not one clear line: {said.output!r}")
 
 
+def run_id(content: bytes, folder: Path) -> None:
+    """The id of a run, as a trial's attributes or the name of a folder may have it."""
+    text = content.decode("utf-8", "replace")
+    with guard.over(folder):
+        assert tracking.lifecycle(text) is None
+        (folder / "mlruns" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        try:
+            assert paths.checkpoint(text, 0).parent.parent == folder.resolve() / "mlruns" / "checkpoints"
+        except UserError as error:
+            one_line(error)
+
+
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "study": study,
     "idx": idx,
     "npz": npz,
     "state": state,
     "command": command,
+    "run_id": run_id,
 }
 
 
@@ -209,6 +231,8 @@ def words(target: str) -> list[bytes]:
             b"1e999",
             b"\t",
         ]
+    if target == "run_id":
+        return [b"..", b"/", b"\\", b"\x00", b"'", b"%", b"file://", b"runs:/", b"latest"]
     if target == "command":
         options = {name for each in cli.main.commands.values() for option in each.params for name in option.opts}
         return [
@@ -228,11 +252,8 @@ def words(target: str) -> list[bytes]:
 
 def prepare(target: str, folder: Path) -> None:
     """Make what the commands read, and take away what they would start."""
-    if target != "command":
+    if target not in ("command", "run_id"):
         return
-    from pipelines.tracking import store as tracking
-    from sweeps.store import Store
-
     os.environ["MLRUNS_DIR"] = str(folder / "mlruns")
     (folder / "mlruns").mkdir()
     (folder / "study.yaml").write_text("name: mine\nmodel: softmax\nsearch: {}\nbudget: {trials: 1}\n")

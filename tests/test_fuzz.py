@@ -1,7 +1,11 @@
 """The targets of tests/fuzz.py, with inputs that are mutated blindly: a quick look; `make fuzz` is guided by coverage."""
 
 import os
+import pickle
 import random
+import socket
+import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,7 +24,7 @@ def mutated(content: bytes, words: list[bytes], rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("target", "times"), [("study", 150), ("idx", 1500), ("npz", 400), ("state", 400), ("command", 60)]
+    ("target", "times"), [("study", 150), ("idx", 1500), ("npz", 400), ("state", 400), ("command", 60), ("run_id", 100)]
 )
 def test_whatever_is_read_gets_an_answer_or_one_clear_line(
     target: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -42,6 +46,18 @@ def test_whatever_is_read_gets_an_answer_or_one_clear_line(
 
 
 def test_the_guard_notices(tmp_path: Path) -> None:
-    for trespass in (lambda: os.system("true"), lambda: (tmp_path / "x").write_text("outside")):
+    (tmp_path / "y").touch()
+    trespasses = [
+        lambda: os.system("true"),
+        lambda: subprocess.run(["true"], check=False),
+        lambda: pickle.loads(pickle.dumps(Path)),
+        lambda: socket.create_connection(("127.0.0.1", 1), timeout=1),
+        lambda: (tmp_path / "x").write_text("outside"),
+        lambda: (tmp_path / "y").unlink(),
+        lambda: (tmp_path / "y").rename(tmp_path / "z"),
+        lambda: (tmp_path / "folder").mkdir(),
+        lambda: sqlite3.connect(tmp_path / "database"),
+    ]
+    for trespass in trespasses:
         with pytest.raises(fuzz.Trespass), fuzz.guard.over(tmp_path / "inside"):
             trespass()
