@@ -140,7 +140,7 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
     """Note on each fault how many epochs it cost (`epochs_lost`); yield what cannot be explained, or is too much.
 
     An epoch that was begun and came to nothing (begun again later, or in no curve) is charged to the fault at that time that hit
-    its process, else to the first one after it began.
+    its process, else to the first one after it began; one that had been saved, to the damage of its checkpoint.
     """
     kinds = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
     reached = {float(trial.params["dropout"]): len(curve(trial)) for trial in Store(STUDY).trials() if trial.params}
@@ -154,7 +154,9 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
         for number, attempt in enumerate(in_vain):
             until = attempts[number + 1]["at"] if number + 1 < len(attempts) else math.inf
             then = [i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] and fault["at"] <= until]
-            hit = [i for i in then if attempt["pid"] in faults[i]["hit"]]
+            saved = any(attempt["at"] < later["at"] < until for later in begun.get((trial, epoch + 1), []))
+            damaged = [i for i in then if saved and kinds[faults[i]["kind"]].dearest > 1]
+            hit = damaged or [i for i in then if attempt["pid"] in faults[i]["hit"]]
             if hit or then:
                 cost[(hit or then)[0]][attempt["pid"]] += 1
             else:
