@@ -20,7 +20,7 @@ FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RE
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines best ui test test-fast lint faults fuzz audit clean
+.PHONY: help setup sweep baselines confirm best ui test test-fast lint faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ sweep: $(READY) ## Run a study, or go on with it where it stopped (STUDY=lean_cn
 
 baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or go on with it
 	@$(BIN)/sweep baselines $(BASELINES)
+
+confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5)
+	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,DEVICE,device)
 
 best: $(READY) ## Print the leaderboard against the published accuracies (STUDY=the latest)
 	@$(BIN)/sweep best $(STUDY)

@@ -41,11 +41,16 @@ class _OneLine(click.Group):
             if ctx.params.get("debug"):
                 raise
             return _complain(str(error))
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except Exception as error:
+            from pipelines.tracking.store import refused
             from sweeps.store import is_away
 
-            if ctx.params.get("debug") or not is_away(error):
+            if ctx.params.get("debug") or not (is_away(error) or refused(error)):
                 raise
+            if refused(error):
+                return _complain(f"MLflow refuses ({first_line(error)}): sweep doctor --fix may put it right")
             return _complain(f"a store does not answer ({first_line(root_cause(error))}): try again when it does")
 
 
@@ -185,6 +190,36 @@ def baselines(
     baselines_report.check_page(output)
     complete = baselines.run(plan, console)
     baselines_report.show(plan, console, output)
+    if not complete:
+        console.print("stopped; the same command goes on where it was")
+        sys.exit(INTERRUPTED)
+
+
+@main.command()
+@click.argument("study", required=False)
+@click.option("--top", type=int, default=2, show_default=True, help="So many configurations, the best by validation.")
+@click.option(
+    "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Worker processes; they share the cores.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+def confirm(study: str | None, top: int, seeds: int, workers: int, device: Any) -> None:
+    """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
+
+    A configuration that is clearly behind by validation gets no more seeds. The same command goes on where it was.
+
+    \b
+    Example:
+      sweep confirm lean_cnn --top 2 --seeds 5
+    """
+    from rich.console import Console
+
+    from sweeps import confirm, confirmed
+
+    console = Console(markup=False, highlight=False)
+    name = confirmed.name_of(study)
+    complete = confirm.run(name, top, seeds, workers, device, console)
+    confirmed.show(name, console)
     if not complete:
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)

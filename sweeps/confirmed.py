@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from pipelines import data
 from pipelines.errors import UserError
@@ -15,6 +17,7 @@ from pipelines.tracking import store as tracking
 from sweeps import results, study_file
 from sweeps.confirm import MARK, clearly_behind
 from sweeps.launch import OWNER
+from sweeps.statistics import in_words as as_published
 from sweeps.store import Store, study_names
 from sweeps.verdict import Interval, beyond_these_images, of_the_mean, verdict
 
@@ -31,7 +34,7 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
     `study`: its name; the latest sweep if not given. Columns: study, trial (whose configuration it is), seed (its number, from
     0), state, val_accuracy and test_accuracy (0 to 1), epochs, seconds, run_id. Raises UserError for an unknown study.
     """
-    name = _name(study)
+    name = name_of(study)
     found = []
     for confirmed in study_names():
         attributes = Store(confirmed).attributes() if confirmed.startswith(f"{name}{MARK}") else {}
@@ -54,7 +57,7 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
     others are corrected for their number (`comparisons`). `low` to `high`: the 95 % interval of the mean over seeds on these test
     images; `beyond_low` to `beyond_high`: on further images of the same kind. Raises UserError for an unknown study.
     """
-    name = _name(study)
+    name = name_of(study)
     definition = study_file.read_stored(name, Store(name).attributes())
     seeds = confirmations(name)
     complete = seeds[seeds.state == "complete"]
@@ -76,6 +79,33 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
             found.append(dict(zip(OF_A_VERDICT, values, strict=True)))
     frame = pd.DataFrame(found, columns=OF_A_VERDICT)
     return frame.sort_values(["chosen", "trial", "published"], ascending=[False, True, True], ignore_index=True)
+
+
+def show(study: str, console: Console) -> None:
+    """Print what the fresh seeds came to, and the verdict on every target."""
+    seeds, judged = confirmations(study), verdicts(study)
+    complete = seeds[seeds.state == "complete"]
+    chosen = choose({trial: list(rows.val_accuracy) for trial, rows in _by_trial(complete)})
+    table = Table("trial", "seeds", "validation", "test", box=None, pad_edge=False)
+    for trial, rows in _by_trial(complete):
+        spread = [
+            f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
+            for values in (rows.val_accuracy, rows.test_accuracy)
+        ]
+        table.add_row(f"{trial}{' *' if trial == chosen else ''}", str(len(rows)), *spread)
+    console.print(table)
+    console.print(
+        "*: chosen, by its mean validation accuracy; means and standard deviations over fresh seeds", soft_wrap=True
+    )
+    for _, row in judged[judged.chosen].iterrows():
+        published = as_published(row.published, row.kind)
+        console.print(
+            f"  {published}  {row.target}: {row.verdict} (95 % interval of the mean {row.low:.2f} to {row.high:.2f}); "
+            f"on other images {row.beyond} ({row.beyond_low:.2f} to {row.beyond_high:.2f})",
+            soft_wrap=True,
+        )
+    if judged.empty:
+        console.print("no verdict: no target has this data set's test images, or there is none")
 
 
 def choose(by_configuration: dict[int, list[float]]) -> int | None:
@@ -106,9 +136,10 @@ def _ends(interval: Interval | None) -> tuple[float, float]:
     return (interval.low, interval.high) if interval else (float("nan"), float("nan"))
 
 
-def _name(study: str | None) -> str:
+def name_of(study: str | None) -> str:
+    """Return the study's name: the latest sweep's if none is given. Raises UserError for an unknown one."""
     if study is not None:
-        Store(study)  # raises UserError for an unknown one
+        Store(study)
         return study
     known: Any = results.studies()
     sweeps = known[known.phase == "sweep"]

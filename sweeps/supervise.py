@@ -130,6 +130,10 @@ class Supervisor:
             self._tidy()
             snapshot = self.snapshot()
             self._thin_models(snapshot)
+            if (
+                tracking.lifecycle(self._assignment.parent_run_id) == "deleted"
+            ):  # put into the trash while we were at it
+                tracking.restore_run(self._assignment.parent_run_id)
             parent = TrackedRun(self._assignment.parent_run_id)
             self._log_study(parent, snapshot)
             if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on

@@ -112,6 +112,10 @@ def test_a_verdict_for_every_target_from_seeds_alone(
     assert chosen.val_mean == pytest.approx(100 * means.max()) and means[chosen.trial] == means.max()
     assert chosen.low < chosen.test_mean < chosen.high
     assert chosen.beyond_high - chosen.beyond_low > 0
+    console = Console(record=True, width=200)
+    confirmed.show("tiny", console)
+    said = console.export_text()
+    assert f"{chosen.trial} *" in said and f"goal: {chosen.verdict} (95 % interval of the mean" in said
     of_it = seeds[seeds.trial == chosen.trial]
     rightly = confirmed.correct("mnist-5k", list(of_it.run_id))
     np.testing.assert_allclose(rightly.mean(axis=1), of_it.test_accuracy)
