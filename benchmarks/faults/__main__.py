@@ -132,6 +132,8 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
 def _strange_ends(scene: Scene, others: Sequence[int]) -> Iterator[str]:
     """Yield ends of a parent that no fault explains: killed, terminated, hung up, interrupted."""
     expected = {0, -signal.SIGINT, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 130}
+    if scene.server:
+        expected |= {2}  # typed while the server is away, the command says so in one line
     strange = [code for code in [*scene.ends, *others] if code not in expected]
     if strange:
         yield f"the command ended with {strange}"
