@@ -9,6 +9,7 @@ file, and the same command goes on after the last one. Exit code 1 when a promis
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,10 @@ SPECIALS = {
     "patient": 1,
     "impatient": 2,
 }  # of each special kind that a scene allows; those of patient ones take minutes
+MISTAKE = 2  # exit code of a command that refuses to begin
+REFUSED = re.compile(
+    r"^error: (?:MLflow's store cannot be opened|Optuna's storage .* cannot be opened|a store does not answer)", re.M
+)
 TIMEOUT = {"impatient": 45.0, "patient": 300.0}  # seconds in which an epoch must end
 
 
@@ -131,13 +136,17 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
 
 def _strange_ends(scene: Scene, others: Sequence[int]) -> Iterator[str]:
     """Yield ends of a parent that no fault explains: killed, terminated, hung up, interrupted."""
+    terminal = (scene.folder / "terminal.log").read_text(errors="replace")
+    ends = [*scene.ends, *others]
     expected = {0, -signal.SIGINT, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 130}
-    if scene.server:
-        expected |= {2}  # typed while the server is away, the command says so in one line
-    strange = [code for code in [*scene.ends, *others] if code not in expected]
+    if ends.count(MISTAKE) <= len(
+        REFUSED.findall(terminal)
+    ):  # typed while a store was away, it said so and was typed again
+        expected |= {MISTAKE}
+    strange = [code for code in ends if code not in expected]
     if strange:
         yield f"the command ended with {strange}"
-    if "Traceback" in (scene.folder / "terminal.log").read_text(errors="replace"):
+    if "Traceback" in terminal:
         yield "there is a traceback on the terminal"
 
 

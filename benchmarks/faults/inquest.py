@@ -19,6 +19,7 @@ from sweeps import doctor
 from sweeps.store import Store, curve
 from sweeps.worker import RUN_STATUS
 
+LINGER = 2.0  # seconds that a worker goes on after its parent's death
 ARTIFACTS = {"config.json", "learning_curves.png", "model.keras", "probabilities.npz"}
 
 
@@ -153,7 +154,9 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
         in_vain = attempts[:-1] if epoch < reached.get(trial, 0) else attempts
         for number, attempt in enumerate(in_vain):
             until = attempts[number + 1]["at"] if number + 1 < len(attempts) else math.inf
-            then = [i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] and fault["at"] <= until]
+            then = [
+                i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] + LINGER and fault["at"] <= until
+            ]
             saved = any(attempt["at"] < later["at"] < until for later in begun.get((trial, epoch + 1), []))
             damaged = [i for i in then if saved and kinds[faults[i]["kind"]].dearest > 1]
             hit = damaged or [i for i in then if attempt["pid"] in faults[i]["hit"]]

@@ -190,11 +190,8 @@ def _fill_disk(scene: Scene, rng: Random) -> Hit:
                 file.flush()
     except OSError:
         pass
-    command = scene.command
     time.sleep(rng.uniform(3, 20))
     filler.unlink()
-    if command.poll():
-        raise AssertionError(f"the command ended with {command.returncode} on a full disk")
     return []
 
 
