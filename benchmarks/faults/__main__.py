@@ -45,7 +45,7 @@ MISTAKE = 2  # exit code of a command that refuses to begin
 REFUSED = re.compile(
     r"^error: (?:MLflow's store cannot be opened|Optuna's storage .* cannot be opened|a store does not answer)", re.M
 )
-TIMEOUT = {"impatient": 45.0, "patient": 300.0}  # seconds in which an epoch must end
+TIMEOUT = {"impatient": 60.0, "patient": 300.0}  # seconds in which an epoch must end
 
 
 def main() -> None:
