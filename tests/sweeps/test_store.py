@@ -199,6 +199,21 @@ def test_a_worker_that_stopped_dead_is_killed_and_noticed(
     assert holder.exitcode == -signal.SIGKILL
 
 
+def test_a_dead_worker_of_which_nobody_knows_how_it_ended_is_not_waited_for_for_ever(
+    fresh: Store, holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder.kill()
+    holder.join()
+    monkeypatch.setattr(store, "GRACE_PERIOD", 1)
+    monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 1)
+    parent = Store("study")
+    time.sleep(2.5)
+    assert parent.lost(os.getpid(), {}) == []
+    time.sleep(1.2)
+    (lost,) = parent.lost(os.getpid(), {})
+    assert lost.trial.number == 0 and lost.reason is None
+
+
 def test_processes_are_told_apart_by_their_start() -> None:
     me = Process.of(os.getpid())
     assert me.alive and me.here
