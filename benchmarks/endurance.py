@@ -2,8 +2,10 @@
 
     python -m benchmarks.endurance crowd     # 200 trials by 8 workers on the SQLite default
     python -m benchmarks.endurance long      # 1,000 trials by one worker
+    python -m benchmarks.endurance trivial   # 1,000 trials that train nothing: what is left is the platform's own
 
-A trial is one epoch of a softmax on mnist-5k. The memory of parent and workers is read from outside, while the sweep runs.
+A trial is one epoch of a softmax on mnist-5k. The memory of parent and workers is read from outside, while the sweep runs; that
+of the trivial trials by the process that runs them.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-SHAPES = {"crowd": (200, 8), "long": (1_000, 1)}  # trials, workers
+SHAPES = {"crowd": (200, 8), "long": (1_000, 1), "trivial": (1_000, 1)}  # trials, workers
 PERIOD = 2.0  # seconds between two readings
 STUDY = "endurance"
 
@@ -36,7 +39,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="fewer, to try it; nothing is recorded then")
     options = parser.parse_args()
     trials, workers = SHAPES[options.shape]
-    found = run(options.trials or trials, workers)
+    found = (run_trivial if options.shape == "trivial" else run)(options.trials or trials, workers)
     if options.trials is None:
         (RESULTS / f"endurance-{options.shape}.json").write_text(json.dumps(found) + "\n")
     show(found)
@@ -82,6 +85,51 @@ def run(trials: int, workers: int) -> dict[str, Any]:
             "seconds": round(seconds),
             "readings": readings,
         }
+
+
+def run_trivial(trials: int, workers: int) -> dict[str, Any]:
+    """Run trials that report one number and train nothing, with both stores, in this process; return as `run` does."""
+    from pipelines import backend, data
+    from pipelines.execute import Outcome
+    from pipelines.train import End, EpochMetrics
+    from sweeps import launch, study_file, worker
+    from sweeps.lease import Lease
+
+    readings: list[dict[str, Any]] = []
+
+    def execute(_config: Any, run: Any, control: Any, *_: Any) -> Outcome:
+        control.before_epoch(0)
+        control.after_epoch(0, [EpochMetrics(1.0, 0.5, 1.0, 0.5, 0.1, 0.0)])
+        measured = {"final_validation_accuracy": 0.5, "test_accuracy": 0.5}
+        run.log_summary(measured)
+        memory = round(psutil.Process().memory_info().rss / 2**20)
+        readings.append({"done": len(readings), "parent": memory, "workers": {str(os.getpid()): memory}})
+        return Outcome(End.COMPLETED, measured)
+
+    vars(worker)["execute"] = execute  # in place of training
+    backend.configure("cpu")
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["MLRUNS_DIR"] = name
+        search = {"learning_rate": {"float": [1e-4, 1e-1], "log": True}}
+        study = study_file.check(
+            {"name": STUDY, "model": "softmax", "dataset": "mnist-5k", "search": search, "start": [], "pruner": "none"}
+            | {"budget": {"trials": trials}},
+            STUDY,
+        )
+        store, assignment = launch._prepare(study, data.load("mnist-5k"), workers, "cpu", "sweep")
+        store.queue(trials)
+        watch, lease = worker._Watch(os.getppid(), 3600), Lease.of_this_process(os.getppid())
+        began = time.monotonic()
+        worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
+        states = [trial.state.name.lower() for trial in store.trials()]
+    return {
+        "trials": {state: states.count(state) for state in sorted(set(states))},
+        "workers": workers,
+        "faults": 0,
+        "tracebacks": 0,
+        "seconds": round(time.monotonic() - began),
+        "readings": readings,
+    }
 
 
 def _watch(sweep: "subprocess.Popen[bytes]", database: Path) -> list[dict[str, Any]]:
