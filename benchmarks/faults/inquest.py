@@ -20,6 +20,7 @@ from sweeps.store import Store, curve
 from sweeps.worker import RUN_STATUS
 
 LINGER = 2.0  # seconds that a worker goes on after its parent's death
+KINDS = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
 ARTIFACTS = {"config.json", "learning_curves.png", "model.keras", "probabilities.npz"}
 
 
@@ -71,17 +72,16 @@ def _wrongly_ended(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, Any
 
 def _wrongly_charged(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield what trials were charged with that nobody did to their workers."""
-    kinds = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
     done = Counter[str | None]()
     for fault in faults:
-        done[kinds[fault["kind"]].charged] += len(fault["hit"])
+        done[KINDS[fault["kind"]].charged] += len(fault["hit"])
     charges = [charge for trial in trials for charge in trial.user_attrs.get("faults", [])]
-    for what in {kind.charged for kind in kinds.values()} - {None}:
+    for what in {kind.charged for kind in KINDS.values()} - {None}:
         found = sum(what in charge for charge in charges if what)
         if found > done[what]:
             yield f"{found} trials were charged with {what!r}, which happened {done[what]} times"
     unknown = [
-        charge for charge in charges if not any(kind.charged and kind.charged in charge for kind in kinds.values())
+        charge for charge in charges if not any(kind.charged and kind.charged in charge for kind in KINDS.values())
     ]
     if unknown:
         yield f"trials were charged with {unknown}"
@@ -143,7 +143,6 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
     An epoch that was begun and came to nothing (begun again later, or in no curve) is charged to the fault at that time that hit
     its process, else to the first one after it began; one that had been saved, to the damage of its checkpoint.
     """
-    kinds = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
     reached = {float(trial.params["dropout"]): len(curve(trial)) for trial in Store(STUDY).trials() if trial.params}
     begun: dict[tuple[float, int], list[dict[str, Any]]] = {}
     for note in journal:
@@ -158,7 +157,7 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
                 i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] + LINGER and fault["at"] <= until
             ]
             saved = any(attempt["at"] < later["at"] < until for later in begun.get((trial, epoch + 1), []))
-            damaged = [i for i in then if saved and kinds[faults[i]["kind"]].dearest > 1]
+            damaged = [i for i in then if saved and KINDS[faults[i]["kind"]].dearest > 1]
             hit = damaged or [i for i in then if attempt["pid"] in faults[i]["hit"]]
             if hit or then:
                 cost[(hit or then)[0]][attempt["pid"]] += 1
@@ -166,5 +165,5 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
                 yield f"epoch {epoch} of the trial with dropout {trial} came to nothing, and nothing had happened"
     for fault, by_process in zip(faults, cost, strict=True):
         fault["epochs_lost"] = sum(by_process.values())
-        if max(by_process.values(), default=0) > kinds[fault["kind"]].dearest:
+        if max(by_process.values(), default=0) > KINDS[fault["kind"]].dearest:
             yield f"{fault['kind']}: one process lost {max(by_process.values())} epochs"

@@ -4,13 +4,11 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from benchmarks.faults.scene import Server
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import best_runs, launch, results, runs, store, study_file, worker
@@ -499,35 +498,6 @@ def test_a_locked_database_is_waited_for(
         assert Store("tiny").epochs_spent() == 12
     else:
         assert len(workers) >= 2  # a worker did give up on the store
-
-
-class Server:
-    """An MLflow server on loopback, that can be killed and started again."""
-
-    def __init__(self, outputs: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        stores = ["--backend-store-uri", f"sqlite:///{outputs / 'mlflow.db'}", "--artifacts-destination", str(outputs)]
-        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self.command = [sys.executable, "-m", "mlflow", "server", *stores, *where]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            self.command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        eventually(self.answers)
-
-    def answers(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
-            return bool(response.status == 200)
-        return False
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.mark.slow
