@@ -1,8 +1,11 @@
 """The faults: each breaks a scene in one way, at once, and returns the processes that it hit."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +63,7 @@ def _kill_fresh_worker(scene: Scene, rng: Random) -> Hit | None:
 
 
 def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit | None:
-    """Kill all workers the moment a run's artifacts appear, and cut one of the files short."""
+    """Kill all workers the moment a run's artifacts appear, and cut them short, unless their trial had ended just before."""
 
     def files() -> set[Path]:
         return {path for path in scene.outputs.glob("**/artifacts/*") if path.is_file()}
@@ -72,10 +75,22 @@ def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit | None:
         return None
     for worker in workers:
         worker.kill()
+    ended = _runs_of_ended_trials(scene)
     for path in appeared:
-        if path.exists():
+        if path.exists() and path.parent.parent.name not in ended:
             os.truncate(path, path.stat().st_size // 2)
     return [worker.pid for worker in workers]
+
+
+def _runs_of_ended_trials(scene: Scene) -> set[str]:
+    with contextlib.closing(
+        sqlite3.connect(f"file:{scene.outputs / 'optuna.db'}?mode=ro", uri=True, timeout=60)
+    ) as file:
+        rows = file.execute(
+            "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
+            "WHERE key = 'run_id' AND state NOT IN ('RUNNING', 'WAITING')"
+        )
+        return {json.loads(row[0]) for row in rows}
 
 
 def _cut_checkpoint(scene: Scene, rng: Random) -> Hit | None:
