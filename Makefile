@@ -41,8 +41,8 @@ sweep: $(READY) ## Run a study, or go on with it where it stopped (STUDY=lean_cn
 baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or go on with it
 	@$(BIN)/sweep baselines $(BASELINES)
 
-confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5)
-	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,DEVICE,device)
+confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5 FINAL=1)
+	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call flag,FINAL,final) $(call option,WORKERS,workers) $(call option,DEVICE,device)
 
 best: $(READY) ## Print the leaderboard against the published accuracies (STUDY=the latest)
 	@$(BIN)/sweep best $(STUDY)

@@ -140,6 +140,7 @@ def _cost(trainings: Sequence[Training]) -> dict[str, float]:
     kept = {"kept_epoch": (trainings[0].kept_epoch or 0) + 1} if len(trainings) == 1 else {}  # as people count
     return {
         "parameters": trainings[0].model.count_params(),
+        "test_reads": sum(1 + len(training.history) * training.dataset.watched for training in trainings),
         "epochs_trained": len(epochs),
         **kept,
         "seconds": seconds,

@@ -201,16 +201,17 @@ def baselines(
 @click.option(
     "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
 )
+@click.option("--final", is_flag=True, help="Then train the chosen one on training and validation images together.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Worker processes; they share the cores.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
-def confirm(study: str | None, top: int, seeds: int, workers: int, device: Any) -> None:
+def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, device: Any) -> None:
     """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
 
     A configuration that is clearly behind by validation gets no more seeds. The same command goes on where it was.
 
     \b
     Example:
-      sweep confirm lean_cnn --top 2 --seeds 5
+      sweep confirm lean_cnn --top 2 --seeds 5 --final
     """
     from rich.console import Console
 
@@ -218,7 +219,7 @@ def confirm(study: str | None, top: int, seeds: int, workers: int, device: Any) 
 
     console = Console(markup=False, highlight=False)
     name = confirmed.name_of(study)
-    complete = confirm.run(name, top, seeds, workers, device, console)
+    complete = confirm.run(name, top, seeds, workers, device, console, final)
     confirmed.show(name, console)
     if not complete:
         console.print("stopped; the same command goes on where it was")

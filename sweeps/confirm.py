@@ -1,9 +1,11 @@
 """Confirm: the best configurations of a study, by validation, trained again from fresh seeds.
 
 Each is a study without a search: one configuration, a trial a seed. It runs, resumes, and is mended as every study; its runs
-belong to the experiment and the parent run of the study that it confirms. Nothing here reads a test accuracy.
+belong to the experiment and the parent run of the study that it confirms. The final training is one too: the chosen
+configuration on training and validation images together. Nothing here reads a test accuracy.
 """
 
+import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +19,12 @@ from pipelines import backend, data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, study_file
-from sweeps.store import Store, study_names, val_accuracy
+from sweeps.store import Store, curve, study_names, val_accuracy
 from sweeps.study import Study
 from sweeps.verdict import FEWEST_SEEDS
 
 CLEARLY = 0.05  # p value at which a configuration is behind the best
 OWN_SEEDS = 0xC0F1  # sets the seeds of confirming apart from those of the study's own trials
-MARK = "-confirm-"  # between a study's name and the number of the trial confirmed
 
 
 @dataclass(frozen=True)
@@ -51,41 +52,53 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
         raise UserError(f"study {name!r} searches nothing: it is several seeds of one configuration already")
     if launch.OWNER in attributes:
         raise UserError(f"study {name!r} confirms another: name {attributes[launch.OWNER]!r}")
-    complete = [trial for trial in store.trials() if trial.state == TrialState.COMPLETE]
-    if len(complete) < top:
+    found = [trial for trial in store.trials() if trial.state == TrialState.COMPLETE]
+    if len(found) < top:
         raise UserError(
-            f"study {name!r} has {len(complete)} complete trials, and {top} are to be confirmed: go on with it (sweep run "
+            f"study {name!r} has {len(found)} complete trials, and {top} are to be confirmed: go on with it (sweep run "
             f"{name} --stored), or ask for fewer (--top)"
         )
     _check_dataset(owner, attributes)
-    best = sorted(complete, key=lambda trial: (-val_accuracy(trial), trial.number))[:top]
+    best = sorted(found, key=lambda trial: (-val_accuracy(trial), trial.number))[:top]
     return [Candidate(name, trial.number, study_of(owner, trial, seeds)) for trial in best]
 
 
-def study_of(owner: Study, trial: FrozenTrial, seeds: int) -> Study:
-    """Return the study that trains a trial's configuration again, a trial a seed."""
+def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = None) -> Study:
+    """Return the study that trains a trial's configuration again, a trial a seed.
+
+    `epochs`: that of the final training instead, on the validation images too, for so many epochs.
+    """
     config = owner.run_config(trial.params, seed=0)
+    training, phase, of_phase = config.training, "confirm", []
+    if epochs is not None:
+        training = training.model_copy(update={"epochs": epochs, "keep": "last", "patience": None})
+        phase, of_phase = "final", [1]
+    own_seed = np.random.SeedSequence([OWN_SEEDS, owner.seed, trial.number, *of_phase])
     return study_file.check(
         {
-            "name": f"{owner.name}{MARK}{trial.number}",
+            "name": f"{owner.name}-{phase}-{trial.number}",
             "model": owner.model,
             "dataset": owner.dataset,
+            "protocol": "held_out" if epochs is None else "official",
             "arguments": config.hyperparameters,
-            "training": config.training.model_dump(),
+            "training": training.model_dump(),
             "search": {},
             "budget": {"trials": seeds},
             "targets": [target.model_dump() for target in owner.targets],
-            "seed": int(np.random.SeedSequence([OWN_SEEDS, owner.seed, trial.number]).generate_state(1)[0]),
+            "seed": int(own_seed.generate_state(1)[0]),
             "trial_timeout": owner.trial_timeout,
         },
         f"trial {trial.number} of {owner.name}",
     )
 
 
-def run(name: str, top: int, seeds: int, workers: int, device: backend.Device, console: Console) -> bool:
+def run(
+    name: str, top: int, seeds: int, workers: int, device: backend.Device, console: Console, final: bool = False
+) -> bool:
     """Train what is missing; return False when Ctrl-C ended it. The same call goes on where it was.
 
     First FEWEST_SEEDS seeds of every configuration; then a seed more of each that is not clearly behind, until there are `seeds`.
+    `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
     """
     for so_far in range(min(FEWEST_SEEDS, seeds), seeds + 1):
         racing = candidates(name, top, so_far)
@@ -103,7 +116,34 @@ def run(name: str, top: int, seeds: int, workers: int, device: backend.Device, c
             console.print(f"confirming trial {each.number} of {name}: seed {ended(each) + 1} to {so_far} of {seeds}")
             if launch.run(each.study, workers, device, console, "confirm", owner=name).interrupted:
                 return False
-    return True
+    if not final:
+        return True
+    chosen = final_of(name, candidates(name, top, seeds), seeds)
+    if ended(chosen) >= seeds:
+        return True
+    epochs = chosen.study.settings.epochs
+    console.print(f"final training of trial {chosen.number} of {name}: all training images, {epochs} epochs")
+    return not launch.run(chosen.study, workers, device, console, "final", owner=name).interrupted
+
+
+def final_of(name: str, confirmed: Sequence[Candidate], seeds: int) -> Candidate:
+    """Return the final training of the configuration that validation chooses among those confirmed.
+
+    It trains for the median of the epochs that validation kept; as many as when it began, where it has begun.
+    """
+    number = choose({each.number: accuracies(each) for each in confirmed})
+    if number is None:
+        raise UserError(f"no seed of study {name!r} is complete: none can be chosen for the final training")
+    (chosen,) = [each for each in confirmed if each.number == number]
+    store = Store(name)
+    owner = study_file.restore(name, store.attributes())
+    (trial,) = [trial for trial in store.trials() if trial.number == number]
+    kept = [_kept_epoch(trial, chosen.study) for trial in complete(chosen)]
+    study = study_of(owner, trial, seeds, statistics.median_low(kept))
+    if study.name in study_names():
+        begun = study_file.restore(study.name, Store(study.name).attributes())
+        study = study_of(owner, trial, seeds, begun.settings.epochs)
+    return Candidate(name, number, study)
 
 
 def ended(candidate: Candidate) -> int:
@@ -113,12 +153,28 @@ def ended(candidate: Candidate) -> int:
     return sum(trial.state.is_finished() for trial in Store(candidate.study.name).trials())
 
 
-def accuracies(candidate: Candidate) -> list[float]:
-    """Return the validation accuracies of the seeds that are complete, 0 to 1."""
+def complete(candidate: Candidate) -> list[FrozenTrial]:
+    """Return the seeds that are complete."""
     if candidate.study.name not in study_names():
         return []
-    trials = Store(candidate.study.name).trials()
-    return [val_accuracy(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+    return [trial for trial in Store(candidate.study.name).trials() if trial.state == TrialState.COMPLETE]
+
+
+def accuracies(candidate: Candidate) -> list[float]:
+    """Return the validation accuracies of the seeds that are complete, 0 to 1."""
+    return [val_accuracy(trial) for trial in complete(candidate)]
+
+
+def choose(by_configuration: Mapping[int, Sequence[float]]) -> int | None:
+    """Return the configuration with the best mean validation accuracy among those that are not clearly behind; None of none.
+
+    One with fewer seeds than another is not chosen: it was left behind, or is not done.
+    """
+    behind = clearly_behind(by_configuration)
+    left = {number: values for number, values in by_configuration.items() if number not in behind and values}
+    most = max(map(len, left.values()), default=0)
+    whole = {number: values for number, values in left.items() if len(values) == most}
+    return max(whole, key=lambda number: float(np.mean(whole[number])), default=None)
 
 
 def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
@@ -140,6 +196,12 @@ def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
         if number != best and p < CLEARLY:
             behind.add(number)
     return behind
+
+
+def _kept_epoch(trial: FrozenTrial, study: Study) -> int:
+    """Return the epoch whose weights a complete seed kept, from 1."""
+    accuracy_of = curve(trial)
+    return max(accuracy_of) if study.settings.keep == "last" else max(accuracy_of, key=accuracy_of.__getitem__)
 
 
 def _check_dataset(owner: Study, attributes: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Reading back what was confirmed: DataFrames of the seeds, and of the verdict on every published accuracy."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,126 +15,236 @@ from rich.table import Table
 from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import results, study_file
-from sweeps.confirm import MARK, clearly_behind
+from sweeps import ensemble, results, study_file
+from sweeps.confirm import choose
 from sweeps.launch import OWNER
 from sweeps.statistics import in_words as as_published
 from sweeps.store import Store, study_names
-from sweeps.verdict import Interval, beyond_these_images, of_the_mean, verdict
+from sweeps.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
 
-OF_A_SEED = ["study", "trial", "seed", "state", "val_accuracy", "test_accuracy", "epochs", "seconds", "run_id"]
+OF_A_SEED = [
+    *("study", "trial", "phase", "seed", "state", "val_accuracy", "test_accuracy"),
+    *("kept_epoch", "epochs", "seconds", "run_id"),
+]
 OF_A_VERDICT = [
-    *("study", "trial", "chosen", "target", "published", "kind", "seeds", "val_mean", "test_mean", "test_sd"),
+    *(
+        "study",
+        "system",
+        "chosen",
+        "target",
+        "published",
+        "kind",
+        "images",
+        "models",
+        "val_mean",
+        "test_mean",
+        "test_sd",
+    ),
     *("low", "high", "verdict", "beyond_low", "beyond_high", "beyond", "comparisons"),
 ]
+
+
+@dataclass(frozen=True)
+class System:
+    """What can be trained again and has a verdict: a configuration, its final training, or an ensemble. In percent.
+
+    `here`: the interval of its accuracy on these test images over trainings; `beyond`: on further images of the same kind; both
+    corrected for `comparisons`. `models`: the runs that it was measured with.
+    """
+
+    name: str
+    chosen: bool
+    run_ids: Sequence[str]
+    val_mean: float | None
+    test_mean: float
+    test_sd: float | None
+    here: Interval | None
+    beyond: Interval | None
+    comparisons: int
 
 
 def confirmations(study: str | None = None) -> pd.DataFrame:
     """Return one row a seed of every configuration of a study that was trained again, in the order of trials and seeds.
 
-    `study`: its name; the latest sweep if not given. Columns: study, trial (whose configuration it is), seed (its number, from
-    0), state, val_accuracy and test_accuracy (0 to 1), epochs, seconds, run_id. Raises UserError for an unknown study.
+    `study`: its name; the latest sweep if not given. Columns: study, trial (whose configuration it is), phase (confirm, or final:
+    trained on the validation images too), seed (its number, from 0), state, val_accuracy and test_accuracy (0 to 1), kept_epoch
+    (from 1), epochs, seconds, run_id. Raises UserError for an unknown study.
     """
     name = name_of(study)
     found = []
     for confirmed in study_names():
-        attributes = Store(confirmed).attributes() if confirmed.startswith(f"{name}{MARK}") else {}
-        if attributes.get(OWNER) != name:
+        attributes = Store(confirmed).attributes() if confirmed.startswith(f"{name}-") else {}
+        phase, _, number = confirmed.removeprefix(f"{name}-").partition("-")
+        if attributes.get(OWNER) != name or phase not in ("confirm", "final"):
             continue
         experiment = tracking.find_experiment(name)
         for run in tracking.study_runs(experiment.experiment_id, attributes["uid"]) if experiment else []:
             row = results.row(run)
-            own = {"study": name, "trial": int(confirmed.removeprefix(f"{name}{MARK}")), "seed": row["trial"]}
+            own = {"study": name, "trial": int(number), "phase": phase, "seed": row["trial"]}
             found.append({key: (row | own)[key] for key in OF_A_SEED})
     frame = pd.DataFrame(found, columns=OF_A_SEED)
     frame = frame.astype({"val_accuracy": "float64", "test_accuracy": "float64", "seconds": "float64"})
-    return frame.sort_values(["trial", "seed"], ignore_index=True)
+    frame = frame.astype({name: "Float64" for name in ("kept_epoch", "epochs")}).astype(
+        {name: "Int64" for name in ("kept_epoch", "epochs")}
+    )
+    return frame.sort_values(["trial", "phase", "seed"], ignore_index=True)
 
 
 def verdicts(study: str | None = None) -> pd.DataFrame:
-    """Return one row for every confirmed configuration of a study and published accuracy; accuracies in percent.
+    """Return one row for every system of a study and published accuracy; accuracies in percent.
 
+    Systems: every confirmed configuration, the final training of the chosen one, and the ensemble that validation chooses.
     `chosen`: the configuration with the best mean validation accuracy. Its verdict is the study's, and stands alone; those of the
-    others are corrected for their number (`comparisons`). `low` to `high`: the 95 % interval of the mean over seeds on these test
-    images; `beyond_low` to `beyond_high`: on further images of the same kind. Raises UserError for an unknown study.
+    others are corrected for the number of systems (`comparisons`). `low` to `high`: the 95 % interval of the mean over trainings
+    on these test images; `beyond_low` to `beyond_high`: on further images of the same kind. `models`: so many were trained.
+    `images`: of the published accuracy. Raises UserError for an unknown study.
     """
     name = name_of(study)
     definition = study_file.read_stored(name, Store(name).attributes())
-    seeds = confirmations(name)
+    found = [
+        {
+            "study": name,
+            "system": system.name,
+            "chosen": system.chosen,
+            "target": target.name,
+            "published": target.accuracy,
+            "kind": target.kind,
+            "images": target.test_images,
+            "models": len(system.run_ids),
+            "val_mean": system.val_mean,
+            "test_mean": system.test_mean,
+            "test_sd": system.test_sd,
+            **_ends(system.here, "low", "high"),
+            "verdict": verdict(system.here, target.accuracy, target.kind),
+            **_ends(system.beyond, "beyond_low", "beyond_high"),
+            "beyond": verdict(system.beyond, target.accuracy, target.kind),
+            "comparisons": system.comparisons,
+        }
+        for system in (systems(name) if definition.dataset in data.COMPARABLE else [])
+        for target in sorted(definition.targets, key=lambda target: target.accuracy)
+    ]
+    return pd.DataFrame(found, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
+
+
+def systems(study: str) -> list[System]:
+    """Return what of a study was confirmed: the chosen configuration first, then its final training, the ensemble, the others."""
+    definition = study_file.read_stored(study, Store(study).attributes())
+    dataset = data.load(definition.dataset)
+    seeds = confirmations(study)
     complete = seeds[seeds.state == "complete"]
-    by_validation = {trial: list(rows.val_accuracy) for trial, rows in _by_trial(complete)}
-    chosen = choose(by_validation)
-    found = []
-    for trial, rows in _by_trial(complete):
-        comparisons = 1 if trial == chosen else len(by_validation)
+    confirmed = dict(_by_trial(complete[complete.phase == "confirm"]))
+    finals = dict(_by_trial(complete[complete.phase == "final"]))
+    chosen = choose({number: list(rows.val_accuracy) for number, rows in confirmed.items()})
+    order = sorted(confirmed, key=lambda number: (number != chosen, -confirmed[number].val_accuracy.mean()))
+    predicted = {number: Predicted.of(list(rows.run_id)) for number, rows in confirmed.items()}
+    members = ensemble.choose({number: predicted[number].validation for number in order}, dataset.validation.y)
+    comparisons = len(confirmed) + len(finals) + bool(members)
+
+    def one(name: str, rows: pd.DataFrame, test: ensemble.Probabilities, among: int, stands_alone: bool) -> System:
         accuracies = [100 * accuracy for accuracy in rows.test_accuracy]
-        here = of_the_mean(accuracies, data.TEST_IMAGES[definition.dataset], comparisons)
-        beyond = beyond_these_images(correct(definition.dataset, list(rows.run_id)), comparisons)
-        for target in definition.targets if definition.dataset in data.COMPARABLE else []:
-            values = (
-                *(name, trial, trial == chosen, target.name, target.accuracy, target.kind, len(rows)),
-                *(100 * rows.val_accuracy.mean(), float(np.mean(accuracies)), float(rows.test_accuracy.std() * 100)),
-                *(*_ends(here), verdict(here, target.accuracy, target.kind)),
-                *(*_ends(beyond), verdict(beyond, target.accuracy, target.kind), comparisons),
-            )
-            found.append(dict(zip(OF_A_VERDICT, values, strict=True)))
-    frame = pd.DataFrame(found, columns=OF_A_VERDICT)
-    return frame.sort_values(["chosen", "trial", "published"], ascending=[False, True, True], ignore_index=True)
+        rightly = test.argmax(axis=2) == dataset.test.y
+        return System(
+            name,
+            stands_alone,
+            list(rows.run_id),
+            None if rows.val_accuracy.isna().any() else 100 * float(rows.val_accuracy.mean()),
+            float(np.mean(accuracies)),
+            float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+            of_the_mean(accuracies, len(dataset.test), among),
+            beyond_these_images(rightly, among),
+            among,
+        )
+
+    found = []
+    for number in order:
+        alone = number == chosen
+        rows = confirmed[number]
+        found.append(one(f"trial {number}", rows, predicted[number].test, 1 if alone else comparisons, alone))
+    for number, rows in finals.items():
+        of_final = Predicted.of(list(rows.run_id)).test
+        found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, stands_alone=False))
+    if members:
+        test = [predicted[number].test for number in members]
+        both = [of_the_ensemble(test, dataset.test.y, further, comparisons) for further in (False, True)]
+        found.insert(
+            1 + len(finals),
+            System(
+                f"ensemble of trial {' and '.join(map(str, members))}",
+                False,
+                [run_id for number in members for run_id in confirmed[number].run_id],
+                100 * ensemble.accuracy([predicted[number].validation for number in members], dataset.validation.y),
+                100 * ensemble.accuracy(test, dataset.test.y),
+                None,
+                both[0],
+                both[1],
+                comparisons,
+            ),
+        )
+    return found
 
 
 def show(study: str, console: Console) -> None:
     """Print what the fresh seeds came to, and the verdict on every target."""
-    seeds, judged = confirmations(study), verdicts(study)
-    complete = seeds[seeds.state == "complete"]
-    chosen = choose({trial: list(rows.val_accuracy) for trial, rows in _by_trial(complete)})
-    table = Table("trial", "seeds", "validation", "test", box=None, pad_edge=False)
-    for trial, rows in _by_trial(complete):
-        spread = [
-            f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
-            for values in (rows.val_accuracy, rows.test_accuracy)
-        ]
-        table.add_row(f"{trial}{' *' if trial == chosen else ''}", str(len(rows)), *spread)
+    judged = verdicts(study)
+    table = Table("", "models", "validation", "test", box=None, pad_edge=False)
+    for system in systems(study):
+        table.add_row(
+            f"{system.name}{' *' if system.chosen else ''}",
+            str(len(system.run_ids)),
+            "–" if system.val_mean is None else f"{system.val_mean:.2f} %",
+            f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
+        )
     console.print(table)
     console.print(
         "*: chosen, by its mean validation accuracy; means and standard deviations over fresh seeds", soft_wrap=True
     )
-    for _, row in judged[judged.chosen].iterrows():
-        published = as_published(row.published, row.kind)
-        console.print(
-            f"  {published}  {row.target}: {row.verdict} (95 % interval of the mean {row.low:.2f} to {row.high:.2f}); "
-            f"on other images {row.beyond} ({row.beyond_low:.2f} to {row.beyond_high:.2f})",
-            soft_wrap=True,
-        )
+    for line in in_lines(judged):
+        console.print(line, soft_wrap=True)
     if judged.empty:
         console.print("no verdict: no target has this data set's test images, or there is none")
 
 
-def choose(by_configuration: dict[int, list[float]]) -> int | None:
-    """Return the configuration with the best mean validation accuracy among those that are not clearly behind; None of none."""
-    left = {k: v for k, v in by_configuration.items() if k not in clearly_behind(by_configuration)}
-    most = max(map(len, left.values()), default=0)
-    left = {k: v for k, v in left.items() if len(v) == most}
-    return max(left, key=lambda number: float(np.mean(left[number])), default=None)
+def in_lines(judged: pd.DataFrame) -> Iterator[str]:
+    """Yield the verdicts on the chosen configuration, and then of the other systems, a line for each target."""
+    for system, rows in judged.groupby("system", sort=False):
+        chosen = bool(rows.chosen.iloc[0])
+        if not chosen:
+            among = int(rows.comparisons.iloc[0])
+            yield f"{system}, one of {among} systems compared:"
+        for _, row in rows.iterrows():
+            images = "" if row.images == 10_000 else f" of {row.images:,} images"
+            yield (
+                f"  {as_published(row.published, row.kind)}{images}  {row.target}: {row.verdict} (95 % interval of the mean "
+                f"{row.low:.2f} to {row.high:.2f}); on other images {row.beyond} ({row.beyond_low:.2f} to {row.beyond_high:.2f})"
+            )
 
 
-def correct(dataset: str, run_ids: Sequence[str]) -> NDArray[np.bool_]:
-    """Return runs × test images: whether each image was classified rightly."""
-    labels = data.load(dataset).test.y
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for run_id in run_ids:
-            path = tracking.artifact_folder(run_id, "probabilities.npz", Path(folder) / run_id)
-            with np.load(path, allow_pickle=False) as file:
-                found.append(file["test"].argmax(axis=1) == labels)
-    return np.stack(found)
+@dataclass(frozen=True)
+class Predicted:
+    """The class probabilities of some runs, seeds × images × classes; no `validation` where none was held out."""
+
+    validation: ensemble.Probabilities
+    test: ensemble.Probabilities
+
+    @classmethod
+    def of(cls, run_ids: Sequence[str]) -> "Predicted":
+        """Read those of single models from the runs' artifacts."""
+        found: dict[str, list[NDArray[np.float32]]] = {"validation": [], "test": []}
+        with tempfile.TemporaryDirectory() as folder:
+            for run_id in run_ids:
+                path = tracking.artifact_folder(run_id, "probabilities.npz", Path(folder) / run_id)
+                with np.load(path, allow_pickle=False) as file:
+                    for part, values in found.items():
+                        values.append(file[part] if part in file.files else np.empty((0, 0), np.float32))
+        return cls(np.stack(found["validation"]), np.stack(found["test"]))
 
 
 def _by_trial(seeds: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     return [(int(trial), seeds[seeds.trial == trial]) for trial in sorted(set(seeds.trial))]
 
 
-def _ends(interval: Interval | None) -> tuple[float, float]:
-    return (interval.low, interval.high) if interval else (float("nan"), float("nan"))
+def _ends(interval: Interval | None, low: str, high: str) -> dict[str, float]:
+    return {low: interval.low, high: interval.high} if interval else {low: float("nan"), high: float("nan")}
 
 
 def name_of(study: str | None) -> str:

@@ -186,12 +186,14 @@ class Budget(_Strict):
 
 
 class TargetEntry(_Strict):
-    """A published test accuracy, in percent, to compare with."""
+    """A published test accuracy, in percent, to compare with; the fields are those of `models.Target`."""
 
     accuracy: float = Field(gt=0, le=100)
     name: str
     source: str = ""
+    conditions: str = ""
     kind: models.Kind = "printed"
+    test_images: int = Field(10_000, ge=1)
 
 
 StartPoint = Literal["recipe"] | dict[str, Scalar]

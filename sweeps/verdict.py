@@ -70,6 +70,33 @@ def beyond_these_images(correct: NDArray[np.bool_], comparisons: int = 1) -> Int
     return _t_interval(100 * float(correct.mean()), 100 * float(of_seeds + of_images) ** 0.5, seeds, comparisons)
 
 
+def of_the_ensemble(
+    members: Sequence[NDArray[np.floating]],
+    labels: NDArray[np.integer],
+    further_images: bool = False,
+    comparisons: int = 1,
+) -> Interval | None:
+    """Return the interval of the accuracy of an ensemble that is trained again, over the seeds of its members.
+
+    `members`: for each configuration, seeds × images × classes, the probabilities; the ensemble is the mean of all. Its variance
+    is that of the delete-one jackknife within configurations. `further_images`: on other images of the same kind, as in
+    `beyond_these_images`. None where a configuration has fewer than FEWEST_SEEDS.
+    """
+    if min(map(len, members)) < FEWEST_SEEDS:
+        return None
+    total, n = sum(each.sum(axis=0) for each in members), sum(map(len, members))
+    correct = total.argmax(axis=1) == labels
+    variance = (
+        np.var(correct, ddof=1) / len(labels) if further_images else (1 / len(labels)) ** 2 / 12
+    )  # that of rounding
+    of_seeds = 0.0
+    for each in members:
+        without_one = [((total - member).argmax(axis=1) == labels).mean() for member in each]
+        of_seeds += (len(each) - 1) ** 2 / len(each) * float(np.var(without_one, ddof=1))
+    variance = variance + of_seeds if further_images else max(variance, of_seeds)
+    return _t_interval(100 * float(correct.mean()), 100 * float(variance) ** 0.5, n - len(members) + 1, comparisons)
+
+
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return the exact two-sided p value of McNemar's test: whether two models err equally often on the same images."""
     from scipy.stats import binomtest  # type: ignore[import-untyped]

@@ -20,7 +20,7 @@ from pipelines.errors import StoreUnavailable, UserError, first_line
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
-Phase = Literal["sweep", "baseline", "confirm"]  # what the runs of an experiment are for
+Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
@@ -42,6 +42,7 @@ def _client(uri: str) -> MlflowClient:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs pages of what it also raises
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", RETRIES)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # of every run that ends, with the password in it
     try:
         opened = MlflowClient(tracking_uri=uri)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import confirm, confirmed, doctor, launch, results, runs, space, study_file, verdicts
@@ -30,8 +31,8 @@ def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> li
     return launched
 
 
-def start(top: int, seeds: int) -> bool:
-    return confirm.run("tiny", top, seeds, 1, "cpu", Console(quiet=True))
+def start(top: int, seeds: int, final: bool = False) -> bool:
+    return confirm.run("tiny", top, seeds, 1, "cpu", Console(quiet=True), final)
 
 
 @pytest.fixture(scope="module")
@@ -118,20 +119,22 @@ def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
     found = verdicts("tiny")
     assert list(found.columns) == confirmed.OF_A_VERDICT
-    assert found.chosen.tolist() == [True, False] and found.comparisons.tolist() == [1, 2]
+    assert found.chosen.tolist() == [True, False, False] and found.comparisons.tolist() == [1, 3, 3]
+    assert found.system[1].startswith("ensemble of trial ")
     assert set(found.verdict) <= {"not reached", "undecidable"} and set(found.target) == {"goal"}
     seeds = confirmed.confirmations("tiny")
     chosen = found[found.chosen].iloc[0]
     means = seeds.groupby("trial").val_accuracy.mean()
-    assert chosen.val_mean == pytest.approx(100 * means.max()) and means[chosen.trial] == means.max()
+    assert chosen.val_mean == pytest.approx(100 * means.max()) and chosen.system == f"trial {means.idxmax()}"
     assert chosen.low < chosen.test_mean < chosen.high
     assert chosen.beyond_high - chosen.beyond_low > 0
     console = Console(record=True, width=200)
     confirmed.show("tiny", console)
     said = console.export_text()
-    assert f"{chosen.trial} *" in said and f"goal: {chosen.verdict} (95 % interval of the mean" in said
-    of_it = seeds[seeds.trial == chosen.trial]
-    rightly = confirmed.correct("mnist-5k", list(of_it.run_id))
+    assert f"{chosen.system} *" in said and f"goal: {chosen.verdict} (95 % interval of the mean" in said
+    of_it = seeds[seeds.trial == means.idxmax()]
+    predicted = confirmed.Predicted.of(list(of_it.run_id))
+    rightly = predicted.test.argmax(axis=2) == data.load("mnist-5k").test.y
     np.testing.assert_allclose(rightly.mean(axis=1), of_it.test_accuracy)
 
 
@@ -139,12 +142,40 @@ def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyP
 def test_random_test_accuracies_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Selection that saw them would choose otherwise."""
     seeds = confirmed.confirmations("tiny")
-    chosen = confirmed.choose({t: list(rows.val_accuracy) for t, rows in seeds.groupby("trial")})
+    chosen = confirm.choose({t: list(rows.val_accuracy) for t, rows in seeds.groupby("trial")})
     noise = np.random.default_rng(0).random(len(seeds))
     monkeypatch.setattr(confirmed, "confirmations", lambda _=None: seeds.assign(test_accuracy=noise))
     monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
     found = verdicts("tiny")
-    assert found[found.chosen].trial.tolist() == [chosen]
+    assert found[found.chosen].system.tolist() == [f"trial {chosen}"]
+
+
+@pytest.mark.usefixtures("seeded")
+def test_the_final_training_has_all_images_and_the_epochs_that_validation_chose(
+    here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start(top=2, seeds=3, final=True)
+    found = confirmed.confirmations("tiny")
+    final = found[found.phase == "final"]
+    (number,) = set(final.trial)
+    assert here == [f"tiny-final-{number} 3"] and final.val_accuracy.isna().all() and set(final.epochs) == {1}
+    own = found[(found.trial == number) & (found.phase == "confirm")]
+    assert own.val_accuracy.mean() == found[found.phase == "confirm"].groupby("trial").val_accuracy.mean().max()
+    runs_of_it = {run_id: tracking.client().get_run(run_id) for run_id in found.run_id}
+    trained = runs_of_it[final.run_id.iloc[0]]
+    assert trained.data.params["protocol"] == "official" and trained.data.params["keep"] == "last"
+    assert trained.data.metrics["test_reads"] == 2  # after its epoch, and at the end
+    seeds = {run_id: run.data.params["seed"] for run_id, run in runs_of_it.items()}
+    assert len(set(seeds.values())) == 9
+
+    monkeypatch.setattr(confirm.statistics, "median_low", lambda _: 7)  # more seeds may change it: too late
+    here.clear()
+    assert start(top=2, seeds=3, final=True) and here == []
+    monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
+    judged = verdicts("tiny").set_index("system")
+    row = judged.loc[f"trial {number}, all training images"]
+    assert row.comparisons == 4 and np.isnan(row.val_mean) and row.models == 3
+    assert row.test_mean == pytest.approx(100 * final.test_accuracy.mean())
 
 
 @pytest.mark.usefixtures("seeded")

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.verdict import Interval, beyond_these_images, luck_of_the_best, mcnemar, of_the_mean, verdict
+from sweeps.verdict import (
+    Interval,
+    beyond_these_images,
+    luck_of_the_best,
+    mcnemar,
+    of_the_ensemble,
+    of_the_mean,
+    verdict,
+)
 
 ACCURACIES = st.lists(st.integers(9_000, 10_000).map(lambda images: images / 100), min_size=3, max_size=10)
 TARGETS = st.integers(9_000, 10_000).map(lambda images: images / 100)
@@ -135,3 +143,45 @@ def test_the_luck_of_the_best_is_that_of_simulation() -> None:
     best = np.random.default_rng(0).normal(0, 0.08, (20_000, 40)).max(axis=1).mean()
     assert luck_of_the_best(40, 0.08) == pytest.approx(best, rel=0.02)
     assert luck_of_the_best(1, 0.08) == pytest.approx(0, abs=1e-12)
+
+
+def trained(random: np.random.Generator, seeds: int, noise: float, shared: float, shape: int = 4_000) -> np.ndarray:
+    """Return probabilities of two classes, seeds × images × classes; the right one is class 1.
+
+    Images differ in difficulty (always the same ones), models by `noise` on each image and by `shared` on all.
+    """
+    difficulty = np.random.default_rng(1).normal(2.6, 1.0, shape)
+    margin = difficulty + noise * random.normal(size=(seeds, shape)) + shared * random.normal(size=(seeds, 1))
+    right = 1 / (1 + np.exp(-margin))
+    return np.stack([1 - right, right], axis=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "shared"), [(0.3, 0.02), (0.6, 0.05), (1.0, 0.1)])
+def test_how_often_an_ensemble_is_wrongly_above_what_it_reaches_on_average(noise: float, shared: float) -> None:
+    """Two configurations with five seeds each; the jackknife errs on the wide side. The mean is that of other 400 ensembles."""
+    random = np.random.default_rng(0)
+    labels = np.ones(4_000, np.uint8)
+
+    def accuracy() -> tuple[float, Interval]:
+        members = [trained(random, 5, noise, shared), trained(random, 5, noise, shared)]
+        correct = np.concatenate(members).mean(axis=0).argmax(axis=1) == labels
+        found = of_the_ensemble(members, labels)
+        assert found is not None
+        return 100 * correct.mean(), found
+
+    drawn = [accuracy() for _ in range(400)]
+    truth = np.mean([mean for mean, _ in drawn])
+    too_high = sum(interval.low > truth for _, interval in drawn)
+    assert stats.binomtest(too_high, 400, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_an_ensemble_of_equal_models_has_the_interval_of_rounding_and_few_seeds_have_none() -> None:
+    equal = np.stack([trained(np.random.default_rng(0), 1, 0.3, 0.0)[0]] * 5)
+    labels = np.ones(4_000, np.uint8)
+    here, beyond = (of_the_ensemble([equal], labels, further) for further in (False, True))
+    assert here is not None and beyond is not None
+    assert 0 < here.high - here.low < 0.05 < beyond.high - beyond.low
+    assert of_the_ensemble([equal, equal[:2]], labels) is None
+    wider = of_the_ensemble([equal], labels, comparisons=5)
+    assert wider is not None and wider.high > here.high
