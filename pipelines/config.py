@@ -1,5 +1,7 @@
 """What decides a run: how it is trained, and everything else."""
 
+import ast
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -63,6 +65,16 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> Self:
+        """Return the configuration whose `params()`, as texts, these are; raises ValueError where they are none."""
+        values: dict[str, Any] = {name: _read(text) for name, text in params.items()}
+        known: dict[str, Any] = {name: params[name] for name in ("model", "dataset", "protocol") if name in params}
+        known |= {name: values[name] for name in ("seed", "repeats", "folds") if name in params}
+        training = {name: values[name] for name in TrainingSettings.model_fields if name in values}
+        others = {name: value for name, value in values.items() if name not in known and name not in training}
+        return cls(**known, hyperparameters=others, training=TrainingSettings(**training))
+
     def seeds(self) -> list[int]:
         """Return the seed of each model that the run trains; the first is the run's own."""
         others = np.random.SeedSequence(self.seed).generate_state(self.folds or self.repeats)
@@ -80,3 +92,11 @@ class RunConfig(BaseModel):
             **self.hyperparameters,
             **self.training.model_dump(),
         }
+
+
+def _read(text: str) -> Any:
+    """Return the number, truth value or None that `text` stands for, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

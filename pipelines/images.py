@@ -1,14 +1,36 @@
-"""From bytes to what a model sees: scaled pixels and, in training alone, distorted images."""
+"""From bytes to what a model sees: scaled pixels and, in training alone, distorted images; and image files."""
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config import TrainingSettings
 from pipelines.data import Bytes
+from pipelines.errors import UserError, first_line
 
 Floats = NDArray[np.float32]
 CHUNK = 1_000  # images that are distorted at a time
 DIVISORS = {"by_255": 255.0, "by_256": 256.0}
+SIDE = 28
+
+
+def read(path: Path, invert: bool = False) -> Bytes:
+    """Return an image file as (28, 28, 1) bytes: grey, its longer side scaled to 28, the rest black.
+
+    `invert`: dark becomes light, as digits are in MNIST. Raises UserError for what is no image.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            grey = file.convert("L")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path} cannot be read as an image ({first_line(error)}): expected a PNG, JPEG or the like"
+        ) from error
+    grey = ImageOps.invert(grey) if invert else grey
+    return np.asarray(ImageOps.pad(grey, (SIDE, SIDE)), np.uint8)[..., np.newaxis]
 
 
 class Scaling:

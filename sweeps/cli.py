@@ -215,7 +215,7 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     """
     from rich.console import Console
 
-    from sweeps import confirm, confirmed
+    from sweeps import champion, confirm, confirmed
 
     console = Console(markup=False, highlight=False)
     name = confirmed.name_of(study)
@@ -223,6 +223,46 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     confirmed.show(name, console)
     if not complete:
         console.print("stopped; the same command goes on where it was")
+        sys.exit(INTERRUPTED)
+    console.print(champion.promote(name), soft_wrap=True)
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--dataset", help="Whose champion; may be left out where there is one.")
+@click.option("--invert", is_flag=True, help="The images are dark on light; those of MNIST are light on dark.")
+def predict(images: tuple[Path, ...], dataset: str | None, invert: bool) -> None:
+    """Classify image files by the champion, the registered model that sweep confirm keeps.
+
+    \b
+    Example:
+      sweep predict seven.png --invert
+    """
+    from pipelines import backend
+    from sweeps import champion
+
+    backend.configure()
+    for file, classes in champion.predict(images, dataset, invert):
+        (best, probability), (second, less), *_ = classes
+        click.echo(f"{file}: {best} ({100 * probability:.2f} %; then {second}, {100 * less:.2f} %)")
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+def rerun(run: str, device: Any) -> None:
+    """Train the run with the id RUN again, from what is logged of it, and say how far the results differ.
+
+    \b
+    Example:
+      sweep rerun 4f3c1d5e9a7b4c0d8e2f6a1b3c5d7e9f
+    """
+    from rich.console import Console
+
+    from sweeps import rerun
+
+    if not rerun.run(run, device, Console(markup=False, highlight=False)):
+        click.echo("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
 
 

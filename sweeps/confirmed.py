@@ -132,8 +132,8 @@ def systems(study: str) -> list[System]:
     dataset = data.load(definition.dataset)
     seeds = confirmations(study)
     complete = seeds[seeds.state == "complete"]
-    confirmed = dict(_by_trial(complete[complete.phase == "confirm"]))
-    finals = dict(_by_trial(complete[complete.phase == "final"]))
+    confirmed = dict(by_trial(complete[complete.phase == "confirm"]))
+    finals = dict(by_trial(complete[complete.phase == "final"]))
     chosen = choose({number: list(rows.val_accuracy) for number, rows in confirmed.items()})
     order = sorted(confirmed, key=lambda number: (number != chosen, -confirmed[number].val_accuracy.mean()))
     predicted = {number: Predicted.of(list(rows.run_id)) for number, rows in confirmed.items()}
@@ -239,7 +239,8 @@ class Predicted:
         return cls(np.stack(found["validation"]), np.stack(found["test"]))
 
 
-def _by_trial(seeds: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+def by_trial(seeds: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    """Return the rows of each trial, by its number."""
     return [(int(trial), seeds[seeds.trial == trial]) for trial in sorted(set(seeds.trial))]
 
 

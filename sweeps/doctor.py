@@ -19,7 +19,7 @@ from pipelines.errors import UserError
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps import space, study_file
+from sweeps import study_file
 from sweeps.store import Lost, Store, curve, study_names, val_accuracy
 from sweeps.worker import RUN_STATUS
 
@@ -219,7 +219,7 @@ def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str
 
 def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> None:
     study = study_file.read_stored(store.study_name, attributes)
-    config = study.run_config(trial.params, space.trial_seed(study.seed, trial.number))
+    config = study.run_config(trial.params, study.seed_of(trial.number))
     tags = {
         "phase": attributes.get("phase", "sweep"),
         "study": study.name,

@@ -83,11 +83,6 @@ def distribution(entry: Entry) -> BaseDistribution:
     return FloatDistribution(entry.bounds[0], entry.bounds[1], step=entry.step, log=entry.log)
 
 
-def trial_seed(study_seed: int, trial_number: int) -> int:
-    """Return the seed of a trial: of its weights, data order, dropout and of the sampler that chose it."""
-    return int(np.random.SeedSequence([study_seed, trial_number]).generate_state(1)[0])
-
-
 # Samplers
 
 
@@ -130,7 +125,7 @@ def sampler(study: Study, trial_number: int, feasible: Feasible | None = None) -
         options = ({"group": True, "multivariate": True} if grouped else {}) | options
     elif name in ("cmaes", "gp", "qmc"):
         options = {"warn_independent_sampling": False} | options
-    seed = own_seed = trial_seed(study.seed, trial_number)
+    seed = own_seed = study.seed_of(trial_number)
     if name == "qmc":  # one sequence for all trials, so one seed; what it leaves to others differs by trial
         options["independent_sampler"] = _sampler("random", seed, {})
         own_seed = study.seed % 2**32

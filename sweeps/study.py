@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 import models
@@ -223,6 +224,9 @@ class Study(_Strict):
     start: list[StartPoint] = ["recipe"]  # the recipe, if listed, comes first: it is trial 0
     targets: list[TargetEntry] = []
     seed: int = Field(0, ge=0, le=LARGEST_INT)
+    seeds: list[
+        Annotated[int, Field(ge=0, le=LARGEST_INT)]
+    ] = []  # of the trials, without a search; else they follow from `seed`
     trial_timeout: float = Field(
         3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
     )
@@ -242,6 +246,8 @@ class Study(_Strict):
             )
         if not self.search:
             self._check_that_nothing_chooses()
+        if self.seeds and (self.search or not self.budget.trials or self.budget.trials > len(set(self.seeds))):
+            raise ValueError("seeds lists a seed for each trial of a study without a search: as many as budget.trials")
         return self
 
     def _check_that_nothing_chooses(self) -> None:
@@ -251,7 +257,7 @@ class Study(_Strict):
             raise ValueError(
                 "without a search no trial is better than another: keep_models is 0, or left out to keep all"
             )
-        if self.trainings > 1:
+        if self.trainings > 1 and not self.seeds:
             raise ValueError("without a search each trial is a seed: give budget.trials instead of repeats or folds")
 
     @property
@@ -305,6 +311,12 @@ class Study(_Strict):
             repeats=self.repeats,
             folds=self.folds,
         )
+
+    def seed_of(self, trial: int) -> int:
+        """Return the seed of a trial: weights, order of images and dropout follow from it, and the sampler's draw."""
+        if self.seeds:
+            return self.seeds[trial]
+        return int(np.random.SeedSequence([self.seed, trial]).generate_state(1)[0])
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this study this study: all but what may change on resuming."""

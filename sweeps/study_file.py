@@ -220,7 +220,7 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
-    lists = [(key, list) for key in ("start", "targets", "constraints", "objectives")]
+    lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "seeds")]
     for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
         if (
             key in content

@@ -149,7 +149,7 @@ class _Worker:
             sampler = space.sampler(study, claimed.number, self._feasible)
             trial = store.ask(claimed, self._points, sampler, space.pruner(study))
             params = space.suggest(trial, study.search)
-            config = study.run_config(params, space.trial_seed(study.seed, claimed.number))
+            config = study.run_config(params, study.seed_of(claimed.number))
             run = self._open_run(claimed, config)
             if self._feasible and not self._feasible(params):
                 store.finish(claimed, TrialState.PRUNED, ended=INFEASIBLE)
@@ -225,7 +225,7 @@ class _Worker:
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
             "protocol": config.protocol,
-            "model_digest": hashlib.sha256(models.source(self._study.model).read_bytes()).hexdigest()[:16],
+            "model_digest": model_digest(self._study.model),
             "objectives": ",".join(self._study.objectives),
             "sampler": space.chosen_sampler(self._study).name,
             **self._facts,
@@ -245,6 +245,11 @@ class _Worker:
         limit, deadline = self._study.budget.epochs, self._assignment.deadline
         in_time = deadline is None or time.time() < deadline
         return in_time and (limit is None or self._store.epochs_spent() < limit)
+
+
+def model_digest(model: str) -> str:
+    """Return a short digest of the source of a model."""
+    return hashlib.sha256(models.source(model).read_bytes()).hexdigest()[:16]
 
 
 def _close(run: TrackedRun, saved: Path, state: TrialState, ended: str) -> None:

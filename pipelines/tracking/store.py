@@ -181,6 +181,11 @@ def history(run_id: str, metric: str) -> dict[int, float]:
     return {point.step: point.value for point in points}
 
 
+def artifacts(run_id: str) -> set[str]:
+    """Return the names of a run's artifacts, without what is in folders."""
+    return {entry.path for entry in client().list_artifacts(run_id)}
+
+
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:
     """Download one artifact of a run; return where it lies."""
     return Path(client().download_artifacts(run_id, path, str(into)))

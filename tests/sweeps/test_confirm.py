@@ -5,58 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from rich.console import Console
 
 from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import confirm, confirmed, doctor, launch, results, runs, space, study_file, verdicts
+from sweeps import confirm, confirmed, doctor, results, runs, study_file, verdicts
 from sweeps.store import Store, val_accuracy
-from tests.conftest import TINY, copy_stores, run_in_process
-
-QUICK = {"training": {"epochs": 1, "batch_size": 200}, "budget": {"trials": 4}}
-
-
-def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> list[str]:
-    """Let `confirm.run` train in this process; returns what was launched."""
-    launched: list[str] = []
-
-    def run(study: Any, _workers: int, _device: str, _console: Console, phase: Any, *, owner: str) -> Any:
-        launched.append(f"{study.name} {study.budget.trials}")
-        run_in_process(study, watch, empty_stores, phase, owner)
-        return launch.Result(None, False, "random")
-
-    patch.setattr(confirm.launch, "run", run)
-    return launched
+from tests.conftest import copy_stores
+from tests.sweeps.conftest import launch_here
 
 
 def start(top: int, seeds: int, final: bool = False) -> bool:
     return confirm.run("tiny", top, seeds, 1, "cpu", Console(quiet=True), final)
-
-
-@pytest.fixture(scope="module")
-def swept(watch: Any, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs of a study of four trials."""
-    folder = tmp_path_factory.mktemp("swept")
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY | QUICK, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRUNS_DIR", str(folder / "mlruns"))
-        run_in_process(study_file.load(str(path)), watch, empty_stores)
-    return folder / "mlruns"
-
-
-@pytest.fixture(scope="module")
-def twice(swept: Path, watch: Any, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs of that study and three seeds of its two best."""
-    folder = tmp_path_factory.mktemp("twice")
-    copy_stores(swept, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRUNS_DIR", str(folder))
-        launch_here(patch, watch, empty_stores)
-        start(top=2, seeds=3)
-    return folder
 
 
 @pytest.fixture
@@ -107,7 +68,8 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
             own_parent = tracking.client().get_run(run.data.tags["mlflow.parentRunId"])
             assert own_parent.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert len(seeds_used) == 6
-    assert not seeds_used & {str(space.trial_seed(0, number)) for number in range(1000)}
+    own = study_file.restore("tiny", study.attributes())
+    assert not seeds_used & {str(own.seed_of(number)) for number in range(1000)}
 
     assert start(top=2, seeds=3) and here == []  # nothing is left to do
     assert not [found.what for name in ("tiny", f"tiny-confirm-{numbers[0]}") for found in doctor.ailments(Store(name))]

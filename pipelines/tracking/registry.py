@@ -1,0 +1,114 @@
+"""MLflow's model registry: a registered model for each data set, the best of its versions under the alias `champion`.
+
+A version is a Keras model with its scaling inside: floats in 0..255 (n, 28, 28, 1) -> class probabilities (n, 10). Its files are
+artifacts of the run that trained it. `mlflow models serve -m models:/NAME@champion` serves it.
+"""
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+
+from pipelines.errors import UserError, first_line
+from pipelines.tracking import store
+
+ALIAS = "champion"  # of the version; also the folder of its files in the run's artifacts
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model, and the run that trained it."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def champion(name: str) -> Version | None:
+    """Return the champion of the registered model `name`; None where there is none."""
+    try:
+        return _version(store.client().get_model_version_by_alias(name, ALIAS))
+    except MlflowException as error:
+        if store.refused(error):
+            return None
+        raise
+
+
+def champions() -> list[str]:
+    """Return the registered models that have a champion."""
+    return [model.name for model in store.client().search_registered_models() if ALIAS in model.aliases]
+
+
+def register(name: str, run_id: str, model: Any, example: NDArray[np.float32], tags: Mapping[str, str]) -> Version:
+    """Return the version of `name` that a run's model is, its tags brought up to date; made, with its files, where there is none.
+
+    `example`: an image or more as the model takes them; with what the model returns for it, it makes the signature.
+    """
+    client = store.client()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = list(client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
+    if not found:
+        with tempfile.TemporaryDirectory() as folder:
+            _save(model, example, Path(folder) / ALIAS)
+            client.log_artifacts(run_id, folder)
+        uri = client.get_run(run_id).info.artifact_uri
+        found = [client.create_model_version(name, source=f"{uri}/{ALIAS}", run_id=run_id)]
+    for key, value in tags.items():
+        client.set_model_version_tag(name, found[0].version, key, value)
+    return _version(client.get_model_version(name, found[0].version))
+
+
+def promote(version: Version) -> None:
+    """Make a version the champion."""
+    store.client().set_registered_model_alias(version.name, ALIAS, version.number)
+
+
+def load(version: Version) -> Any:
+    """Return a version's Keras model, read in Keras's safe mode; raises UserError where its files are gone or damaged."""
+    import mlflow.artifacts
+    import mlflow.keras
+
+    try:
+        source = store.client().get_model_version_download_uri(version.name, version.number)
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=store.uri())
+            return mlflow.keras.load_model(path)
+    except Exception as error:  # every kind of artifact store, and Keras, raises its own
+        raise UserError(
+            f"the files of version {version.number} of registered model {version.name!r} cannot be read ({first_line(error)}): "
+            f"give the alias {ALIAS!r} to another version in the MLflow UI, or delete this one and run sweep confirm again"
+        ) from error
+
+
+def _save(model: Any, example: NDArray[np.float32], path: Path) -> None:
+    import keras
+    import mlflow.keras
+    from mlflow.models import infer_signature
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    path.mkdir()  # MLflow writes the example before it makes the folder
+    backend = keras.backend.backend()
+    mlflow.keras.save_model(
+        model,
+        str(path),
+        signature=infer_signature(example, model.predict(example, verbose=0)),
+        input_example=example,
+        pip_requirements=[f"{library}=={metadata.version(library)}" for library in ("keras", backend, "numpy")],
+    )
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(found.name, str(found.version), str(found.run_id), dict(found.tags))

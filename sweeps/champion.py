@@ -1,0 +1,144 @@
+"""The champion of a data set: the registered model of the configuration that validation prefers to all before it."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import models
+from pipelines import data
+from pipelines.errors import UserError, first_line
+from pipelines.images import Scaling, read
+from pipelines.tracking import registry
+from pipelines.tracking import store as tracking
+from pipelines.tracking.run import MODEL_FILE
+from sweeps import confirmed
+from sweeps.confirm import choose, clearly_behind
+from sweeps.verdict import FEWEST_SEEDS
+
+VALIDATION = "val_accuracies"  # tag of a version: those of its configuration's seeds, 0 to 1
+
+
+def promote(study: str) -> str:
+    """Register the model of a study's chosen configuration as its data set's champion, if it is better; return what was done.
+
+    Better: the present champion's configuration is clearly behind by validation, as in the race of `sweep confirm`; a test
+    accuracy decides nothing. The model is the first seed of the final training, or else the seed with the best validation
+    accuracy. A configuration that is champion already gets its tags, or its final training, brought up to date.
+    """
+    seeds = confirmed.confirmations(study)
+    complete = seeds[seeds.state == "complete"]
+    of_confirm = complete[complete.phase == "confirm"]
+    number = choose({trial: list(rows.val_accuracy) for trial, rows in confirmed.by_trial(of_confirm)})
+    own = of_confirm[of_confirm.trial == number]
+    if len(own) < FEWEST_SEEDS:
+        return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
+    final = complete[(complete.phase == "final") & (complete.trial == number)]
+    row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
+    run = tracking.client().get_run(row.run_id)
+    name, digest = run.data.tags["dataset"], run_digest(own)
+    present = registry.champion(name)
+    if present is not None:
+        if present.tags.get("split_digest") != digest:
+            raise UserError(
+                f"the champion of {name} was chosen on other images (digest {present.tags.get('split_digest')}, here {digest}): "
+                f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to begin anew"
+            )
+        same = (present.tags["study"], present.tags["trial"]) == (study, str(number))
+        before = json.loads(present.tags[VALIDATION])
+        if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
+            theirs = f"trial {present.tags['trial']} of {present.tags['study']} ({_mean(before)})"
+            ours = f"trial {number} of {study} ({_mean(own.val_accuracy)})"
+            return f"the champion of {name} stays {theirs}: {ours} is not clearly better by validation"
+    tags = {
+        "study": study,
+        "trial": str(number),
+        "phase": str(row.phase),
+        "dataset": name,
+        "dataset_digest": run.data.tags["dataset_digest"],
+        "split_digest": digest,
+        "git_commit": run.data.tags["git_commit"],
+        "seed": run.data.params["seed"],
+        VALIDATION: json.dumps(list(own.val_accuracy)),
+        "test_accuracy": f"{row.test_accuracy:.4f}",
+        **_verdicts(study, str(row.phase), int(row.trial)),
+    }
+    version = registry.register(
+        name, row.run_id, _with_scaling(run), data.load(name).test.x[:1].astype(np.float32), tags
+    )
+    registry.promote(version)
+    return (
+        f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
+        f"sweep predict IMAGE, or mlflow models serve -m models:/{name}@{registry.ALIAS}"
+    )
+
+
+def run_digest(seeds: pd.DataFrame) -> str:
+    """Return the digest of the images, and their split, on which a configuration's seeds were validated."""
+    return str(tracking.client().get_run(seeds.run_id.iloc[0]).data.tags["dataset_digest"])
+
+
+def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
+    """Yield for each image file the classes with their probabilities (0 to 1), the likeliest first, by the data set's champion.
+
+    `dataset`: may be left out where there is one champion. `invert`: the images are dark on light, the data set's light on
+    dark.
+    Raises UserError for a file that is no image, and where there is no champion or its files are gone.
+    """
+    images = np.stack([read(file, invert) for file in files])
+    found = registry.champions() if tracking.exists() else []
+    if not found:
+        raise UserError("there is no champion yet: sweep confirm registers one")
+    if dataset is None and len(found) > 1:
+        raise UserError(f"there are champions of {', '.join(found)}: name one with --dataset")
+    name = dataset or found[0]
+    version = registry.champion(name)
+    if version is None:
+        raise UserError(f"there is no champion of {name!r}: expected one of {', '.join(found)}")
+    predicted = registry.load(version).predict(images.astype(np.float32), verbose=0)
+    for file, probabilities in zip(files, predicted, strict=True):
+        yield file, [(int(label), float(probabilities[label])) for label in np.argsort(-probabilities)]
+
+
+def _with_scaling(run: Any) -> Any:
+    """Return a run's trained model with its scaling before it, so that it takes pixels of 0..255."""
+    import keras
+
+    models.load(run.data.params["model"])  # a model's own layers are known once it is imported
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = tracking.artifact_folder(run.info.run_id, MODEL_FILE, Path(folder))
+            trained = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # every kind of artifact store, and Keras, raises its own
+            raise UserError(
+                f"the model of run {run.info.run_id} cannot be read ({first_line(error)}): sweep rerun "
+                f"{run.info.run_id} trains it again"
+            ) from error
+    training = data.under(
+        run.data.params.get("protocol", "held_out"), run.data.tags["dataset"], int(run.data.params["seed"])
+    ).train
+    scaling = Scaling(run.data.params["pixels"], training.x)
+    layer = keras.layers.Rescaling(1 / scaling.deviation[0])
+    if scaling.mean.size > 1:
+        layer = keras.layers.Normalization(axis=(1, 2, 3), mean=scaling.mean, variance=scaling.deviation**2)
+    return keras.Sequential([keras.Input((28, 28, 1)), layer, trained], name="champion")
+
+
+def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
+    """Return the verdict on every target, a tag each."""
+    system = f"trial {trial}" if phase == "confirm" else f"trial {trial}, all training images"
+    judged = confirmed.verdicts(study)
+    return {
+        f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
+            f"{row.verdict} ({row.low:.2f} to {row.high:.2f}, {row.models} seeds)"
+        )
+        for _, row in judged[judged.system == system].iterrows()
+    }
+
+
+def _mean(accuracies: Sequence[float] | Any) -> str:
+    return f"{100 * float(np.mean(accuracies)):.2f} % on validation"
