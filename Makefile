@@ -20,7 +20,7 @@ FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RE
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm best ui test test-fast lint faults fuzz audit clean
+.PHONY: help setup sweep baselines confirm report best ui test test-fast lint faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ baselines: $(READY) ## Train every published recipe from several seeds (ONLY="so
 
 confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5 FINAL=1)
 	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call flag,FINAL,final) $(call option,WORKERS,workers) $(call option,DEVICE,device)
+
+report: $(READY) ## Write the report: a verdict on every target, and the numbers behind it (STUDY=the latest)
+	@$(BIN)/sweep report $(STUDY) $(call option,OUTPUT,output)
 
 best: $(READY) ## Print the leaderboard against the published accuracies (STUDY=the latest)
 	@$(BIN)/sweep best $(STUDY)

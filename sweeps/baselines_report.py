@@ -15,12 +15,12 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import baselines
 from sweeps.baselines import Plan
+from sweeps.markdown import NOTHING, table
 from sweeps.statistics import Summary, in_words, judged, summary
 from sweeps.store import Store
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"  # of the page, what is between them is written anew
 PLACES = ("cpu", "gpu")
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _accuracies(rows: Sequence[Row]) -> str:
                 images[row.protocol],
             ]
         )
-    return _markdown_table(lines)
+    return table(lines)
 
 
 def _sources(rows: Sequence[Row]) -> str:
@@ -175,7 +175,7 @@ def _sources(rows: Sequence[Row]) -> str:
             lines.append([f"`{name}`", *facts, loss, target.source, "" if index else recipe.remark])
         if not recipe.targets:
             lines.append([f"`{name}`", *[NOTHING] * 6, recipe.remark])
-    return _markdown_table(lines)
+    return table(lines)
 
 
 def _costs(rows: Sequence[Row]) -> str:
@@ -195,7 +195,7 @@ def _costs(rows: Sequence[Row]) -> str:
                 *(_seconds(own[place]) if place in own else NOTHING for place in PLACES),
             ]
         )
-    return _markdown_table(lines)
+    return table(lines)
 
 
 def _table(plan: Plan, rows: Sequence[Row]) -> Table:
@@ -236,8 +236,3 @@ def _interval(interval: tuple[float, float] | None) -> str:
 def _seconds(row: Row) -> str:
     low, median, high = row.epoch_seconds
     return f"{median:.1f} ({low:.1f} to {high:.1f})"
-
-
-def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    head, *body = lines
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body])

@@ -228,6 +228,28 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
 
 
 @main.command()
+@click.argument("study", required=False)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; mlruns/reports/STUDY.md if not given."
+)
+def report(study: str | None, output: Path | None) -> None:
+    """Write the report of STUDY (default: the latest): verdicts, seeds, leaderboard, cost, importance, provenance.
+
+    \b
+    Example:
+      sweep report lean_cnn --output report.md
+    """
+    from rich.console import Console
+
+    from sweeps import confirmed, report
+
+    console = Console(markup=False, highlight=False)
+    name = confirmed.name_of(study)
+    report.write(name, console, output)
+    confirmed.show(name, console)
+
+
+@main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--dataset", help="Whose champion; may be left out where there is one.")
 @click.option("--invert", is_flag=True, help="The images are dark on light; those of MNIST are light on dark.")

@@ -49,7 +49,8 @@ class System:
     """What can be trained again and has a verdict: a configuration, its final training, or an ensemble. In percent.
 
     `here`: the interval of its accuracy on these test images over trainings; `beyond`: on further images of the same kind; both
-    corrected for `comparisons`. `models`: the runs that it was measured with.
+    corrected for `comparisons`. `run_ids`: the runs that it was measured with. `rightly`: which test images one model of it
+    classifies rightly: the best by validation, or the ensemble.
     """
 
     name: str
@@ -61,6 +62,7 @@ class System:
     here: Interval | None
     beyond: Interval | None
     comparisons: int
+    rightly: NDArray[np.bool_]
 
 
 def confirmations(study: str | None = None) -> pd.DataFrame:
@@ -153,6 +155,7 @@ def systems(study: str) -> list[System]:
             of_the_mean(accuracies, len(dataset.test), among),
             beyond_these_images(rightly, among),
             among,
+            rightly[int(np.argmax(rows.val_accuracy.fillna(0)))],
         )
 
     found = []
@@ -178,6 +181,7 @@ def systems(study: str) -> list[System]:
                 both[0],
                 both[1],
                 comparisons,
+                np.concatenate(test).mean(axis=0).argmax(axis=1) == dataset.test.y,
             ),
         )
     return found

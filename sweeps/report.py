@@ -1,0 +1,274 @@
+"""The report of a study: Markdown, and one HTML file on its parent run. Every number in it comes from a run that it names."""
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines import data, paths
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
+from sweeps import confirmed, results, study_file
+from sweeps.confirmed import System
+from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
+from sweeps.markdown import NOTHING, html, table
+from sweeps.progress import in_words
+from sweeps.results import RENAMED
+from sweeps.statistics import in_words as as_published
+from sweeps.store import Store
+from sweeps.study import Study
+from sweeps.verdict import luck_of_the_best, mcnemar
+
+CURVES = "study_curves.png"  # of the parent run
+HOW_TO_READ = (
+    "Would this system, trained again, be above the published accuracy on these test images? **Reached**: all of the 95 % "
+    "interval of its mean over trainings lies above it; **not reached**: all of it below; **undecidable**: neither. The "
+    "verdict on the chosen configuration, which has the best mean validation accuracy, stands alone; the intervals of the "
+    "others are widened for the number of systems compared (Bonferroni). On other images: the same, with the finite number "
+    "of test images taken into account."
+)
+
+
+def write(study: str, console: Console, output: Path | None = None) -> None:
+    """Write a study's report to `output` (a Markdown file; `mlruns/reports/NAME.md` if not given) and to its parent run.
+
+    Raises UserError for a study without a trial that has ended, or where it cannot be written.
+    """
+    page = Report(study)
+    text = page.text()
+    path = output or paths.mlruns() / "reports" / f"{study}.md"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another file with --output") from error
+    with tempfile.TemporaryDirectory() as folder:
+        curves = page.curves(Path(folder))
+        drawn = f"\n![Validation accuracy of every trial, epoch by epoch]({curves})\n" if curves else ""
+        artifacts = Path(folder) / "artifacts"
+        artifacts.mkdir()
+        (artifacts / "report.md").write_text(text, encoding="utf-8")
+        (artifacts / "report.html").write_text(html(text + drawn, f"{study}: report"), encoding="utf-8")
+        TrackedRun(page.parent.info.run_id).log_artifacts(artifacts)
+    console.print(f"written: {path}, and as report.html to the parent run {page.parent.info.run_id}", soft_wrap=True)
+
+
+class Report:
+    """What is known of a study, section by section."""
+
+    def __init__(self, name: str):
+        self.store = Store(name)
+        attributes = self.store.attributes()
+        self.study: Study = study_file.read_stored(name, attributes)
+        experiment = tracking.find_experiment(name)
+        parents = tracking.parent_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
+        if not parents or not self.study.search:
+            raise UserError(f"study {name!r} has no search to report on: sweep best {name} shows its seeds")
+        self.parent = parents[0]
+        self.frame = results.runs(name)
+        if not (self.frame.epochs > 0).any():
+            raise UserError(f"no trial of study {name!r} has ended: go on with it (sweep run {name} --stored)")
+        self.complete = self.frame[self.frame.state == "complete"]
+        self.seeds = confirmed.confirmations(name)
+        self.trials = tracking.study_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
+        of_seeds = [tracking.client().get_run(run_id) for run_id in self.seeds.run_id]
+        self.runs = {run.info.run_id: run for run in [*self.trials, *of_seeds]}
+        self.systems: list[System] = confirmed.systems(name)
+        self.judged = confirmed.verdicts(name)
+
+    def text(self) -> str:
+        """Return the whole page."""
+        study, tags = self.study, self.parent.data.tags
+        counts = ", ".join(f"{count} {state}" for state, count in self.frame.state.value_counts().items() if count)
+        head = (
+            f"# {study.name}\n\nModel `{study.model}` on {study.dataset}; searched: "
+            f"{', '.join(f'`{name}`' for name in study.search)}.\n"
+            f"{len(self.frame)} trials: {counts}. Study digest {tags['study_digest']}, data set digest {tags['dataset_digest']}."
+        )
+        sections = {
+            "Verdicts": self._verdicts(),
+            "Seeds": self._seeds(),
+            "The test images": self._reads(),
+            "Leaderboard": self._leaderboard(),
+            "Cost to target": self._cost(),
+            "What ended early": self._ended_early(),
+            "Importance": self._importance(),
+            "Provenance": self._provenance(),
+        }
+        return head + "\n\n" + "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items()) + "\n"
+
+    def curves(self, folder: Path) -> str | None:
+        """Return the parent run's figure as a data URL; None where it has none."""
+        if CURVES not in tracking.artifacts(self.parent.info.run_id):
+            return None
+        content = tracking.artifact_folder(self.parent.info.run_id, CURVES, folder).read_bytes()
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+    def _verdicts(self) -> str:
+        if not self.systems:
+            return self._unconfirmed()
+        lines = [["system", "models", "validation", "test", "published", "verdict", "95 % interval", "on other images"]]
+        for system in self.systems:
+            rows = self.judged[self.judged.system == system.name]
+            about = [
+                f"**{system.name}**, chosen" if system.chosen else f"{system.name} (one of {system.comparisons})",
+                str(len(system.run_ids)),
+                NOTHING if system.val_mean is None else f"{system.val_mean:.2f} %",
+                f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
+            ]
+            for _, row in rows.iterrows():
+                images = "" if row.images == data.TEST_IMAGES[self.study.dataset] else f" of {row.images:,} images"
+                verdict = f"**{row.verdict}**" if system.chosen else row.verdict
+                published = f"{as_published(row.published, row.kind)}{images}, {row.target}"
+                beyond = f"{row.beyond}: {_interval(row.beyond_low, row.beyond_high)}"
+                lines.append([*about, published, verdict, _interval(row.low, row.high), beyond])
+                about = [""] * 4
+            if rows.empty:
+                lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
+        paired = "\n".join(self._pairs())
+        return f"{table(lines)}\n\n{HOW_TO_READ}" + (f"\n\n{paired}" if paired else "")
+
+    def _unconfirmed(self) -> str:
+        said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."
+        if self.complete.empty or self.study.dataset not in data.COMPARABLE:
+            return said
+        chosen = self.complete.iloc[0]
+        found = gaps(self.study, float(chosen.test_accuracy))
+        lines = [["published", "gap", "test images"]]
+        lines += [[f"{gap.published}, {gap.target}", f"{gap.points:+.2f} points", f"{gap.images:+d}"] for gap in found]
+        return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{table(lines)}"
+
+    def _pairs(self) -> Iterator[str]:
+        """Yield McNemar's test between the chosen system's model and each other's, on the same test images."""
+        for other in self.systems[1:]:
+            first, second = self.systems[0].rightly, other.rightly
+            alone = int((first & ~second).sum()), int((second & ~first).sum())
+            yield (
+                f"- {self.systems[0].name} and {other.name}, one model each (the best by validation, or the ensemble), on the "
+                f"same {len(first):,} test images: {alone[0]} are right in the first alone, {alone[1]} in the second alone "
+                f"(exact McNemar test: p = {mcnemar(first, second):.3g})."
+            )
+
+    def _seeds(self) -> str:
+        if self.seeds.empty:
+            return "None."
+        lines = [["trial", "phase", "seed", "state", "validation", "test", "kept epoch", "epochs", "run"]]
+        for _, row in self.seeds.iterrows():
+            accuracies = [_percent(row.val_accuracy), _percent(row.test_accuracy)]
+            epochs = [NOTHING if pd.isna(value) else str(value) for value in (row.kept_epoch, row.epochs)]
+            seed = self.runs[row.run_id].data.params.get("seed", NOTHING)
+            lines.append([str(row.trial), row.phase, seed, row.state, *accuracies, *epochs, f"`{row.run_id}`"])
+        return table(lines)
+
+    def _reads(self) -> str:
+        measured = [run for run in self.runs.values() if "test_accuracy" in run.data.metrics]
+        reads = sum(int(run.data.metrics.get("test_reads", 1)) for run in measured)
+        looked_at = int(self.frame.test_accuracy.notna().sum())
+        images = data.TEST_IMAGES[self.study.dataset]
+        spread = self.seeds[self.seeds.phase == "confirm"].groupby("trial").test_accuracy
+        variances = spread.var(ddof=1)[spread.count() > 1]
+        if len(variances):
+            deviation, source = (
+                float(np.sqrt(variances.mean())),
+                "the deviation over the fresh seeds of a configuration",
+            )
+        else:
+            mean = float(self.frame.test_accuracy.mean())
+            deviation, source = (mean * (1 - mean) / images) ** 0.5, f"the deviation of a mean over {images:,} images"
+        luck = 100 * luck_of_the_best(looked_at, deviation)
+        best = self.frame[self.frame.test_accuracy == self.frame.test_accuracy.max()].iloc[0]
+        return (
+            f"They were read {reads} times, by {len(measured)} runs, and chose nothing. {looked_at} configurations of the search "
+            f"have a test accuracy. Were all equally good, the best of {looked_at} would by luck alone stand {luck:.2f} points "
+            f"above their mean ({100 * deviation:.2f} points is {source}). The best by test accuracy is trial {best.trial} with "
+            f"{_percent(best.test_accuracy)}: chosen so, a number says nothing."
+        )
+
+    def _leaderboard(self) -> str:
+        lines = [["trial", "validation", "test", "epochs", "parameters", "searched"]]
+        for _, row in self.complete.head(SHOWN).iterrows():
+            searched = in_words(self.study.active({name: row[RENAMED.get(name, name)] for name in self.study.search}))
+            deviations = [row.get("val_sd"), row.get("test_sd")]
+            accuracies = [
+                _percent(value) + ("" if sd is None else f" ± {100 * sd:.2f}")
+                for value, sd in zip((row.val_accuracy, row.test_accuracy), deviations, strict=True)
+            ]
+            lines.append([str(row.trial), *accuracies, str(row.epochs), f"{row.parameters:,}", searched])
+        return f"By validation accuracy.\n\n{table(lines)}" if len(lines) > 1 else "No trial is complete."
+
+    def _cost(self) -> str:
+        ended = [run for run in self.trials if "epochs_trained" in run.data.metrics and run.info.end_time]
+        ended.sort(key=lambda run: run.info.end_time)
+        lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
+        for target in sorted(self.study.targets, key=lambda target: target.accuracy):
+            published = f"{as_published(target.accuracy, target.kind)}, {target.name}"
+            at = next((i for i, run in enumerate(ended, 1) if 100 * _val_accuracy(run) >= target.accuracy), None)
+            if at is None:
+                lines.append([published, "not reached on validation", *[NOTHING] * 3])
+                continue
+            until = [run.data.metrics for run in ended[:at]]
+            epochs, seconds = (sum(each[name] for each in until) for name in ("epochs_trained", "seconds"))
+            lines.append([published, str(at), f"{epochs:,.0f}", f"{seconds:,.0f}", ended[at - 1].data.tags["trial"]])
+        what = (
+            "Of the trials that had ended when the first of them reached the published accuracy *on validation images*."
+        )
+        return f"{what}\n\n{table(lines)}" if len(lines) > 1 else "The study has no targets."
+
+    def _ended_early(self) -> str:
+        early = self.frame[~self.frame.state.isin(["complete", "running", "waiting"])]
+        if early.empty:
+            return "No trial ended early."
+        lines = [["state", "trials", "epochs in all", "epochs trained (trials)"]]
+        for state, rows in early.groupby("state", observed=True):
+            epochs = rows.epochs.fillna(0).astype(int)
+            at = ", ".join(f"{epoch} ({count})" for epoch, count in sorted(epochs.value_counts().items()))
+            lines.append([str(state), str(len(rows)), str(int(epochs.sum())), at])
+        ended = self.frame[self.frame.epochs.notna()]
+        whole, spent = int((ended.max_epochs * self.study.trainings).sum()), int(ended.epochs.sum())
+        return (
+            f"{table(lines)}\n\nThe trials that have ended trained {spent} of the {whole} epochs that all of them had."
+        )
+
+    def _importance(self) -> str:
+        if len(self.complete) < IMPORTANCE_TRIALS:
+            return f"Fewer than {IMPORTANCE_TRIALS} complete trials say nothing of importance."
+        lines = [["hyperparameter", "importance"]]
+        lines += [[f"`{name}`", f"{weight:.2f}"] for name, weight in self.store.importances().items()]
+        return f"For validation accuracy, fANOVA over {len(self.complete)} complete trials.\n\n{table(lines)}"
+
+    def _provenance(self) -> str:
+        lines = [["trial", "phase", "run", "seed", "data set digest", "model source", "commit", "device", "libraries"]]
+        shown = [*self.complete.head(SHOWN).run_id, *self.seeds.run_id]
+        for run in (self.runs[run_id] for run_id in shown):
+            tags, seed = run.data.tags, run.data.params.get("seed", NOTHING)
+            number = tags["study"].rpartition("-")[2] if tags["phase"] in ("confirm", "final") else tags["trial"]
+            commit = tags["git_commit"][:12] + (" with changes" if tags["git_dirty"] == "true" else "")
+            libraries = f"{tags['backend']} {tags['backend_version']}, keras {tags['keras_version']}"
+            what = [
+                tags["dataset_digest"],
+                tags["model_digest"],
+                commit,
+                tags.get("device_name", tags["device"]),
+                libraries,
+            ]
+            lines.append([number, tags["phase"], f"`{run.info.run_id}`", seed, *what])
+        said = "The runs behind the leaderboard and the verdicts; `sweep rerun RUN` trains any of them again."
+        return f"{said}\n\n{table(lines)}"
+
+
+def _val_accuracy(run: Any) -> float:
+    return float(run.data.metrics.get("final_validation_accuracy", 0))
+
+
+def _percent(value: float) -> str:
+    return NOTHING if pd.isna(value) else f"{100 * value:.2f} %"
+
+
+def _interval(low: float, high: float) -> str:
+    return "too few seeds" if pd.isna(low) else f"{low:.2f} to {min(high, 100):.2f}"
