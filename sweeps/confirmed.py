@@ -102,10 +102,15 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
     `images`: of the published accuracy. Raises UserError for an unknown study.
     """
     name = name_of(study)
-    definition = study_file.read_stored(name, Store(name).attributes())
-    found = [
+    return judged(name, systems(name))
+
+
+def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
+    """Return the rows of `verdicts` for the systems of a study; none where its test images are not those of published numbers."""
+    definition = study_file.read_stored(study, Store(study).attributes())
+    rows = [
         {
-            "study": name,
+            "study": study,
             "system": system.name,
             "chosen": system.chosen,
             "target": target.name,
@@ -122,10 +127,10 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
             "beyond": verdict(system.beyond, target.accuracy, target.kind),
             "comparisons": system.comparisons,
         }
-        for system in (systems(name) if definition.dataset in data.COMPARABLE else [])
+        for system in (found if definition.dataset in data.COMPARABLE else [])
         for target in sorted(definition.targets, key=lambda target: target.accuracy)
     ]
-    return pd.DataFrame(found, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
+    return pd.DataFrame(rows, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
 
 
 def systems(study: str) -> list[System]:
@@ -189,9 +194,10 @@ def systems(study: str) -> list[System]:
 
 def show(study: str, console: Console) -> None:
     """Print what the fresh seeds came to, and the verdict on every target."""
-    judged = verdicts(study)
+    found = systems(study)
+    verdicts = judged(study, found)
     table = Table("", "models", "validation", "test", box=None, pad_edge=False)
-    for system in systems(study):
+    for system in found:
         table.add_row(
             f"{system.name}{' *' if system.chosen else ''}",
             str(len(system.run_ids)),
@@ -202,15 +208,15 @@ def show(study: str, console: Console) -> None:
     console.print(
         "*: chosen, by its mean validation accuracy; means and standard deviations over fresh seeds", soft_wrap=True
     )
-    for line in in_lines(judged):
+    for line in in_lines(verdicts):
         console.print(line, soft_wrap=True)
-    if judged.empty:
+    if verdicts.empty:
         console.print("no verdict: no target has this data set's test images, or there is none")
 
 
-def in_lines(judged: pd.DataFrame) -> Iterator[str]:
+def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
     """Yield the verdicts on the chosen configuration, and then of the other systems, a line for each target."""
-    for system, rows in judged.groupby("system", sort=False):
+    for system, rows in verdicts.groupby("system", sort=False):
         chosen = bool(rows.chosen.iloc[0])
         if not chosen:
             among = int(rows.comparisons.iloc[0])

@@ -80,7 +80,7 @@ class Report:
         of_seeds = [tracking.client().get_run(run_id) for run_id in self.seeds.run_id]
         self.runs = {run.info.run_id: run for run in [*self.trials, *of_seeds]}
         self.systems: list[System] = confirmed.systems(name)
-        self.judged = confirmed.verdicts(name)
+        self.judged = confirmed.judged(name, self.systems)
 
     def text(self) -> str:
         """Return the whole page."""

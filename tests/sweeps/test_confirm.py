@@ -1,18 +1,20 @@
 """Confirming: the best by validation, from fresh seeds, racing; and what is read back of it."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import confirm, confirmed, doctor, results, runs, study_file, verdicts
+from sweeps import champion, confirm, confirmed, doctor, results, runs, study_file, verdicts
 from sweeps.store import Store, val_accuracy
-from tests.conftest import copy_stores
+from tests.conftest import copy_stores, run_in_process
 from tests.sweeps.conftest import launch_here
 
 
@@ -100,16 +102,48 @@ def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(rightly.mean(axis=1), of_it.test_accuracy)
 
 
-@pytest.mark.usefixtures("seeded")
-def test_random_test_accuracies_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Selection that saw them would choose otherwise."""
-    seeds = confirmed.confirmations("tiny")
-    chosen = confirm.choose({t: list(rows.val_accuracy) for t, rows in seeds.groupby("trial")})
-    noise = np.random.default_rng(0).random(len(seeds))
-    monkeypatch.setattr(confirmed, "confirmations", lambda _=None: seeds.assign(test_accuracy=noise))
-    monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
-    found = verdicts("tiny")
-    assert found[found.chosen].system.tolist() == [f"trial {chosen}"]
+@pytest.mark.slow
+def test_random_test_labels_change_no_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path, here: list[str]
+) -> None:
+    """From the first trial to the champion: whatever looked at test labels would choose otherwise."""
+    images = data.load("mnist-5k")
+    labels = np.random.default_rng(0).permutation(images.test.y)
+    shuffled = dataclasses.replace(images, test=dataclasses.replace(images.test, y=labels))
+    study = study_file.check(
+        {
+            "name": "tiny",
+            "model": "softmax",
+            "dataset": "mnist-5k",
+            "training": {"epochs": 3, "patience": 1},
+            "search": {"learning_rate": {"float": [1e-4, 1.0], "log": True}, "batch_size": {"int": [100, 1000]}},
+            "sampler": {"name": "tpe", "n_startup_trials": 2},
+            "pruner": {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1},
+            "budget": {"trials": 5},
+            "start": [],
+        },
+        "test",
+    )
+
+    def choices(folder: Path, dataset: data.Dataset) -> tuple[list[Any], list[float]]:
+        monkeypatch.setenv("MLRUNS_DIR", str(folder))
+        monkeypatch.setattr(data, "load", lambda _: dataset)
+        data._watched.cache_clear()
+        here.clear()
+        store = run_in_process(study, watch, empty_stores)
+        trials = [(trial.params, trial.state, trial.values) for trial in store.trials()]
+        assert start(top=2, seeds=3, final=True)
+        seeds, said = confirmed.confirmations("tiny"), champion.promote("tiny")
+        kept = seeds[["trial", "phase", "seed", "val_accuracy", "kept_epoch", "epochs"]].to_dict("list")
+        systems = [(system.name, system.chosen, system.val_mean) for system in confirmed.systems("tiny")]
+        chosen = [list(runs("tiny").trial), str(list(runs("tiny").kept_epoch)), str(kept), systems, list(here), said]
+        return [trials, *chosen], list(seeds.test_accuracy)
+
+    true, random = (choices(tmp_path / name, found) for name, found in (("true", images), ("random", shuffled)))
+    data._watched.cache_clear()
+    assert true[0] == random[0]
+    assert {TrialState.PRUNED, TrialState.COMPLETE} == {state for _, state, _ in true[0][0]}
+    assert min(true[1]) > 0.5 > 0.2 > max(random[1])
 
 
 @pytest.mark.usefixtures("seeded")
@@ -177,8 +211,6 @@ def test_what_cannot_be_confirmed_is_one_line(study: Store, top: int, seeds: int
 
 
 def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
     other = dataclasses.replace(confirm.data.load("mnist-5k"), digest="another")
     monkeypatch.setattr(confirm.data, "load", lambda _: other)
     with pytest.raises(UserError, match=r"was trained on mnist-5k with digest .*, and here it has another"):
