@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 import models
-from pipelines import data
+from pipelines import data, serving
+from pipelines.config import RunConfig
 from pipelines.errors import UserError, first_line
 from pipelines.images import Scaling, read
 from pipelines.tracking import registry
@@ -105,27 +106,19 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterato
 
 
 def _with_scaling(run: Any) -> Any:
-    """Return a run's trained model with its scaling before it, so that it takes pixels of 0..255."""
-    import keras
-
-    models.load(run.data.params["model"])  # a model's own layers are known once it is imported
+    """Return a run's trained model as it is served; raises UserError where its file is gone or damaged."""
+    config = RunConfig.from_params(run.data.params)
+    models.load(config.model)  # a model's own layers are known once it is imported
+    training = data.under(config.protocol, config.dataset, config.seed).train
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = tracking.artifact_folder(run.info.run_id, MODEL_FILE, Path(folder))
-            trained = keras.saving.load_model(path, compile=False, safe_mode=True)
+            return serving.load(path, Scaling(config.training.pixels, training.x))
         except Exception as error:  # every kind of artifact store, and Keras, raises its own
             raise UserError(
                 f"the model of run {run.info.run_id} cannot be read ({first_line(error)}): sweep rerun "
                 f"{run.info.run_id} trains it again"
             ) from error
-    training = data.under(
-        run.data.params.get("protocol", "held_out"), run.data.tags["dataset"], int(run.data.params["seed"])
-    ).train
-    scaling = Scaling(run.data.params["pixels"], training.x)
-    layer = keras.layers.Rescaling(1 / scaling.deviation[0])
-    if scaling.mean.size > 1:
-        layer = keras.layers.Normalization(axis=(1, 2, 3), mean=scaling.mean, variance=scaling.deviation**2)
-    return keras.Sequential([keras.Input((28, 28, 1)), layer, trained], name="champion")
 
 
 def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:

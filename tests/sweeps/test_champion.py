@@ -9,12 +9,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import data
+import models
+from pipelines import data, serving
 from pipelines.errors import UserError
+from pipelines.images import Scaling
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
 from sweeps import champion, confirmed
@@ -123,6 +126,26 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
     found = read(tmp_path / "one.png", invert=True)[..., 0]
     assert found.shape == (28, 28) and found.dtype == np.uint8
     assert found[14, 14] > 200 and found[:, :6].max() == 0 and found[0].max() == 0
+
+
+@pytest.mark.parametrize("pixels", ["by_255", "by_256", "standardized"])
+def test_the_scaling_is_inside(tmp_path: Path, pixels: str) -> None:
+    model = models.load("softmax").build()
+    model.save(tmp_path / "model.keras")
+    images = data.load("mnist-5k")
+    scaling = Scaling(pixels, images.train.x)
+    expected = model.predict(scaling(images.test.x), verbose=0)
+    served = serving.load(tmp_path / "model.keras", scaling)
+    served.save(tmp_path / "served.keras")
+    found = keras.saving.load_model(tmp_path / "served.keras").predict(images.test.x.astype(np.float32), verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("seeded")
+def test_a_model_whose_file_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(champion, "MODEL_FILE", "gone.keras")
+    with pytest.raises(UserError, match=r"the model of run \w+ cannot be read .*: sweep rerun \w+ trains it again"):
+        champion.promote("tiny")
 
 
 @pytest.mark.slow
