@@ -215,6 +215,7 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     """
     from rich.console import Console
 
+    from pipelines import backend
     from sweeps import champion, confirm, confirmed
 
     console = Console(markup=False, highlight=False)
@@ -224,6 +225,7 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     if not complete:
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
+    backend.configure("cpu")  # the champion's model is read and written here
     console.print(champion.promote(name), soft_wrap=True)
 
 
@@ -263,7 +265,7 @@ def predict(images: tuple[Path, ...], dataset: str | None, invert: bool) -> None
     from pipelines import backend
     from sweeps import champion
 
-    backend.configure()
+    backend.configure("cpu")
     for file, classes in champion.predict(images, dataset, invert):
         (best, probability), (second, less), *_ = classes
         click.echo(f"{file}: {best} ({100 * probability:.2f} %; then {second}, {100 * less:.2f} %)")
