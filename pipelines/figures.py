@@ -26,13 +26,8 @@ def learning_curves(
     `watched`: which images are not trained on, see `watched_images`.
     """
     figure = Figure(figsize=(10, 3.4), dpi=110)
-    edges = {
-        "left": 0.06,
-        "right": 0.985,
-        "bottom": 0.15,
-        "top": 0.88,
-        "wspace": 0.3,
-    }  # laid out by hand: twice as fast
+    # Laid out by hand: it takes half the time.
+    edges = {"left": 0.075, "right": 0.985, "bottom": 0.15, "top": 0.88, "wspace": 0.32}
     loss, accuracy, rate = figure.subplots(1, 3, gridspec_kw=edges)
     alone = len(histories) == 1
     for history, kept_epoch in zip(histories, kept_epochs, strict=True):
