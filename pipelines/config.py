@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+import models
 from models import Protocol
 
 
@@ -67,8 +68,10 @@ class RunConfig(BaseModel):
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self:
-        """Return the configuration whose `params()`, as texts, these are; raises ValueError where they are none."""
-        values: dict[str, Any] = {name: _read(text) for name, text in params.items()}
+        """Return the configuration whose `params()`, as texts, these are; raises ValueError where they are none, NoModel."""
+        own = models.arguments(params["model"]) if "model" in params else {}
+        words = {name for name, default in own.items() if isinstance(default, str)}
+        values: dict[str, Any] = {name: text if name in words else _read(text) for name, text in params.items()}
         known: dict[str, Any] = {name: params[name] for name in ("model", "dataset", "protocol") if name in params}
         known |= {name: values[name] for name in ("seed", "repeats", "folds") if name in params}
         training = {name: values[name] for name in TrainingSettings.model_fields if name in values}
@@ -98,5 +101,5 @@ def _read(text: str) -> Any:
     """Return the number, truth value or None that `text` stands for, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -1,6 +1,7 @@
 """From bytes to what a model sees: scaled pixels and, in training alone, distorted images; and image files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from pipelines.config import TrainingSettings
 from pipelines.data import Bytes
 from pipelines.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Floats = NDArray[np.float32]
 CHUNK = 1_000  # images that are distorted at a time
@@ -24,13 +28,25 @@ def read(path: Path, invert: bool = False) -> Bytes:
 
     try:
         with Image.open(path) as file:
-            grey = file.convert("L")
+            grey = _grey(ImageOps.exif_transpose(file), background=255 if invert else 0)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as an image ({first_line(error)}): expected a PNG, JPEG or the like"
         ) from error
     grey = ImageOps.invert(grey) if invert else grey
     return np.asarray(ImageOps.pad(grey, (SIDE, SIDE)), np.uint8)[..., np.newaxis]
+
+
+def _grey(image: "Image.Image", background: int) -> "Image.Image":
+    """Return an image in 8 bits of grey; what is transparent in it is `background`."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
+        return Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, (background, background, background, 255))
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image.convert("L")
 
 
 class Scaling:

@@ -3,11 +3,11 @@
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 import models
 from pipelines import data, serving
@@ -19,8 +19,10 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import MODEL_FILE
 from sweeps import confirmed
 from sweeps.confirm import choose, clearly_behind
+from sweeps.store import Store
 from sweeps.verdict import FEWEST_SEEDS
 
+UNKNOWN = "unknown"
 VALIDATION = "val_accuracies"  # tag of a version: those of its configuration's seeds, 0 to 1
 
 
@@ -32,7 +34,7 @@ def promote(study: str) -> str:
     accuracy. A configuration that is champion already gets its tags, or its final training, brought up to date.
     """
     seeds = confirmed.confirmations(study)
-    complete = seeds[seeds.state == "complete"]
+    complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
     of_confirm = complete[complete.phase == "confirm"]
     number = choose({trial: list(rows.val_accuracy) for trial, rows in confirmed.by_trial(of_confirm)})
     own = of_confirm[of_confirm.trial == number]
@@ -41,7 +43,8 @@ def promote(study: str) -> str:
     final = complete[(complete.phase == "final") & (complete.trial == number)]
     row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
     run = tracking.client().get_run(row.run_id)
-    name, digest = run.data.tags["dataset"], run_digest(own)
+    name, uid = run.data.tags["dataset"], Store(study).attributes()["uid"]
+    digest = str(tracking.client().get_run(own.run_id.iloc[0]).data.tags.get("dataset_digest"))
     present = registry.champion(name)
     if present is not None:
         if present.tags.get("split_digest") != digest:
@@ -49,7 +52,7 @@ def promote(study: str) -> str:
                 f"the champion of {name} was chosen on other images (digest {present.tags.get('split_digest')}, here {digest}): "
                 f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to begin anew"
             )
-        same = (present.tags["study"], present.tags["trial"]) == (study, str(number))
+        same = (present.tags["study_uid"], present.tags["trial"]) == (uid, str(number))
         before = json.loads(present.tags[VALIDATION])
         if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
             theirs = f"trial {present.tags['trial']} of {present.tags['study']} ({_mean(before)})"
@@ -57,30 +60,28 @@ def promote(study: str) -> str:
             return f"the champion of {name} stays {theirs}: {ours} is not clearly better by validation"
     tags = {
         "study": study,
+        "study_uid": uid,
         "trial": str(number),
+        "model": run.data.params["model"],
         "phase": str(row.phase),
         "dataset": name,
-        "dataset_digest": run.data.tags["dataset_digest"],
+        "dataset_digest": run.data.tags.get("dataset_digest", UNKNOWN),
         "split_digest": digest,
-        "git_commit": run.data.tags["git_commit"],
+        "git_commit": run.data.tags.get("git_commit", UNKNOWN),
         "seed": run.data.params["seed"],
         VALIDATION: json.dumps(list(own.val_accuracy)),
         "test_accuracy": f"{row.test_accuracy:.4f}",
         **_verdicts(study, str(row.phase), int(row.trial)),
     }
-    version = registry.register(
-        name, row.run_id, _with_scaling(run), data.load(name).test.x[:1].astype(np.float32), tags
-    )
-    registry.promote(version)
+    version = registry.find(name, row.run_id)
+    if version is None:
+        example = data.load(name).test.x[:1].astype(np.float32)
+        version = registry.register(name, row.run_id, _with_scaling(run), example)
+    registry.promote(version, tags)
     return (
         f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
         f"sweep predict IMAGE, or mlflow models serve -m models:/{name}@{registry.ALIAS}"
     )
-
-
-def run_digest(seeds: pd.DataFrame) -> str:
-    """Return the digest of the images, and their split, on which a configuration's seeds were validated."""
-    return str(tracking.client().get_run(seeds.run_id.iloc[0]).data.tags["dataset_digest"])
 
 
 def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
@@ -100,6 +101,8 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterato
     version = registry.champion(name)
     if version is None:
         raise UserError(f"there is no champion of {name!r}: expected one of {', '.join(found)}")
+    with suppress(models.NoModel):  # it may need nothing of its own
+        models.load(version.tags.get("model", ""))  # a model's own layers are known once it is imported
     predicted = registry.load(version).predict(images.astype(np.float32), verbose=0)
     for file, probabilities in zip(files, predicted, strict=True):
         yield file, [(int(label), float(probabilities[label])) for label in np.argsort(-probabilities)]
@@ -116,8 +119,8 @@ def _with_scaling(run: Any) -> Any:
             return serving.load(path, Scaling(config.training.pixels, training.x))
         except Exception as error:  # every kind of artifact store, and Keras, raises its own
             raise UserError(
-                f"the model of run {run.info.run_id} cannot be read ({first_line(error)}): sweep rerun "
-                f"{run.info.run_id} trains it again"
+                f"the model of run {run.info.run_id} is gone, or cannot be read in Keras's safe mode ({first_line(error)}): no "
+                f"champion is registered; sweep rerun {run.info.run_id} trains it again"
             ) from error
 
 
@@ -127,7 +130,7 @@ def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
     judged = confirmed.verdicts(study)
     return {
         f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
-            f"{row.verdict} ({row.low:.2f} to {row.high:.2f}, {row.models} seeds)"
+            f"{row.verdict} ({confirmed.interval(row.low, row.high)}, {row.models} seeds)"
         )
         for _, row in judged[judged.system == system].iterrows()
     }

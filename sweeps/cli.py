@@ -247,8 +247,9 @@ def report(study: str | None, output: Path | None) -> None:
 
     console = Console(markup=False, highlight=False)
     name = confirmed.name_of(study)
-    report.write(name, console, output)
-    confirmed.show(name, console)
+    found = report.write(name, console, output)
+    if found:
+        confirmed.show(name, console, found)
 
 
 @main.command()

@@ -15,6 +15,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+import models
 from pipelines import backend, data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
@@ -59,8 +60,27 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
             f"{name} --stored), or ask for fewer (--top)"
         )
     _check_dataset(owner, attributes)
-    best = sorted(found, key=lambda trial: (-val_accuracy(trial), trial.number))[:top]
-    return [Candidate(name, trial.number, study_of(owner, trial, seeds)) for trial in best]
+    best: list[Candidate] = []
+    for trial in sorted(found, key=lambda trial: (-val_accuracy(trial), trial.number)):
+        candidate = Candidate(name, trial.number, study_of(owner, trial, seeds))
+        if not any(_same_configuration(candidate.study, other.study) for other in best):
+            best.append(candidate)
+    if len(best) < top:
+        raise UserError(
+            f"the {len(found)} complete trials of study {name!r} have {len(best)} configurations, and {top} are to be confirmed: "
+            "ask for fewer (--top)"
+        )
+    return best[:top]
+
+
+def confirmed_trials(name: str) -> dict[int, str]:
+    """Return the trials of study `name` whose configurations have been trained again, each with the study that did."""
+    return _belonging(name, "confirm")
+
+
+def final_trials(name: str) -> dict[int, str]:
+    """Return the trials of study `name` that have a final training, each with its study."""
+    return _belonging(name, "final")
 
 
 def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = None) -> Study:
@@ -69,6 +89,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
     `epochs`: that of the final training instead, on the validation images too, for so many epochs.
     """
     config = owner.run_config(trial.params, seed=0)
+    defaults = models.arguments(owner.model)
     training, phase, of_phase = config.training, "confirm", []
     if epochs is not None:
         training = training.model_copy(update={"epochs": epochs, "keep": "last", "patience": None})
@@ -80,7 +101,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
             "model": owner.model,
             "dataset": owner.dataset,
             "protocol": "held_out" if epochs is None else "official",
-            "arguments": config.hyperparameters,
+            "arguments": {name: value for name, value in config.hyperparameters.items() if value != defaults[name]},
             "training": training.model_dump(),
             "search": {},
             "budget": {"trials": seeds},
@@ -103,12 +124,13 @@ def run(
     for so_far in range(min(FEWEST_SEEDS, seeds), seeds + 1):
         racing = candidates(name, top, so_far)
         if so_far > FEWEST_SEEDS:
-            behind = clearly_behind({each.number: accuracies(each) for each in racing})
+            behind = clearly_behind({each.number: accuracies(each.study.name, so_far - 1) for each in racing})
             for each in racing:
                 if each.number in behind and ended(each) < so_far:
-                    console.print(
+                    said = (
                         f"trial {each.number} is clearly behind by validation after {ended(each)} seeds: no more of it"
                     )
+                    console.print(said)
             racing = [each for each in racing if each.number not in behind]
         for each in racing:
             if ended(each) >= so_far:
@@ -118,7 +140,7 @@ def run(
                 return False
     if not final:
         return True
-    chosen = final_of(name, candidates(name, top, seeds), seeds)
+    chosen = final_of(name, seeds)
     if ended(chosen) >= seeds:
         return True
     epochs = chosen.study.settings.epochs
@@ -126,19 +148,19 @@ def run(
     return not launch.run(chosen.study, workers, device, console, "final", owner=name).interrupted
 
 
-def final_of(name: str, confirmed: Sequence[Candidate], seeds: int) -> Candidate:
-    """Return the final training of the configuration that validation chooses among those confirmed.
+def final_of(name: str, seeds: int) -> Candidate:
+    """Return the final training of the configuration that validation chooses among all that were confirmed.
 
     It trains for the median of the epochs that validation kept; as many as when it began, where it has begun.
     """
-    number = choose({each.number: accuracies(each) for each in confirmed})
+    confirmed = confirmed_trials(name)
+    number = choose({trial: accuracies(study) for trial, study in confirmed.items()})
     if number is None:
         raise UserError(f"no seed of study {name!r} is complete: none can be chosen for the final training")
-    (chosen,) = [each for each in confirmed if each.number == number]
     store = Store(name)
     owner = study_file.restore(name, store.attributes())
     (trial,) = [trial for trial in store.trials() if trial.number == number]
-    kept = [_kept_epoch(trial, chosen.study) for trial in complete(chosen)]
+    kept = [_kept_epoch(seed, study_of(owner, trial, seeds)) for seed in complete(confirmed[number])]
     study = study_of(owner, trial, seeds, statistics.median_low(kept))
     if study.name in study_names():
         begun = study_file.restore(study.name, Store(study.name).attributes())
@@ -153,28 +175,27 @@ def ended(candidate: Candidate) -> int:
     return sum(trial.state.is_finished() for trial in Store(candidate.study.name).trials())
 
 
-def complete(candidate: Candidate) -> list[FrozenTrial]:
-    """Return the seeds that are complete."""
-    if candidate.study.name not in study_names():
+def complete(study: str) -> list[FrozenTrial]:
+    """Return the seeds of a confirming study that are complete."""
+    if study not in study_names():
         return []
-    return [trial for trial in Store(candidate.study.name).trials() if trial.state == TrialState.COMPLETE]
+    return [trial for trial in Store(study).trials() if trial.state == TrialState.COMPLETE]
 
 
-def accuracies(candidate: Candidate) -> list[float]:
-    """Return the validation accuracies of the seeds that are complete, 0 to 1."""
-    return [val_accuracy(trial) for trial in complete(candidate)]
+def accuracies(study: str, first: int | None = None) -> list[float]:
+    """Return the validation accuracies, 0 to 1, of the complete seeds of a confirming study, among its `first` or all."""
+    return [val_accuracy(trial) for trial in complete(study) if first is None or trial.number < first]
 
 
 def choose(by_configuration: Mapping[int, Sequence[float]]) -> int | None:
     """Return the configuration with the best mean validation accuracy among those that are not clearly behind; None of none.
 
-    One with fewer seeds than another is not chosen: it was left behind, or is not done.
+    One with fewer than FEWEST_SEEDS seeds is chosen only where all have fewer.
     """
     behind = clearly_behind(by_configuration)
     left = {number: values for number, values in by_configuration.items() if number not in behind and values}
-    most = max(map(len, left.values()), default=0)
-    whole = {number: values for number, values in left.items() if len(values) == most}
-    return max(whole, key=lambda number: float(np.mean(whole[number])), default=None)
+    enough = {number: values for number, values in left.items() if len(values) >= FEWEST_SEEDS} or left
+    return max(enough, key=lambda number: float(np.mean(enough[number])), default=None)
 
 
 def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
@@ -196,6 +217,19 @@ def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
         if number != best and p < CLEARLY:
             behind.add(number)
     return behind
+
+
+def _belonging(name: str, phase: tracking.Phase) -> dict[int, str]:
+    found = {}
+    for study in study_names():
+        number = study.removeprefix(f"{name}-{phase}-")
+        if study != number and number.isdigit() and Store(study).attributes().get(launch.OWNER) == name:
+            found[int(number)] = study
+    return dict(sorted(found.items()))
+
+
+def _same_configuration(first: Study, second: Study) -> bool:
+    return (first.arguments, first.settings) == (second.arguments, second.settings)
 
 
 def _kept_epoch(trial: FrozenTrial, study: Study) -> int:

@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import data
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from sweeps import ensemble, results, study_file
-from sweeps.confirm import choose
-from sweeps.launch import OWNER
+from sweeps.confirm import choose, confirmed_trials, final_trials
 from sweeps.statistics import in_words as as_published
-from sweeps.store import Store, study_names
+from sweeps.store import Store
 from sweeps.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
 
 OF_A_SEED = [
@@ -27,19 +26,8 @@ OF_A_SEED = [
     *("kept_epoch", "epochs", "seconds", "run_id"),
 ]
 OF_A_VERDICT = [
-    *(
-        "study",
-        "system",
-        "chosen",
-        "target",
-        "published",
-        "kind",
-        "images",
-        "models",
-        "val_mean",
-        "test_mean",
-        "test_sd",
-    ),
+    *("study", "system", "chosen", "target", "published", "kind", "images"),
+    *("models", "lost", "val_mean", "test_mean", "test_sd"),
     *("low", "high", "verdict", "beyond_low", "beyond_high", "beyond", "comparisons"),
 ]
 
@@ -49,13 +37,15 @@ class System:
     """What can be trained again and has a verdict: a configuration, its final training, or an ensemble. In percent.
 
     `here`: the interval of its accuracy on these test images over trainings; `beyond`: on further images of the same kind; both
-    corrected for `comparisons`. `run_ids`: the runs that it was measured with. `rightly`: which test images one model of it
+    corrected for `comparisons`. `run_ids`: the runs that it was measured with; `lost`: those that diverged or
+    failed, and count in nothing. `rightly`: which test images one model of it
     classifies rightly: the best by validation, or the ensemble.
     """
 
     name: str
     chosen: bool
     run_ids: Sequence[str]
+    lost: int
     val_mean: float | None
     test_mean: float
     test_sd: float | None
@@ -74,16 +64,14 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
     """
     name = name_of(study)
     found = []
-    for confirmed in study_names():
-        attributes = Store(confirmed).attributes() if confirmed.startswith(f"{name}-") else {}
-        phase, _, number = confirmed.removeprefix(f"{name}-").partition("-")
-        if attributes.get(OWNER) != name or phase not in ("confirm", "final"):
-            continue
-        experiment = tracking.find_experiment(name)
-        for run in tracking.study_runs(experiment.experiment_id, attributes["uid"]) if experiment else []:
-            row = results.row(run)
-            own = {"study": name, "trial": int(number), "phase": phase, "seed": row["trial"]}
-            found.append({key: (row | own)[key] for key in OF_A_SEED})
+    experiment = tracking.find_experiment(name)
+    for phase, trials in (("confirm", confirmed_trials(name)), ("final", final_trials(name))):
+        for number, confirming in trials.items():
+            uid = Store(confirming).attributes()["uid"]
+            for run in tracking.study_runs(experiment.experiment_id, uid) if experiment else []:
+                row = results.row(run)
+                own = {"study": name, "trial": number, "phase": phase, "seed": row["trial"]}
+                found.append({key: (row | own)[key] for key in OF_A_SEED})
     frame = pd.DataFrame(found, columns=OF_A_SEED)
     frame = frame.astype({"val_accuracy": "float64", "test_accuracy": "float64", "seconds": "float64"})
     frame = frame.astype({name: "Float64" for name in ("kept_epoch", "epochs")}).astype(
@@ -96,10 +84,11 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
     """Return one row for every system of a study and published accuracy; accuracies in percent.
 
     Systems: every confirmed configuration, the final training of the chosen one, and the ensemble that validation chooses.
-    `chosen`: the configuration with the best mean validation accuracy. Its verdict is the study's, and stands alone; those of the
-    others are corrected for the number of systems (`comparisons`). `low` to `high`: the 95 % interval of the mean over trainings
-    on these test images; `beyond_low` to `beyond_high`: on further images of the same kind. `models`: so many were trained.
-    `images`: of the published accuracy. Raises UserError for an unknown study.
+    `chosen`: the configuration with the best mean validation accuracy. Its verdict is the study's, corrected for the number of
+    configurations among which it was chosen (`comparisons`), those of the others for the number of systems. `low` to `high`: the
+    95 % interval of the mean over trainings on these test images; `beyond_low` to `beyond_high`: on further images of the same
+    kind. `models`: so many were trained; `lost`: and so many diverged or failed. `images`: of the published accuracy. Raises
+    UserError for an unknown study.
     """
     name = name_of(study)
     return judged(name, systems(name))
@@ -118,6 +107,7 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
             "kind": target.kind,
             "images": target.test_images,
             "models": len(system.run_ids),
+            "lost": system.lost,
             "val_mean": system.val_mean,
             "test_mean": system.test_mean,
             "test_sd": system.test_sd,
@@ -138,7 +128,8 @@ def systems(study: str) -> list[System]:
     definition = study_file.read_stored(study, Store(study).attributes())
     dataset = data.load(definition.dataset)
     seeds = confirmations(study)
-    complete = seeds[seeds.state == "complete"]
+    complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
+    lost = seeds[seeds.state.isin(["diverged", "failed", "pruned"])].groupby(["phase", "trial"]).size()
     confirmed = dict(by_trial(complete[complete.phase == "confirm"]))
     finals = dict(by_trial(complete[complete.phase == "final"]))
     chosen = choose({number: list(rows.val_accuracy) for number, rows in confirmed.items()})
@@ -154,6 +145,7 @@ def systems(study: str) -> list[System]:
             name,
             stands_alone,
             list(rows.run_id),
+            int(lost.get((rows.phase.iloc[0], rows.trial.iloc[0]), 0)),
             None if rows.val_accuracy.isna().any() else 100 * float(rows.val_accuracy.mean()),
             float(np.mean(accuracies)),
             float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
@@ -167,7 +159,8 @@ def systems(study: str) -> list[System]:
     for number in order:
         alone = number == chosen
         rows = confirmed[number]
-        found.append(one(f"trial {number}", rows, predicted[number].test, 1 if alone else comparisons, alone))
+        among = len(confirmed) if alone else comparisons
+        found.append(one(f"trial {number}", rows, predicted[number].test, among, alone))
     for number, rows in finals.items():
         of_final = Predicted.of(list(rows.run_id)).test
         found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, stands_alone=False))
@@ -180,6 +173,7 @@ def systems(study: str) -> list[System]:
                 f"ensemble of trial {' and '.join(map(str, members))}",
                 False,
                 [run_id for number in members for run_id in confirmed[number].run_id],
+                sum(int(lost.get(("confirm", number), 0)) for number in members),
                 100 * ensemble.accuracy([predicted[number].validation for number in members], dataset.validation.y),
                 100 * ensemble.accuracy(test, dataset.test.y),
                 None,
@@ -192,15 +186,18 @@ def systems(study: str) -> list[System]:
     return found
 
 
-def show(study: str, console: Console) -> None:
-    """Print what the fresh seeds came to, and the verdict on every target."""
-    found = systems(study)
+def show(study: str, console: Console, found: Sequence[System] | None = None) -> None:
+    """Print what the fresh seeds came to, and the verdict on every target; `found`: the study's systems, if they are known."""
+    found = systems(study) if found is None else found
+    if not found:
+        console.print(f"no seed is complete yet: sweep confirm {study} goes on")
+        return
     verdicts = judged(study, found)
     table = Table("", "models", "validation", "test", box=None, pad_edge=False)
     for system in found:
         table.add_row(
             f"{system.name}{' *' if system.chosen else ''}",
-            str(len(system.run_ids)),
+            trained(system),
             "–" if system.val_mean is None else f"{system.val_mean:.2f} %",
             f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
         )
@@ -211,7 +208,7 @@ def show(study: str, console: Console) -> None:
     for line in in_lines(verdicts):
         console.print(line, soft_wrap=True)
     if verdicts.empty:
-        console.print("no verdict: no target has this data set's test images, or there is none")
+        console.print("no verdict: the study has no target, or other test images than those of published accuracies")
 
 
 def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
@@ -225,8 +222,18 @@ def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
             images = "" if row.images == 10_000 else f" of {row.images:,} images"
             yield (
                 f"  {as_published(row.published, row.kind)}{images}  {row.target}: {row.verdict} (95 % interval of the mean "
-                f"{row.low:.2f} to {row.high:.2f}); on other images {row.beyond} ({row.beyond_low:.2f} to {row.beyond_high:.2f})"
+                f"{interval(row.low, row.high)}); on other images {row.beyond} ({interval(row.beyond_low, row.beyond_high)})"
             )
+
+
+def trained(system: System) -> str:
+    """Return how many models a system has, and how many were lost."""
+    return str(len(system.run_ids)) + (f" ({system.lost} lost)" if system.lost else "")
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval in percent in words; of one that there is not, why."""
+    return "too few seeds" if pd.isna(low) else f"{low:.2f} to {min(high, 100):.2f}"
 
 
 @dataclass(frozen=True)
@@ -238,14 +245,20 @@ class Predicted:
 
     @classmethod
     def of(cls, run_ids: Sequence[str]) -> "Predicted":
-        """Read those of single models from the runs' artifacts."""
+        """Read those of single models from the runs' artifacts; raises UserError where they are gone or damaged."""
         found: dict[str, list[NDArray[np.float32]]] = {"validation": [], "test": []}
         with tempfile.TemporaryDirectory() as folder:
             for run_id in run_ids:
-                path = tracking.artifact_folder(run_id, "probabilities.npz", Path(folder) / run_id)
-                with np.load(path, allow_pickle=False) as file:
-                    for part, values in found.items():
-                        values.append(file[part] if part in file.files else np.empty((0, 0), np.float32))
+                try:
+                    path = tracking.artifact_folder(run_id, "probabilities.npz", Path(folder) / run_id)
+                    with np.load(path, allow_pickle=False) as file:
+                        for part, values in found.items():
+                            values.append(file[part] if part in file.files else np.empty((0, 0), np.float32))
+                except Exception as error:  # every kind of artifact store raises its own, and numpy and zipfile theirs
+                    raise UserError(
+                        f"the predictions of run {run_id} are gone or damaged ({first_line(error)}): sweep rerun {run_id} makes "
+                        "them again; put its probabilities.npz in their place"
+                    ) from error
         return cls(np.stack(found["validation"]), np.stack(found["test"]))
 
 

@@ -116,7 +116,15 @@ def _prepare(
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
     with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
-        tracking.find_experiment(owner or study.name)  # MLflow first: it may refuse, and then nothing is written
+        found = tracking.find_experiment(
+            owner or study.name
+        )  # MLflow first: it may refuse, and then nothing is written
+        within = None
+        if owner is not None:
+            of_owner = tracking.parent_runs(found.experiment_id, Store(owner).attributes()["uid"]) if found else []
+            if not of_owner:
+                raise UserError(f"study {owner!r} has no parent run in MLflow: sweep doctor {owner} --fix makes one")
+            within = of_owner[0].info.run_id
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
         _check_definition(store, study)
         chosen = _choose_sampler(store, study)
@@ -124,11 +132,8 @@ def _prepare(
         phase = store.attributes().get(PHASE, phase)
         store.remember(PHASE, phase)
         experiment = tracking.open_experiment(owner or study.name)
-        within = None
         if owner is not None:
             store.remember(OWNER, owner)
-            (of_owner, *_) = tracking.parent_runs(experiment.experiment_id, Store(owner).attributes()["uid"])
-            within = of_owner.info.run_id
         tags = {
             "study": study.name,
             "study_digest": study.digest(),

@@ -9,6 +9,7 @@ from rich.table import Table
 
 import models
 from pipelines import data
+from pipelines.errors import UserError
 from sweeps import confirmed, results, study_file
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
@@ -78,10 +79,13 @@ def show(name: str | None, console: Console) -> None:
             f"*: on the front of {others}: no other trial is better in one of them and as good in the rest",
             soft_wrap=True,
         )
-    if confirmed.confirmations(study_name).empty:
-        _show_targets(study, complete.iloc[0], len(frame), console)
+    if (confirmed.confirmations(study_name).state == "complete").any():
+        try:
+            confirmed.show(study_name, console)
+        except UserError as error:
+            console.print(f"no verdict: {error}", soft_wrap=True)
     else:
-        confirmed.show(study_name, console)
+        _show_targets(study, complete.iloc[0], len(frame), console)
     weights = store.importances() if len(complete) >= IMPORTANCE_TRIALS else {}
     if weights:
         text = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())

@@ -15,7 +15,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps import confirmed, results, study_file
-from sweeps.confirmed import System
+from sweeps.confirmed import System, interval
 from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
 from sweeps.markdown import NOTHING, html, table
 from sweeps.progress import in_words
@@ -28,15 +28,17 @@ from sweeps.verdict import luck_of_the_best, mcnemar
 CURVES = "study_curves.png"  # of the parent run
 HOW_TO_READ = (
     "Would this system, trained again, be above the published accuracy on these test images? **Reached**: all of the 95 % "
-    "interval of its mean over trainings lies above it; **not reached**: all of it below; **undecidable**: neither. The "
-    "verdict on the chosen configuration, which has the best mean validation accuracy, stands alone; the intervals of the "
-    "others are widened for the number of systems compared (Bonferroni). On other images: the same, with the finite number "
-    "of test images taken into account."
+    "interval of its mean over trainings lies above it; **not reached**: all of it below; **undecidable**: neither. The chosen "
+    "configuration has the best mean validation accuracy; its intervals are widened for the number of configurations among which "
+    "it was chosen, those of the others for the number of systems compared (Bonferroni). They hold for a number of seeds "
+    "that was fixed beforehand. On other images: the same, with the finite number of test images taken into account."
 )
 
 
-def write(study: str, console: Console, output: Path | None = None) -> None:
+def write(study: str, console: Console, output: Path | None = None) -> list[System]:
     """Write a study's report to `output` (a Markdown file; `mlruns/reports/NAME.md` if not given) and to its parent run.
+
+    Returns the systems that have a verdict.
 
     Raises UserError for a study without a trial that has ended, or where it cannot be written.
     """
@@ -57,6 +59,7 @@ def write(study: str, console: Console, output: Path | None = None) -> None:
         (artifacts / "report.html").write_text(html(text + drawn, f"{study}: report"), encoding="utf-8")
         TrackedRun(page.parent.info.run_id).log_artifacts(artifacts)
     console.print(f"written: {path}, and as report.html to the parent run {page.parent.info.run_id}", soft_wrap=True)
+    return page.systems
 
 
 class Report:
@@ -68,8 +71,10 @@ class Report:
         self.study: Study = study_file.read_stored(name, attributes)
         experiment = tracking.find_experiment(name)
         parents = tracking.parent_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
-        if not parents or not self.study.search:
+        if not self.study.search:
             raise UserError(f"study {name!r} has no search to report on: sweep best {name} shows its seeds")
+        if not parents:
+            raise UserError(f"study {name!r} has no parent run in MLflow: sweep doctor {name} --fix makes one")
         self.parent = parents[0]
         self.frame = results.runs(name)
         if not (self.frame.epochs > 0).any():
@@ -89,7 +94,8 @@ class Report:
         head = (
             f"# {study.name}\n\nModel `{study.model}` on {study.dataset}; searched: "
             f"{', '.join(f'`{name}`' for name in study.search)}.\n"
-            f"{len(self.frame)} trials: {counts}. Study digest {tags['study_digest']}, data set digest {tags['dataset_digest']}."
+            f"{len(self.frame)} trials: {counts}. Study digest {study.digest()}, data set digest "
+            f"{tags.get('dataset_digest', NOTHING)}."
         )
         sections = {
             "Verdicts": self._verdicts(),
@@ -117,8 +123,10 @@ class Report:
         for system in self.systems:
             rows = self.judged[self.judged.system == system.name]
             about = [
-                f"**{system.name}**, chosen" if system.chosen else f"{system.name} (one of {system.comparisons})",
-                str(len(system.run_ids)),
+                f"**{system.name}**, chosen (of {system.comparisons})"
+                if system.chosen
+                else f"{system.name} (one of {system.comparisons})",
+                confirmed.trained(system),
                 NOTHING if system.val_mean is None else f"{system.val_mean:.2f} %",
                 f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
             ]
@@ -126,8 +134,8 @@ class Report:
                 images = "" if row.images == data.TEST_IMAGES[self.study.dataset] else f" of {row.images:,} images"
                 verdict = f"**{row.verdict}**" if system.chosen else row.verdict
                 published = f"{as_published(row.published, row.kind)}{images}, {row.target}"
-                beyond = f"{row.beyond}: {_interval(row.beyond_low, row.beyond_high)}"
-                lines.append([*about, published, verdict, _interval(row.low, row.high), beyond])
+                beyond = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high)}"
+                lines.append([*about, published, verdict, interval(row.low, row.high), beyond])
                 about = [""] * 4
             if rows.empty:
                 lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
@@ -171,23 +179,25 @@ class Report:
         reads = sum(int(run.data.metrics.get("test_reads", 1)) for run in measured)
         looked_at = int(self.frame.test_accuracy.notna().sum())
         images = data.TEST_IMAGES[self.study.dataset]
-        spread = self.seeds[self.seeds.phase == "confirm"].groupby("trial").test_accuracy
+        spread = (
+            self.seeds[(self.seeds.phase == "confirm") & (self.seeds.state == "complete")]
+            .groupby("trial")
+            .test_accuracy
+        )
         variances = spread.var(ddof=1)[spread.count() > 1]
         if len(variances):
-            deviation, source = (
-                float(np.sqrt(variances.mean())),
-                "the deviation over the fresh seeds of a configuration",
-            )
+            deviation = float(np.sqrt(variances.mean() / self.study.trainings))
+            source = "the deviation of a trial's accuracy, from the fresh seeds"
         else:
             mean = float(self.frame.test_accuracy.mean())
             deviation, source = (mean * (1 - mean) / images) ** 0.5, f"the deviation of a mean over {images:,} images"
         luck = 100 * luck_of_the_best(looked_at, deviation)
         best = self.frame[self.frame.test_accuracy == self.frame.test_accuracy.max()].iloc[0]
         return (
-            f"They were read {reads} times, by {len(measured)} runs, and chose nothing. {looked_at} configurations of the search "
-            f"have a test accuracy. Were all equally good, the best of {looked_at} would by luck alone stand {luck:.2f} points "
-            f"above their mean ({100 * deviation:.2f} points is {source}). The best by test accuracy is trial {best.trial} with "
-            f"{_percent(best.test_accuracy)}: chosen so, a number says nothing."
+            f"They were read at least {reads} times, by {len(measured)} runs, and chose nothing. {looked_at} configurations of "
+            f"the search have a test accuracy. Were all equally good, the best of {looked_at} would by luck alone stand "
+            f"{luck:.2f} points above their mean ({100 * deviation:.2f} points is {source}). The best by test accuracy is trial "
+            f"{best.trial} with {_percent(best.test_accuracy)}: chosen so, a number says nothing."
         )
 
     def _leaderboard(self) -> str:
@@ -248,15 +258,12 @@ class Report:
         for run in (self.runs[run_id] for run_id in shown):
             tags, seed = run.data.tags, run.data.params.get("seed", NOTHING)
             number = tags["study"].rpartition("-")[2] if tags["phase"] in ("confirm", "final") else tags["trial"]
-            commit = tags["git_commit"][:12] + (" with changes" if tags["git_dirty"] == "true" else "")
-            libraries = f"{tags['backend']} {tags['backend_version']}, keras {tags['keras_version']}"
-            what = [
-                tags["dataset_digest"],
-                tags["model_digest"],
-                commit,
-                tags.get("device_name", tags["device"]),
-                libraries,
-            ]
+            commit = tags.get("git_commit", NOTHING)[:12] + (" with changes" if tags.get("git_dirty") == "true" else "")
+            libraries = "{} {}, keras {}".format(
+                *(tags.get(n, "") for n in ("backend", "backend_version", "keras_version"))
+            )
+            known = [tags.get(name, NOTHING) for name in ("dataset_digest", "model_digest")]
+            what = [*known, commit, tags.get("device_name", tags.get("device", NOTHING)), libraries]
             lines.append([number, tags["phase"], f"`{run.info.run_id}`", seed, *what])
         said = "The runs behind the leaderboard and the verdicts; `sweep rerun RUN` trains any of them again."
         return f"{said}\n\n{table(lines)}"
@@ -268,7 +275,3 @@ def _val_accuracy(run: Any) -> float:
 
 def _percent(value: float) -> str:
     return NOTHING if pd.isna(value) else f"{100 * value:.2f} %"
-
-
-def _interval(low: float, high: float) -> str:
-    return "too few seeds" if pd.isna(low) else f"{low:.2f} to {min(high, 100):.2f}"

@@ -1,21 +1,23 @@
 """Rerun: any logged run trained again from its run id alone, and how far the results differ."""
 
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines import backend, data, provenance
+import models
+from pipelines import backend, data
 from pipelines.config import RunConfig
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from sweeps import launch, study_file
 from sweeps.store import Store, study_names
 from sweeps.study import Study
-from sweeps.worker import model_digest
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 SUMMARY = ("final_validation_accuracy", "test_accuracy", "test_loss")
@@ -30,12 +32,11 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     original = find(run_id)
     study = study_of(original)
     owner = tracking.client().get_experiment(original.info.experiment_id).name
-    for difference in _surroundings(original, study):
-        console.print(difference, soft_wrap=True)
     known = owner if owner in study_names() else None
     if launch.run(study, 1, device, console, "rerun", owner=known).interrupted:
         return False
-    for line in compare(original, _run_of(study, known)):
+    again = _run_of(study, known)
+    for line in [*_surroundings(original, again), *compare(original, again)]:
         console.print(line, soft_wrap=True)
     return True
 
@@ -57,16 +58,17 @@ def study_of(run: Any) -> Study:
     """
     try:
         config = RunConfig.from_params(run.data.params)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, models.NoModel) as error:
         raise UserError(
             f"the parameters of run {run.info.run_id} are not those of a training ({first_line(error)})"
         ) from error
-    then, now = run.data.tags["dataset_digest"], data.under(config.protocol, config.dataset, config.seed).digest
+    then, now = run.data.tags.get("dataset_digest"), data.under(config.protocol, config.dataset, config.seed).digest
     if then != now:
         raise UserError(
             f"run {run.info.run_id} was trained on {config.dataset} with digest {then}, and here it has {now}: point "
             "MNIST_DIR, or its like, at the same images"
         )
+    defaults = models.arguments(config.model)
     training = config.training.model_dump()
     if run.data.tags.get("ended") in ("pruned", "budget"):
         trained = int(run.data.metrics.get("epochs_trained", 0)) // len(config.seeds())
@@ -77,7 +79,7 @@ def study_of(run: Any) -> Study:
             "model": config.model,
             "dataset": config.dataset,
             "protocol": config.protocol,
-            "arguments": config.hyperparameters,
+            "arguments": {name: value for name, value in config.hyperparameters.items() if value != defaults.get(name)},
             "training": training,
             "search": {},
             "repeats": config.repeats,
@@ -94,41 +96,65 @@ def compare(original: Any, again: Any) -> Iterator[str]:
     """Yield how far the curves, the summary and the predictions of two runs of one configuration differ."""
     ids = original.info.run_id, again.info.run_id
     yield f"run {ids[0]} and its rerun {ids[1]}:"
-    equal = True
+    differences = [*_of_the_ends(original, again), *_of_the_curves(*ids), *_of_the_summaries(original, again)]
+    yield from (f"  {difference}" for difference in differences)
+    predicted = [_predictions(run_id) for run_id in ids]
+    otherwise = 0
+    if all(len(each) for each in predicted) and len(predicted[0]) == len(predicted[1]):
+        otherwise = int((predicted[0] != predicted[1]).sum())
+        yield f"  {otherwise} of {len(predicted[0])} predictions on test images are others"
+    else:
+        yield "  predictions: not compared, since one of the runs has none"
+    epochs = len(tracking.history(ids[0], CURVES[0]))
+    if not epochs:
+        yield "  nothing to compare: the run has no epoch"
+    else:
+        yield (
+            f"  not equal ({epochs} epochs)"
+            if differences or otherwise
+            else f"  equal, bit for bit, in {epochs} epochs"
+        )
+
+
+def _of_the_ends(*runs: Any) -> Iterator[str]:
+    then, now = (f"{run.info.status}, {run.data.tags.get('ended')}" for run in runs)
+    if then.replace("KILLED, pruned", "FINISHED, completed") != now:  # what was cut short ends in its own time now
+        yield f"ended as {then}; now as {now}"
+
+
+def _of_the_curves(*run_ids: str) -> Iterator[str]:
     for name in CURVES:
-        then, now = (tracking.history(run_id, name) for run_id in ids)
+        then, now = (tracking.history(run_id, name) for run_id in run_ids)
         both = sorted(set(then) & set(now))
-        apart = [step for step in both if then[step] != now[step]]
-        equal = equal and not apart and len(both) == len(then) == len(now)
+        apart = [step for step in both if not _same(then[step], now[step])]
         if apart:
-            most = max(abs(then[step] - now[step]) for step in both)
-            yield f"  {name} differs from epoch {apart[0]} on, by {most:.3g} at most, in {len(apart)} of {len(both)} epochs"
-        elif len(then) != len(now):
-            yield f"  {name}: {len(then)} epochs then, {len(now)} now"
+            most = max(abs(then[step] - now[step]) for step in apart)
+            yield f"{name} differs from epoch {apart[0]} on, by {most:.3g} at most, in {len(apart)} of {len(both)} epochs"
+        if len(then) != len(now):
+            yield f"{name}: {len(then)} epochs then, {len(now)} now"
+
+
+def _of_the_summaries(*runs: Any) -> Iterator[str]:
     for name in SUMMARY:
-        then, now = (run.data.metrics.get(name) for run in (original, again))
-        equal = equal and then == now
-        if then is not None and now is not None and then != now:
-            yield f"  {name}: {then:.6g} then, {now:.6g} now ({now - then:+.3g})"
-        elif then != now:
-            yield f"  {name}: {'none' if then is None else f'{then:.6g}'} then, {'none' if now is None else f'{now:.6g}'} now"
-    otherwise, images = _predicted_otherwise(*ids)
-    if images:
-        yield f"  {otherwise} of {images} test images are classified otherwise"
-    yield "  equal, bit for bit" if equal and not otherwise else "  not equal"
+        then, now = (run.data.metrics.get(name, float("nan")) for run in runs)
+        if not _same(then, now):
+            yield f"{name}: {then:.6g} then, {now:.6g} now ({now - then:+.3g})"
 
 
-def _predicted_otherwise(*run_ids: str) -> tuple[int, int]:
-    """Return how many test images two runs classify differently, of how many; of none where one has no predictions."""
-    predicted = []
+def _same(then: float, now: float) -> bool:
+    return then == now or (math.isnan(then) and math.isnan(now))
+
+
+def _predictions(run_id: str) -> NDArray[np.int64]:
+    """Return the classes that a run's models, one after the other, give the test images; none where they are not stored."""
+    names = sorted(name for name in tracking.artifacts(run_id) if Path(name).name == "probabilities.npz")
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        for run_id in run_ids:
-            if "probabilities.npz" not in tracking.artifacts(run_id):
-                return 0, 0
-            path = tracking.artifact_folder(run_id, "probabilities.npz", Path(folder) / run_id)
+        for name in names:
+            path = tracking.artifact_folder(run_id, name, Path(folder))
             with np.load(path, allow_pickle=False) as file:
-                predicted.append(file["test"].argmax(axis=1))
-    return int((predicted[0] != predicted[1]).sum()), len(predicted[0])
+                found.append(file["test"].argmax(axis=1))
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _run_of(study: Study, owner: str | None) -> Any:
@@ -141,13 +167,10 @@ def _run_of(study: Study, owner: str | None) -> Any:
     return found[0]
 
 
-def _surroundings(original: Any, study: Study) -> Iterator[str]:
-    """Yield what is no longer as it was: versions, backend, code, the model's source."""
-    now = backend.describe() | provenance.code() | {"model_digest": model_digest(study.model)}
-    for name in ("backend", "device", "device_name", "git_commit", "git_dirty", "model_digest"):
-        then = original.data.tags.get(name)
-        if then is not None and name in now and then != now[name]:
-            yield f"{name} was {then}, is {now[name]}"
-    for name in sorted(name for name in now if name.endswith("_version")):
-        if (then := original.data.tags.get(name)) is not None and then != now[name]:
-            yield f"{name} was {then}, is {now[name]}"
+def _surroundings(original: Any, again: Any) -> Iterator[str]:
+    """Yield what is no longer as it was: versions, backend, device, code, the model's source."""
+    then, now = original.data.tags, again.data.tags
+    versions = sorted(name for name in now if name.endswith("_version"))
+    for name in ("backend", "device", "device_name", "git_commit", "git_dirty", "model_digest", *versions):
+        if name in then and name in now and then[name] != now[name]:
+            yield f"{name} was {then[name]}, is {now[name]}"

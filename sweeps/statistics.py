@@ -38,6 +38,11 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(n, mean, sd, (mean - of_mean, mean + of_mean), (mean - of_one, mean + of_one))
 
 
+def rounding_of(accuracy: float, kind: Kind) -> float:
+    """Return how far from a published number, in percent, those lie that round to it: 0 unless it was published as rounded."""
+    return 0.5 * 10 ** -len(f"{accuracy:g}".partition(".")[2]) if kind == "about" else 0.0
+
+
 def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
     """Return where a published accuracy lies, seen from the interval of the mean over seeds.
 
@@ -46,7 +51,7 @@ def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
     if measured.interval is None:
         return "one seed: no interval"
     low, high = measured.interval
-    reach = 0.5 * 10 ** -len(f"{accuracy:g}".partition(".")[2]) if kind == "about" else 0.0
+    reach = rounding_of(accuracy, kind)
     if high < accuracy - reach:
         return "outside: measured lower"
     if kind in ("above", "goal"):

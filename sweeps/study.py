@@ -224,9 +224,7 @@ class Study(_Strict):
     start: list[StartPoint] = ["recipe"]  # the recipe, if listed, comes first: it is trial 0
     targets: list[TargetEntry] = []
     seed: int = Field(0, ge=0, le=LARGEST_INT)
-    seeds: list[
-        Annotated[int, Field(ge=0, le=LARGEST_INT)]
-    ] = []  # of the trials, without a search; else they follow from `seed`
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = []  # of the trials, in place of those that follow from `seed`
     trial_timeout: float = Field(
         3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
     )
@@ -246,8 +244,12 @@ class Study(_Strict):
             )
         if not self.search:
             self._check_that_nothing_chooses()
-        if self.seeds and (self.search or not self.budget.trials or self.budget.trials > len(set(self.seeds))):
-            raise ValueError("seeds lists a seed for each trial of a study without a search: as many as budget.trials")
+        if self.seeds:
+            enough = self.budget.trials and self.budget.trials <= len(self.seeds)
+            if self.search or not enough or len(set(self.seeds)) < len(self.seeds):
+                raise ValueError(
+                    "seeds lists a seed for each trial of a study without a search: at least budget.trials, none of them twice"
+                )
         return self
 
     def _check_that_nothing_chooses(self) -> None:
@@ -320,7 +322,8 @@ class Study(_Strict):
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this study this study: all but what may change on resuming."""
-        content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE)
+        empty = set() if self.seeds else {"seeds"}  # of a study from before there were any
+        content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
 
     def digest(self) -> str:

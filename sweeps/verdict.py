@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Kind
+from sweeps.statistics import rounding_of
 
 Word = Literal["reached", "not reached", "undecidable"]
 ERROR = 0.05  # of a wrong "reached" or a wrong "not reached", together, over all comparisons with a target
@@ -33,7 +34,7 @@ def verdict(interval: Interval | None, published: float, kind: Kind = "printed")
 
     A rounded number ("about") stands for all that round to it, and is reached above the highest of them. None: too few seeds.
     """
-    reach = 0.5 * 10 ** -len(f"{published:g}".partition(".")[2]) if kind == "about" else 0.0
+    reach = rounding_of(published, kind)
     if interval is None:
         return "undecidable"
     if interval.low > published + reach:
@@ -109,9 +110,10 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 def luck_of_the_best(configurations: int, deviation: float) -> float:
     """Return by how much the best of so many equal configurations, one run each, is expected to stand above their mean."""
-    from scipy.stats import Normal, order_statistic
+    from scipy.stats import norm
 
-    return deviation * float(order_statistic(Normal(), r=configurations, n=configurations).mean())
+    n = configurations  # the density of the highest of n is n Φⁿ⁻¹ φ
+    return deviation * float(norm.expect(lambda x: n * x * norm.cdf(x) ** (n - 1)))
 
 
 def _t_interval(mean: float, standard_error: float, n: int, comparisons: int) -> Interval:

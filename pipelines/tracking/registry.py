@@ -48,8 +48,14 @@ def champions() -> list[str]:
     return [model.name for model in store.client().search_registered_models() if ALIAS in model.aliases]
 
 
-def register(name: str, run_id: str, model: Any, example: NDArray[np.float32], tags: Mapping[str, str]) -> Version:
-    """Return the version of `name` that a run's model is, its tags brought up to date; made, with its files, where there is none.
+def find(name: str, run_id: str) -> Version | None:
+    """Return the version of `name` that a run's model is; None where there is none."""
+    found = list(store.client().search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
+    return _version(found[0]) if found else None
+
+
+def register(name: str, run_id: str, model: Any, example: NDArray[np.float32]) -> Version:
+    """Make a version of `name` of a run's model, and return it.
 
     `example`: an image or more as the model takes them; with what the model returns for it, it makes the signature.
     """
@@ -59,20 +65,17 @@ def register(name: str, run_id: str, model: Any, example: NDArray[np.float32], t
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    found = list(client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
-    if not found:
-        with tempfile.TemporaryDirectory() as folder:
-            _save(model, example, Path(folder) / ALIAS)
-            client.log_artifacts(run_id, folder)
-        uri = client.get_run(run_id).info.artifact_uri
-        found = [client.create_model_version(name, source=f"{uri}/{ALIAS}", run_id=run_id)]
+    with tempfile.TemporaryDirectory() as folder:
+        _save(model, example, Path(folder) / ALIAS)
+        client.log_artifacts(run_id, folder)
+    uri = client.get_run(run_id).info.artifact_uri
+    return _version(client.create_model_version(name, source=f"{uri}/{ALIAS}", run_id=run_id))
+
+
+def promote(version: Version, tags: Mapping[str, str]) -> None:
+    """Make a version the champion, with what is known of it as tags."""
     for key, value in tags.items():
-        client.set_model_version_tag(name, found[0].version, key, value)
-    return _version(client.get_model_version(name, found[0].version))
-
-
-def promote(version: Version) -> None:
-    """Make a version the champion."""
+        store.client().set_model_version_tag(version.name, version.number, key, value)
     store.client().set_registered_model_alias(version.name, ALIAS, version.number)
 
 

@@ -182,8 +182,10 @@ def history(run_id: str, metric: str) -> dict[int, float]:
 
 
 def artifacts(run_id: str) -> set[str]:
-    """Return the names of a run's artifacts, without what is in folders."""
-    return {entry.path for entry in client().list_artifacts(run_id)}
+    """Return the paths of a run's artifacts: files, and files in its folders."""
+    top = client().list_artifacts(run_id)
+    inside = [entry for folder in top if folder.is_dir for entry in client().list_artifacts(run_id, folder.path)]
+    return {entry.path for entry in [*top, *inside] if not entry.is_dir}
 
 
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:

@@ -20,7 +20,15 @@ SETTINGS = st.builds(
 CONFIGURATIONS = st.builds(
     RunConfig,
     model=st.just("lean_cnn"),
-    hyperparameters=st.dictionaries(st.sampled_from(["filters1", "dropout", "head", "batch_norm"]), VALUES),
+    hyperparameters=st.fixed_dictionaries(
+        {},
+        optional={
+            "filters1": st.integers(),
+            "dropout": NUMBERS | st.none(),
+            "batch_norm": st.booleans(),
+            "activation": st.sampled_from(["relu", "3", "None", "1_000", "'q'"]),
+        },
+    ),
     dataset=st.sampled_from(["mnist", "mnist-5k"]),
     training=SETTINGS,
     seed=st.integers(0, 2**53),

@@ -13,16 +13,18 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import models
-from pipelines import data, serving
+from pipelines import data, images, serving
 from pipelines.errors import UserError
 from pipelines.images import Scaling
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from sweeps import champion, confirmed
+from sweeps import champion, confirm, confirmed
 from sweeps.store import Store
 from tests.conftest import copy_stores, eventually
+from tests.sweeps.conftest import launch_here
 
 
 @pytest.fixture
@@ -33,16 +35,16 @@ def seeded(twice: Path, outputs: Path) -> Store:
     return Store("tiny")
 
 
-def mean_of(number: int) -> float:
-    seeds = confirmed.confirmations("tiny")
-    return float(seeds[seeds.trial == number].val_accuracy.mean())
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> list[str]:
+    """`launch_here`, for this test."""
+    return launch_here(monkeypatch, watch, empty_stores)
 
 
 @pytest.fixture
 def digits(tmp_path: Path) -> list[Path]:
     """Five test images of mnist-5k as PNG files."""
-    images = data.load("mnist-5k").test.x[:5, :, :, 0]
-    for number, image in enumerate(images):
+    for number, image in enumerate(data.load("mnist-5k").test.x[:5, :, :, 0]):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     return [tmp_path / f"{number}.png" for number in range(5)]
 
@@ -83,7 +85,13 @@ def test_only_a_clearly_better_configuration_takes_its_place(before: list[float]
     champion.promote("tiny")
     first = registry.champion("mnist-5k")
     assert first is not None
-    tags = {"study": "other", "trial": "3", champion.VALIDATION: json.dumps(before), "test_accuracy": "1.0"}
+    tags = {
+        "study": "other",
+        "study_uid": "another",
+        "trial": "3",
+        champion.VALIDATION: json.dumps(before),
+        "test_accuracy": "1.0",
+    }
     for key, value in tags.items():
         tracking.client().set_model_version_tag("mnist-5k", first.number, key, value)
     said = champion.promote("tiny")
@@ -117,13 +125,37 @@ def test_a_champion_of_other_images_or_without_files_is_one_line(digits: list[Pa
         champion.promote("tiny")
 
 
-def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
-    from pipelines.images import read
+@pytest.mark.usefixtures("seeded")
+def test_a_final_training_takes_the_place_of_its_own_configuration(here: list[str]) -> None:
+    champion.promote("tiny")
+    before = registry.champion("mnist-5k")
+    confirm.run("tiny", 2, 3, 1, "cpu", Console(quiet=True), final=True)
+    champion.promote("tiny")
+    found, seeds = registry.champion("mnist-5k"), confirmed.confirmations("tiny")
+    assert before is not None and found is not None and found.number == "2" and found.tags["phase"] == "final"
+    assert found.run_id == seeds[seeds.phase == "final"].run_id.iloc[0]
+    assert found.tags["val_accuracies"] == before.tags["val_accuracies"]
+    assert found.tags["split_digest"] == before.tags["split_digest"] != found.tags["dataset_digest"]
 
+
+def test_images_of_all_sorts(tmp_path: Path) -> None:
+    def grey(image: Image.Image, name: str, **options: Any) -> np.ndarray:
+        image.save(tmp_path / name)
+        return images.read(tmp_path / name, **options)[..., 0]
+
+    deep = Image.fromarray(np.full((28, 28), 30_000, np.uint16))
+    assert grey(deep, "deep.png").max() == round(30_000 / 257)
+    clear = np.zeros((28, 28, 4), np.uint8)
+    clear[10:18, 10:18, 3] = 255  # black ink on nothing
+    inked = grey(Image.fromarray(clear), "clear.png", invert=True)
+    assert inked[14, 14] == 255 and inked[0, 0] == 0
+
+
+def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
     paper = np.full((100, 50), 255, np.uint8)
     paper[20:80, 20:30] = 0
     Image.fromarray(paper).convert("RGB").save(tmp_path / "one.png")
-    found = read(tmp_path / "one.png", invert=True)[..., 0]
+    found = images.read(tmp_path / "one.png", invert=True)[..., 0]
     assert found.shape == (28, 28) and found.dtype == np.uint8
     assert found[14, 14] > 200 and found[:, :6].max() == 0 and found[0].max() == 0
 
@@ -132,19 +164,19 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
 def test_the_scaling_is_inside(tmp_path: Path, pixels: str) -> None:
     model = models.load("softmax").build()
     model.save(tmp_path / "model.keras")
-    images = data.load("mnist-5k")
-    scaling = Scaling(pixels, images.train.x)
-    expected = model.predict(scaling(images.test.x), verbose=0)
+    dataset = data.load("mnist-5k")
+    scaling = Scaling(pixels, dataset.train.x)
+    expected = model.predict(scaling(dataset.test.x), verbose=0)
     served = serving.load(tmp_path / "model.keras", scaling)
     served.save(tmp_path / "served.keras")
-    found = keras.saving.load_model(tmp_path / "served.keras").predict(images.test.x.astype(np.float32), verbose=0)
+    found = keras.saving.load_model(tmp_path / "served.keras").predict(dataset.test.x.astype(np.float32), verbose=0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("seeded")
 def test_a_model_whose_file_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(champion, "MODEL_FILE", "gone.keras")
-    with pytest.raises(UserError, match=r"the model of run \w+ cannot be read .*: sweep rerun \w+ trains it again"):
+    with pytest.raises(UserError, match=r"the model of run \w+ is gone, or cannot be read .*; sweep rerun \w+ trains"):
         champion.promote("tiny")
 
 
@@ -167,10 +199,10 @@ def test_mlflow_serves_it_and_agrees_with_sweep_predict(
         start_new_session=True,
     )
     try:
-        images = data.load("mnist-5k").test.x[:5].astype(float).tolist()
+        pixels = data.load("mnist-5k").test.x[:5].astype(float).tolist()
         question = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
-            json.dumps({"instances": images}).encode(),
+            json.dumps({"instances": pixels}).encode(),
             {"Content-Type": "application/json"},
         )
 

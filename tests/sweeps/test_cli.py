@@ -26,7 +26,7 @@ from sweeps.cli import main
 from sweeps.store import Store
 from tests.conftest import ROOT, Sweep, eventually
 
-COMMANDS = ["run", "baselines", "best", "confirm", "doctor", "ui", "studies"]
+COMMANDS = ["run", "baselines", "best", "confirm", "report", "predict", "rerun", "doctor", "ui", "studies"]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

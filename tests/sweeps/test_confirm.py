@@ -12,7 +12,7 @@ from rich.console import Console
 from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import champion, confirm, confirmed, doctor, results, runs, study_file, verdicts
+from sweeps import champion, confirm, confirmed, doctor, leaderboard, results, runs, study_file, verdicts
 from sweeps.store import Store, val_accuracy
 from tests.conftest import copy_stores, run_in_process
 from tests.sweeps.conftest import launch_here
@@ -83,7 +83,7 @@ def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
     found = verdicts("tiny")
     assert list(found.columns) == confirmed.OF_A_VERDICT
-    assert found.chosen.tolist() == [True, False, False] and found.comparisons.tolist() == [1, 3, 3]
+    assert found.chosen.tolist() == [True, False, False] and found.comparisons.tolist() == [2, 3, 3]
     assert found.system[1].startswith("ensemble of trial ")
     assert set(found.verdict) <= {"not reached", "undecidable"} and set(found.target) == {"goal"}
     seeds = confirmed.confirmations("tiny")
@@ -208,6 +208,53 @@ def test_who_is_clearly_behind(accuracies: dict[int, list[float]], behind: set[i
 def test_what_cannot_be_confirmed_is_one_line(study: Store, top: int, seeds: int, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         start(top, seeds)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "chosen"),
+    [
+        ({1: [0.990] * 4 + [0.991], 2: [0.9903, 0.9904, 0.9902, 0.9903]}, 2),  # one seed of the second diverged
+        ({1: [0.99], 2: [0.98, 0.98, 0.98]}, 2),  # one seed is luck
+        ({1: [0.99], 2: [0.98, 0.98]}, 1),
+        ({1: [], 2: []}, None),
+        ({}, None),
+    ],
+)
+def test_who_is_chosen(accuracies: dict[int, list[float]], chosen: int | None) -> None:
+    assert confirm.choose(accuracies) == chosen
+
+
+def test_equal_configurations_are_confirmed_once(study: Store) -> None:
+    trials = study.trials()
+    trials[1].params.update(trials[0].params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "trials", lambda _: trials)
+        assert {each.number for each in confirm.candidates("tiny", 3, 3)} < {0, 1, 2, 3}
+        with pytest.raises(UserError, match="have 3 configurations, and 4 are to be confirmed"):
+            confirm.candidates("tiny", 4, 3)
+
+
+@pytest.mark.usefixtures("seeded")
+def test_predictions_that_are_gone_are_one_line_and_the_leaderboard_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> Path:
+        raise OSError("gone")
+
+    monkeypatch.setattr(confirmed.tracking, "artifact_folder", gone)
+    with pytest.raises(UserError, match=r"the predictions of run \w+ are gone or damaged \(gone\): sweep rerun"):
+        verdicts("tiny")
+    console = Console(record=True, width=200)
+    leaderboard.show("tiny", console)
+    said = console.export_text()
+    assert "no verdict: the predictions of run" in said and "validation" in said
+
+
+@pytest.mark.usefixtures("seeded")
+def test_lost_seeds_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = confirmed.confirmations("tiny")
+    state = ["diverged" if index == 0 else value for index, value in enumerate(seeds.state)]
+    monkeypatch.setattr(confirmed, "confirmations", lambda _=None: seeds.assign(state=state))
+    found = {system.name: confirmed.trained(system) for system in confirmed.systems("tiny")}
+    assert found[f"trial {seeds.trial[0]}"] == "2 (1 lost)"
 
 
 def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypatch: pytest.MonkeyPatch) -> None:

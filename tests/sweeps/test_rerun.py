@@ -42,7 +42,7 @@ def again(monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> An
 def test_a_rerun_is_equal_bit_for_bit_and_stands_beside_its_original(study: Store, again: Any) -> None:
     original = runs("tiny").iloc[1]
     said = again(original.run_id)
-    assert "equal, bit for bit" in said and "0 of 500 test images are classified otherwise" in said
+    assert "equal, bit for bit" in said and "0 of 500 predictions on test images are others" in said
     found = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'rerun'")
     (copy,) = [run for run in found if "trial" in run.data.tags]
     assert copy.data.params == tracking.client().get_run(original.run_id).data.params
@@ -82,7 +82,30 @@ def test_a_pruned_run_is_trained_for_as_many_epochs(run_here: Any, again: Any, m
 def test_a_run_of_several_seeds(run_here: Any, again: Any) -> None:
     changes = {"repeats": 2, "budget": {"trials": 1}, "training": {"epochs": 1, "batch_size": 500}}
     run_here(study_file.check(TINY | changes, "test"))
-    assert "equal, bit for bit" in again(runs("tiny").run_id[0])
+    said = again(runs("tiny").run_id[0])
+    assert "equal, bit for bit" in said and "0 of 1000 predictions" in said
+
+
+def test_a_run_that_never_had_an_epoch_is_not_called_equal(run_here: Any, again: Any) -> None:
+    content = TINY | {"model": "tests.tiny_model", "search": {"units": {"int": [2, 4]}}, "start": []}
+    run_here(study_file.check(content | {"training": {"epochs": 1}, "budget": {"trials": 1}}, "test"))
+    run_id = runs("tiny").run_id[0]
+    (original,) = [tracking.client().get_run(run_id)]
+    empty = tracking.client().create_run(original.info.experiment_id)
+    said = "\n".join(rerun.compare(empty, empty))
+    assert "nothing to compare" in said and "equal, bit" not in said
+    assert "ended as" in "\n".join(rerun.compare(original, empty))
+
+
+def test_a_rerun_beside_a_study_without_its_parent_run_is_one_line_and_leaves_nothing(study: Store) -> None:
+    from sweeps.store import study_names
+
+    run_id, experiment = runs("tiny").run_id[0], tracking.find_experiment("tiny").experiment_id
+    tracking.discard_run(tracking.parent_runs(experiment, study.attributes()["uid"])[0].info.run_id)
+    before = study_names()
+    with pytest.raises(UserError, match="study 'tiny' has no parent run in MLflow: sweep doctor tiny --fix makes one"):
+        rerun.run(run_id, "cpu", Console())
+    assert study_names() == before
 
 
 def test_what_cannot_be_trained_again_is_one_line(study: Store) -> None:

@@ -172,8 +172,7 @@ def test_how_often_an_ensemble_is_wrongly_above_what_it_reaches_on_average(noise
 
     drawn = [accuracy() for _ in range(400)]
     truth = np.mean([mean for mean, _ in drawn])
-    too_high = sum(interval.low > truth for _, interval in drawn)
-    assert stats.binomtest(too_high, 400, 0.05, alternative="greater").pvalue > 0.01
+    assert sum(interval.low > truth for _, interval in drawn) <= 0.04 * 400  # promised are 2.5 %, found about 1
 
 
 def test_an_ensemble_of_equal_models_has_the_interval_of_rounding_and_few_seeds_have_none() -> None:
