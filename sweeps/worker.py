@@ -1,5 +1,6 @@
 """A worker: claims a ticket, trains it, tells the result; again, until none is left, it is asked to stop, or it has grown."""
 
+import gc
 import hashlib
 import io
 import os
@@ -124,6 +125,7 @@ class _Worker:
         self._store, self._watch, self._lease = store, watch, lease
         self._points, self._counted = space.points(self._study), dict[str, int]()
         self._facts = backend.describe()
+        gc.freeze()  # the libraries are loaded, and Keras collects garbage before every model: leave theirs out of it
         self._meter = device.Meter(device.gpus()[0] if self._facts["device"] == "gpu" else None)
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
 

@@ -1,10 +1,12 @@
 """A tiny study and what was confirmed of it, trained once for all tests that read it."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from filelock import FileLock
 from rich.console import Console
 
 from sweeps import confirm, launch, study_file
@@ -26,25 +28,35 @@ def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> li
     return launched
 
 
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder that `make` fills, once for all processes of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLRUNS_DIR", str(folder))
+                make(folder)
+            (folder / "done").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def swept(watch: Any, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a study of four trials."""
-    folder = tmp_path_factory.mktemp("swept")
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY | QUICK, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRUNS_DIR", str(folder / "mlruns"))
-        run_in_process(study_file.load(str(path)), watch, empty_stores)
-    return folder / "mlruns"
+    study = study_file.check(TINY | QUICK, "test")
+    return once(tmp_path_factory, "swept", lambda _: run_in_process(study, watch, empty_stores))
 
 
 @pytest.fixture(scope="session")
 def twice(swept: Path, watch: Any, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of that study and three seeds of its two best."""
-    folder = tmp_path_factory.mktemp("twice")
-    copy_stores(swept, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLRUNS_DIR", str(folder))
-        launch_here(patch, watch, empty_stores)
-        confirm.run("tiny", 2, 3, 1, "cpu", Console(quiet=True))
-    return folder
+
+    def make(folder: Path) -> None:
+        copy_stores(swept, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            launch_here(patch, watch, empty_stores)
+            confirm.run("tiny", 2, 3, 1, "cpu", Console(quiet=True))
+
+    return once(tmp_path_factory, "twice", make)

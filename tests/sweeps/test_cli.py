@@ -372,7 +372,7 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
             urllib.request.urlopen(create, timeout=5)
         assert refused.value.code == 403
     command.process.terminate()
-    _, out, _ = command.wait(30)
+    _, out, _ = command.wait(60)
     assert f"runs of shown: http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs" in out
     eventually(lambda: answer() == "", timeout=20)
 

@@ -115,7 +115,7 @@ def test_random_test_labels_change_no_choice(
             "name": "tiny",
             "model": "softmax",
             "dataset": "mnist-5k",
-            "training": {"epochs": 3, "patience": 1},
+            "training": {"epochs": 2, "patience": 1},
             "search": {"learning_rate": {"float": [1e-4, 1.0], "log": True}, "batch_size": {"int": [100, 1000]}},
             "sampler": {"name": "tpe", "n_startup_trials": 2},
             "pruner": {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1},
