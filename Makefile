@@ -1,6 +1,7 @@
 # Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed.
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
+# Variables of `make confirm`: STUDY TOP SEEDS FINAL WORKERS DEVICE. Of `make report`: STUDY OUTPUT.
 # Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
 PYTHON ?= python3
 VENV   ?= .venv

@@ -138,12 +138,12 @@ def systems(study: str) -> list[System]:
     members = ensemble.choose({number: predicted[number].validation for number in order}, dataset.validation.y)
     comparisons = len(confirmed) + len(finals) + bool(members)
 
-    def one(name: str, rows: pd.DataFrame, test: ensemble.Probabilities, among: int, stands_alone: bool) -> System:
+    def one(name: str, rows: pd.DataFrame, test: ensemble.Probabilities, among: int, is_chosen: bool) -> System:
         accuracies = [100 * accuracy for accuracy in rows.test_accuracy]
         rightly = test.argmax(axis=2) == dataset.test.y
         return System(
             name,
-            stands_alone,
+            is_chosen,
             list(rows.run_id),
             int(lost.get((rows.phase.iloc[0], rows.trial.iloc[0]), 0)),
             None if rows.val_accuracy.isna().any() else 100 * float(rows.val_accuracy.mean()),
@@ -157,13 +157,11 @@ def systems(study: str) -> list[System]:
 
     found = []
     for number in order:
-        alone = number == chosen
-        rows = confirmed[number]
-        among = len(confirmed) if alone else comparisons
-        found.append(one(f"trial {number}", rows, predicted[number].test, among, alone))
+        among = len(confirmed) if number == chosen else comparisons
+        found.append(one(f"trial {number}", confirmed[number], predicted[number].test, among, number == chosen))
     for number, rows in finals.items():
         of_final = Predicted.of(list(rows.run_id)).test
-        found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, stands_alone=False))
+        found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, is_chosen=False))
     if members:
         test = [predicted[number].test for number in members]
         both = [of_the_ensemble(test, dataset.test.y, further, comparisons) for further in (False, True)]

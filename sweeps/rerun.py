@@ -19,6 +19,7 @@ from sweeps import launch, study_file
 from sweeps.store import Store, study_names
 from sweeps.study import Study
 
+CUT_SHORT = ("pruned", "budget")  # ends of a run that was not over by itself
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 SUMMARY = ("final_validation_accuracy", "test_accuracy", "test_loss")
 
@@ -48,6 +49,8 @@ def find(run_id: str) -> Any:
     run = tracking.client().get_run(run_id)
     if "trial" not in run.data.tags:
         raise UserError(f"run {run_id} is a study's parent run, or another program's: expected the run of a trial")
+    if run.info.status in ("RUNNING", "SCHEDULED"):
+        raise UserError(f"run {run_id} has not ended yet: there is nothing to compare a rerun with")
     return run
 
 
@@ -70,7 +73,7 @@ def study_of(run: Any) -> Study:
         )
     defaults = models.arguments(config.model)
     training = config.training.model_dump()
-    if run.data.tags.get("ended") in ("pruned", "budget"):
+    if run.data.tags.get("ended") in CUT_SHORT:
         trained = int(run.data.metrics.get("epochs_trained", 0)) // len(config.seeds())
         training["epochs"] = max(1, trained)
     return study_file.check(
@@ -117,8 +120,8 @@ def compare(original: Any, again: Any) -> Iterator[str]:
 
 
 def _of_the_ends(*runs: Any) -> Iterator[str]:
-    then, now = (f"{run.info.status}, {run.data.tags.get('ended')}" for run in runs)
-    if then.replace("KILLED, pruned", "FINISHED, completed") != now:  # what was cut short ends in its own time now
+    then, now = (run.data.tags.get("ended", "nothing known") for run in runs)
+    if now != ("completed" if then in CUT_SHORT else then):  # which ends in its own time now
         yield f"ended as {then}; now as {now}"
 
 

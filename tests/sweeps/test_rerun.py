@@ -94,7 +94,7 @@ def test_a_run_that_never_had_an_epoch_is_not_called_equal(run_here: Any, again:
     empty = tracking.client().create_run(original.info.experiment_id)
     said = "\n".join(rerun.compare(empty, empty))
     assert "nothing to compare" in said and "equal, bit" not in said
-    assert "ended as" in "\n".join(rerun.compare(original, empty))
+    assert "ended as completed; now as nothing known" in "\n".join(rerun.compare(original, empty))
 
 
 def test_a_rerun_beside_a_study_without_its_parent_run_is_one_line_and_leaves_nothing(study: Store) -> None:
@@ -121,5 +121,8 @@ def test_what_cannot_be_trained_again_is_one_line(study: Store) -> None:
     with pytest.raises(UserError, match="was trained on mnist-5k with digest another, and here it has"):
         rerun.run(run_id, "cpu", console)
     bare = tracking.client().create_run(experiment, tags={"trial": "0"}).info.run_id
+    with pytest.raises(UserError, match="has not ended yet"):
+        rerun.run(bare, "cpu", console)
+    tracking.client().set_terminated(bare)
     with pytest.raises(UserError, match="are not those of a training"):
         rerun.run(bare, "cpu", console)
