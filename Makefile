@@ -55,10 +55,10 @@ ui: $(READY) ## Open the MLflow UI on http://127.0.0.1:5000
 	@$(BIN)/sweep ui
 
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: $(READY) ## Run the quick tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check .

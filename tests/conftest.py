@@ -19,6 +19,7 @@ from pipelines import backend, paths
 
 ROOT = Path(__file__).parent.parent
 backend.configure("cpu")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all that is started here would ignore it
 
 TINY = {
     "name": "tiny",

@@ -193,7 +193,12 @@ def test_mlflow_serves_it_and_agrees_with_sweep_predict(
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/mnist-5k@champion"]
     server = subprocess.Popen(
         [*command, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)],
-        env=os.environ | {"MLFLOW_TRACKING_URI": tracking.uri(), "CUDA_VISIBLE_DEVICES": "-1"},
+        env=os.environ
+        | {
+            "MLFLOW_TRACKING_URI": tracking.uri(),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow looks for uvicorn there
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
