@@ -82,14 +82,14 @@ RECIPES = {
         targets=[
             Target(
                 accuracy=99.1,
-                name="lean CNN goal",
+                name="lean CNN's aim",
                 kind="goal",
                 source=_SOURCE,
                 conditions="a goal, set before training",
             ),
             Target(
                 accuracy=99.26,
-                name="lean CNN reached",
+                name="lean CNN",
                 source=_SOURCE,
                 conditions=_CONDITIONS,
                 loss=0.0415,

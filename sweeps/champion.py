@@ -52,10 +52,15 @@ def promote(study: str) -> str:
                 f"the champion of {name} was chosen on other images (digest {present.tags.get('split_digest')}, here {digest}): "
                 f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to begin anew"
             )
-        same = (present.tags["study_uid"], present.tags["trial"]) == (uid, str(number))
-        before = json.loads(present.tags[VALIDATION])
+        same = (present.tags.get("study_uid"), present.tags.get("trial")) == (uid, str(number))
+        before = json.loads(present.tags.get(VALIDATION, "[]"))
+        if not before:
+            raise UserError(
+                f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {VALIDATION}): "
+                f"delete its alias {registry.ALIAS!r} in the MLflow UI to begin anew"
+            )
         if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
-            theirs = f"trial {present.tags['trial']} of {present.tags['study']} ({_mean(before)})"
+            theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before)})"
             ours = f"trial {number} of {study} ({_mean(own.val_accuracy)})"
             return f"the champion of {name} stays {theirs}: {ours} is not clearly better by validation"
     tags = {
@@ -80,7 +85,7 @@ def promote(study: str) -> str:
     registry.promote(version, tags)
     return (
         f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
-        f"sweep predict IMAGE, or mlflow models serve -m models:/{name}@{registry.ALIAS}"
+        f"sweep predict IMAGE asks models:/{name}@{registry.ALIAS}, docs/verdicts.md says how to serve it"
     )
 
 

@@ -42,17 +42,16 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
 
     Raises UserError when there are not so many, or the data set is no longer the study's.
     """
-    if top < 1 or seeds < 1:
-        raise UserError(
-            f"--top {top} --seeds {seeds}: expected at least 1 of each, and {FEWEST_SEEDS} seeds for a verdict"
-        )
+    for option, number in (("top", top), ("seeds", seeds)):
+        if number < 1:
+            raise UserError(f"--{option} {number}: expected at least 1, and {FEWEST_SEEDS} seeds for a verdict")
     store = Store(name)
     attributes = store.attributes()
     owner = study_file.restore(name, attributes)
+    if launch.OWNER in attributes:
+        raise UserError(f"study {name!r} belongs to another: name {attributes[launch.OWNER]!r}")
     if not owner.search:
         raise UserError(f"study {name!r} searches nothing: it is several seeds of one configuration already")
-    if launch.OWNER in attributes:
-        raise UserError(f"study {name!r} confirms another: name {attributes[launch.OWNER]!r}")
     found = [trial for trial in store.trials() if trial.state == TrialState.COMPLETE]
     if len(found) < top:
         raise UserError(

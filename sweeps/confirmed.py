@@ -206,7 +206,16 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
     for line in in_lines(verdicts):
         console.print(line, soft_wrap=True)
     if verdicts.empty:
-        console.print("no verdict: the study has no target, or other test images than those of published accuracies")
+        console.print(without_verdict(study), soft_wrap=True)
+
+
+def without_verdict(study: str) -> str:
+    """Return why a study has no verdict."""
+    definition = study_file.read_stored(study, Store(study).attributes())
+    if definition.dataset in data.COMPARABLE:
+        return "no verdict: the study has no target"
+    own = data.TEST_IMAGES[definition.dataset]
+    return f"no verdict: {definition.dataset} has {own} test images of its own, published accuracies are of others"
 
 
 def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps import confirmed, results, study_file
 from sweeps.confirmed import System, interval
+from sweeps.launch import OWNER
 from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
 from sweeps.markdown import NOTHING, html, table
 from sweeps.progress import in_words
@@ -72,7 +73,9 @@ class Report:
         experiment = tracking.find_experiment(name)
         parents = tracking.parent_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
         if not self.study.search:
-            raise UserError(f"study {name!r} has no search to report on: sweep best {name} shows its seeds")
+            owner = attributes.get(OWNER)
+            shown = f"sweep report {owner} shows its seeds" if owner else f"sweep best {name} shows its seeds"
+            raise UserError(f"study {name!r} has no search to report on: {shown}")
         if not parents:
             raise UserError(f"study {name!r} has no parent run in MLflow: sweep doctor {name} --fix makes one")
         self.parent = parents[0]
@@ -140,6 +143,10 @@ class Report:
             if rows.empty:
                 lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
         paired = "\n".join(self._pairs())
+        if self.judged.empty:
+            return f"{table(lines)}\n\n{confirmed.without_verdict(self.study.name)}" + (
+                f"\n\n{paired}" if paired else ""
+            )
         return f"{table(lines)}\n\n{HOW_TO_READ}" + (f"\n\n{paired}" if paired else "")
 
     def _unconfirmed(self) -> str:

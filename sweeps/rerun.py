@@ -45,7 +45,9 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
 def find(run_id: str) -> Any:
     """Return a trial's run by its id; raises UserError where there is none."""
     if not tracking.exists() or tracking.lifecycle(run_id) is None:
-        raise UserError(f"there is no run {run_id!r}: runs() has a column run_id, and the MLflow UI shows it")
+        raise UserError(
+            f"there is no run {run_id!r}: sweep report lists the ids of a study's runs, and the MLflow UI has all"
+        )
     run = tracking.client().get_run(run_id)
     if "trial" not in run.data.tags:
         raise UserError(f"run {run_id} is a study's parent run, or another program's: expected the run of a trial")

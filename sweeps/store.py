@@ -84,8 +84,9 @@ class Store:
         try:
             self._study_id = self._storage.get_study_id_from_name(study_name)
         except KeyError as error:
+            known = ", ".join(study_names()) or "(none)"
             raise UserError(
-                f"there is no study {study_name!r} yet: expected one of {', '.join(study_names()) or '(none)'}"
+                f"there is no study {study_name!r} yet: expected one of {known}; sweep run begins one"
             ) from error
 
     @classmethod

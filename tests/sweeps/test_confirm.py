@@ -201,8 +201,8 @@ def test_who_is_clearly_behind(accuracies: dict[int, list[float]], behind: set[i
     ("top", "seeds", "complaint"),
     [
         (9, 3, "has 4 complete trials, and 9 are to be confirmed: go on with it"),
-        (0, 3, "--top 0 --seeds 3: expected at least 1 of each"),
-        (1, 0, "--top 1 --seeds 0: expected at least 1 of each"),
+        (0, 3, "--top 0: expected at least 1"),
+        (1, 0, "--seeds 0: expected at least 1"),
     ],
 )
 def test_what_cannot_be_confirmed_is_one_line(study: Store, top: int, seeds: int, complaint: str) -> None:

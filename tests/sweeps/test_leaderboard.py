@@ -51,8 +51,8 @@ def test_validation_chooses_and_the_highest_test_accuracy_does_not(study: Any) -
     add_trial(study, 2, validation=0.9990, test=0.9990, status="KILLED")  # pruned trials are no candidates
     text = printed("lean_cnn")
     assert "trial 1, chosen by validation among 3: test accuracy 99.15 %, unconfirmed (one seed)" in text
-    assert "99.10 %  lean CNN goal: +0.05 points (+5 images), unconfirmed" in text
-    assert "99.26 %  lean CNN reached: -0.11 points (-11 images), unconfirmed" in text
+    assert "99.10 %  lean CNN's aim: +0.05 points (+5 images), unconfirmed" in text
+    assert "99.26 %  lean CNN: -0.11 points (-11 images), unconfirmed" in text
     assert "99.55 %  augmented CNN: -0.40 points (-40 images), unconfirmed" in text
     rows = [line.split()[0] for line in text.splitlines() if line[:1].isdigit() and "%" in line]
     assert rows == ["1", "0"]
