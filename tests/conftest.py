@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -91,11 +92,16 @@ def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def copy_stores(empty: Path, folder: Path) -> None:
-    """Put both databases into `folder`, unless they are there."""
+def copy_stores(made: Path, folder: Path) -> None:
+    """Put both databases into `folder`, unless they are there, and the files of the runs: tests write to them."""
     for name in ("mlflow.db", "optuna.db"):
         if not (folder / name).exists():
-            shutil.copy(empty / name, folder)
+            shutil.copy(made / name, folder)
+    if (made / "artifacts").exists() and not (folder / "artifacts").exists():
+        shutil.copytree(made / "artifacts", folder / "artifacts")
+        with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as file, file:
+            for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+                file.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (made.as_uri(), folder.as_uri()))
 
 
 @pytest.fixture
