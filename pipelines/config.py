@@ -78,6 +78,11 @@ class RunConfig(BaseModel):
         others = {name: value for name, value in values.items() if name not in known and name not in training}
         return cls(**known, hyperparameters=others, training=TrainingSettings(**training))
 
+    def changed_arguments(self) -> dict[str, Any]:
+        """Return the hyperparameters that differ from the model's own values."""
+        own = models.arguments(self.model)
+        return {name: value for name, value in self.hyperparameters.items() if name not in own or value != own[name]}
+
     def seeds(self) -> list[int]:
         """Return the seed of each model that the run trains; the first is the run's own."""
         others = np.random.SeedSequence(self.seed).generate_state(self.folds or self.repeats)

@@ -15,7 +15,6 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-import models
 from pipelines import backend, data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
@@ -88,7 +87,6 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
     `epochs`: that of the final training instead, on the validation images too, for so many epochs.
     """
     config = owner.run_config(trial.params, seed=0)
-    defaults = models.arguments(owner.model)
     training, phase, of_phase = config.training, "confirm", []
     if epochs is not None:
         training = training.model_copy(update={"epochs": epochs, "keep": "last", "patience": None})
@@ -100,7 +98,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
             "model": owner.model,
             "dataset": owner.dataset,
             "protocol": "held_out" if epochs is None else "official",
-            "arguments": {name: value for name, value in config.hyperparameters.items() if value != defaults[name]},
+            "arguments": config.changed_arguments(),
             "training": training.model_dump(),
             "search": {},
             "budget": {"trials": seeds},

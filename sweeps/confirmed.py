@@ -17,6 +17,7 @@ from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from sweeps import ensemble, results, study_file
 from sweeps.confirm import choose, confirmed_trials, final_trials
+from sweeps.markdown import NOTHING
 from sweeps.statistics import in_words as as_published
 from sweeps.store import Store
 from sweeps.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
@@ -195,9 +196,7 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
     for system in found:
         table.add_row(
             f"{system.name}{' *' if system.chosen else ''}",
-            trained(system),
-            "–" if system.val_mean is None else f"{system.val_mean:.2f} %",
-            f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
+            *cells(system),
         )
     console.print(table)
     console.print(
@@ -233,9 +232,13 @@ def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
             )
 
 
-def trained(system: System) -> str:
-    """Return how many models a system has, and how many were lost."""
-    return str(len(system.run_ids)) + (f" ({system.lost} lost)" if system.lost else "")
+def cells(system: System) -> list[str]:
+    """Return how many models a system has (and how many were lost), its validation and its test accuracy, for a table."""
+    return [
+        str(len(system.run_ids)) + (f" ({system.lost} lost)" if system.lost else ""),
+        NOTHING if system.val_mean is None else f"{system.val_mean:.2f} %",
+        f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
+    ]
 
 
 def interval(low: float, high: float) -> str:

@@ -129,9 +129,7 @@ class Report:
                 f"**{system.name}**, chosen (of {system.comparisons})"
                 if system.chosen
                 else f"{system.name} (one of {system.comparisons})",
-                confirmed.trained(system),
-                NOTHING if system.val_mean is None else f"{system.val_mean:.2f} %",
-                f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
+                *confirmed.cells(system),
             ]
             for _, row in rows.iterrows():
                 images = "" if row.images == data.TEST_IMAGES[self.study.dataset] else f" of {row.images:,} images"
@@ -142,12 +140,8 @@ class Report:
                 about = [""] * 4
             if rows.empty:
                 lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
-        paired = "\n".join(self._pairs())
-        if self.judged.empty:
-            return f"{table(lines)}\n\n{confirmed.without_verdict(self.study.name)}" + (
-                f"\n\n{paired}" if paired else ""
-            )
-        return f"{table(lines)}\n\n{HOW_TO_READ}" + (f"\n\n{paired}" if paired else "")
+        said = confirmed.without_verdict(self.study.name) if self.judged.empty else HOW_TO_READ
+        return "\n\n".join(filter(None, [table(lines), said, "\n".join(self._pairs())]))
 
     def _unconfirmed(self) -> str:
         said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."

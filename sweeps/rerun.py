@@ -73,7 +73,6 @@ def study_of(run: Any) -> Study:
             f"run {run.info.run_id} was trained on {config.dataset} with digest {then}, and here it has {now}: point "
             "MNIST_DIR, or its like, at the same images"
         )
-    defaults = models.arguments(config.model)
     training = config.training.model_dump()
     if run.data.tags.get("ended") in CUT_SHORT:
         trained = int(run.data.metrics.get("epochs_trained", 0)) // len(config.seeds())
@@ -84,7 +83,7 @@ def study_of(run: Any) -> Study:
             "model": config.model,
             "dataset": config.dataset,
             "protocol": config.protocol,
-            "arguments": {name: value for name, value in config.hyperparameters.items() if value != defaults.get(name)},
+            "arguments": config.changed_arguments(),
             "training": training,
             "search": {},
             "repeats": config.repeats,

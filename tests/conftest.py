@@ -98,6 +98,9 @@ def copy_stores(made: Path, folder: Path) -> None:
         if not (folder / name).exists():
             shutil.copy(made / name, folder)
     if (made / "artifacts").exists() and not (folder / "artifacts").exists():
+        from mlflow.tracking._tracking_service import utils
+
+        utils._artifact_repos_cache.clear()  # by run id, and the same run now has its files elsewhere
         shutil.copytree(made / "artifacts", folder / "artifacts")
         with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as file, file:
             for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):

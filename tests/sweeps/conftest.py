@@ -10,21 +10,22 @@ from filelock import FileLock
 from rich.console import Console
 
 from sweeps import confirm, launch, study_file
+from sweeps.store import Store
 from tests.conftest import TINY, copy_stores, run_in_process
 
 QUICK = {"training": {"epochs": 1, "batch_size": 200}, "budget": {"trials": 4}}
 
 
 def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> list[str]:
-    """Let `confirm.run` train in this process; returns what was launched."""
+    """Let what is launched train in this process; returns what was."""
     launched: list[str] = []
 
-    def run(study: Any, _workers: int, _device: str, _console: Console, phase: Any, *, owner: str) -> Any:
+    def run(study: Any, _workers: int, _device: str, _console: Console, phase: Any, *, owner: str | None) -> Any:
         launched.append(f"{study.name} {study.budget.trials}")
         run_in_process(study, watch, empty_stores, phase, owner)
         return launch.Result(None, False, "random")
 
-    patch.setattr(confirm.launch, "run", run)
+    patch.setattr(launch, "run", run)
     return launched
 
 
@@ -60,3 +61,25 @@ def twice(swept: Path, watch: Any, empty_stores: Path, tmp_path_factory: pytest.
             confirm.run("tiny", 2, 3, 1, "cpu", Console(quiet=True))
 
     return once(tmp_path_factory, "twice", make)
+
+
+@pytest.fixture
+def study(swept: Path, outputs: Path) -> Store:
+    """A copy of that study, as this test's own outputs."""
+    outputs.mkdir()
+    copy_stores(swept, outputs)
+    return Store("tiny")
+
+
+@pytest.fixture
+def seeded(twice: Path, outputs: Path) -> Store:
+    """A copy of that study and its seeds, as this test's own outputs."""
+    outputs.mkdir()
+    copy_stores(twice, outputs)
+    return Store("tiny")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> list[str]:
+    """`launch_here`, for this test."""
+    return launch_here(monkeypatch, watch, empty_stores)

@@ -23,22 +23,7 @@ from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
 from sweeps import champion, confirm, confirmed
 from sweeps.store import Store
-from tests.conftest import copy_stores, eventually
-from tests.sweeps.conftest import launch_here
-
-
-@pytest.fixture
-def seeded(twice: Path, outputs: Path) -> Store:
-    """The outputs of a study and of three seeds of its two best."""
-    outputs.mkdir()
-    copy_stores(twice, outputs)
-    return Store("tiny")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> list[str]:
-    """`launch_here`, for this test."""
-    return launch_here(monkeypatch, watch, empty_stores)
+from tests.conftest import eventually
 
 
 @pytest.fixture

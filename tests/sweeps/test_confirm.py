@@ -14,34 +14,11 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import champion, confirm, confirmed, doctor, leaderboard, results, runs, study_file, verdicts
 from sweeps.store import Store, val_accuracy
-from tests.conftest import copy_stores, run_in_process
-from tests.sweeps.conftest import launch_here
+from tests.conftest import run_in_process
 
 
 def start(top: int, seeds: int, final: bool = False) -> bool:
     return confirm.run("tiny", top, seeds, 1, "cpu", Console(quiet=True), final)
-
-
-@pytest.fixture
-def seeded(twice: Path, outputs: Path) -> Store:
-    """A copy of those."""
-    outputs.mkdir()
-    copy_stores(twice, outputs)
-    return Store("tiny")
-
-
-@pytest.fixture
-def study(swept: Path, outputs: Path) -> Store:
-    """A copy of that study."""
-    outputs.mkdir()
-    copy_stores(swept, outputs)
-    return Store("tiny")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> list[str]:
-    """`launch_here`, for this test."""
-    return launch_here(monkeypatch, watch, empty_stores)
 
 
 def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here: list[str]) -> None:
@@ -253,7 +230,7 @@ def test_lost_seeds_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = confirmed.confirmations("tiny")
     state = ["diverged" if index == 0 else value for index, value in enumerate(seeds.state)]
     monkeypatch.setattr(confirmed, "confirmations", lambda _=None: seeds.assign(state=state))
-    found = {system.name: confirmed.trained(system) for system in confirmed.systems("tiny")}
+    found = {system.name: confirmed.cells(system)[0] for system in confirmed.systems("tiny")}
     assert found[f"trial {seeds.trial[0]}"] == "2 (1 lost)"
 
 

@@ -11,7 +11,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import confirmed, launch, markdown, report, runs, study_file
 from sweeps.store import Store
-from tests.conftest import TINY, copy_stores
+from tests.conftest import TINY
 
 SECTIONS = [
     "Verdicts",
@@ -25,12 +25,6 @@ SECTIONS = [
 ]
 
 
-@pytest.fixture
-def outputs_of(outputs: Path) -> Path:
-    outputs.mkdir()
-    return outputs
-
-
 def written(name: str) -> str:
     report.write(name, Console(quiet=True))
     return (paths.mlruns() / "reports" / f"{name}.md").read_text()
@@ -40,8 +34,7 @@ def section(text: str, title: str) -> str:
     return text.split(f"## {title}\n\n")[1].split("\n\n## ")[0]
 
 
-def test_a_confirmed_study(twice: Path, outputs_of: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy_stores(twice, outputs_of)
+def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirmed.data, "COMPARABLE", ["mnist-5k"])
     text = written("tiny")
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
@@ -64,8 +57,7 @@ def test_a_confirmed_study(twice: Path, outputs_of: Path, monkeypatch: pytest.Mo
     assert page.count("<table>") == 5 and "data:image/png;base64," in page and "http" not in page
 
 
-def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(swept: Path, outputs_of: Path) -> None:
-    copy_stores(swept, outputs_of)
+def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(study: Store) -> None:
     page = report.Report("tiny")
     in_order = sorted(page.trials, key=lambda run: run.info.end_time)
     reached = [100 * run.data.metrics["final_validation_accuracy"] for run in in_order]
@@ -81,22 +73,20 @@ def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(swept: P
     assert lines[-1] == "| 100.00 %, perfect | not reached on validation | – | – | – |"
 
 
-def test_an_unconfirmed_study_says_so(swept: Path, outputs_of: Path) -> None:
-    copy_stores(swept, outputs_of)
+def test_an_unconfirmed_study_says_so(study: Store) -> None:
     text = written("tiny")
     assert section(text, "Verdicts").startswith("None: nothing is confirmed. `sweep confirm tiny` trains")
     assert section(text, "Seeds") == "None."
     assert "is the deviation of a mean over 500 images" in section(text, "The test images")
 
 
-def test_what_cannot_be_reported_on_is_one_line(swept: Path, outputs_of: Path, tmp_path: Path) -> None:
-    copy_stores(swept, outputs_of)
+def test_what_cannot_be_reported_on_is_one_line(study: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         report.write("tiny", Console(quiet=True), tmp_path)
-    study = study_file.check(TINY | {"name": "idle"}, "test")
+    idle = study_file.check(TINY | {"name": "idle"}, "test")
     from pipelines import data
 
-    launch._prepare(study, data.load("mnist-5k"), 1, "cpu", "sweep")
+    launch._prepare(idle, data.load("mnist-5k"), 1, "cpu", "sweep")
     with pytest.raises(UserError, match="no trial of study 'idle' has ended"):
         written("idle")
     Store.create("bare")

@@ -1,6 +1,6 @@
 """Reruns: any run again, from its id alone."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,28 +8,14 @@ from rich.console import Console
 
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import doctor, launch, rerun, runs, study_file
+from sweeps import doctor, rerun, runs, study_file
 from sweeps.store import Store
-from tests.conftest import TINY, copy_stores, run_in_process
+from tests.conftest import TINY
 
 
 @pytest.fixture
-def study(swept: Path, outputs: Path) -> Store:
-    """The outputs of a study of four trials."""
-    outputs.mkdir()
-    copy_stores(swept, outputs)
-    return Store("tiny")
-
-
-@pytest.fixture
-def again(monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> Any:
+def again(here: list[str]) -> Callable[[str], str]:
     """Rerun a run in this process; return what was said."""
-
-    def run_here(study: Any, _workers: int, _device: str, _console: Console, phase: Any, owner: str | None) -> Any:
-        run_in_process(study, watch, empty_stores, phase, owner)
-        return launch.Result(None, False, "random")  # type: ignore[arg-type]
-
-    monkeypatch.setattr(launch, "run", run_here)
 
     def run(run_id: str) -> str:
         console = Console(record=True, width=200)
