@@ -93,7 +93,8 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
     study, images = _prepared(dataset, epochs)
     import keras
 
-    from pipelines import checkpoint, evaluate, figures
+    from pipelines import checkpoint, evaluate
+    from pipelines.figures.style import Drawn
     from pipelines.tracking.run import TrackedRun
     from sweeps import launch, worker
     from sweeps.lease import Lease
@@ -102,7 +103,7 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
     _timed(keras.Model, "fit", spent, "fit")
     _timed(evaluate, "probabilities", spent, "predicting validation, training and test images")
     _timed(checkpoint, "save", spent, "checkpoints")
-    _timed(figures, "learning_curves", spent, "figure")
+    _timed(Drawn, "draw", spent, "figures")
     for name in ("log_epoch", "log_artifacts", "log_summary", "log_inputs"):
         _timed(TrackedRun, name, spent, "MLflow")
     with tempfile.TemporaryDirectory() as folder:

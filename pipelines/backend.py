@@ -1,11 +1,16 @@
-"""What differs by Keras backend and by device: threads, GPU, memory. Nothing else in the project names a backend.
+"""What differs by Keras backend and by device: threads, GPU, memory, gradients. Nothing else in the project names a backend.
 
 `configure` must run before Keras is first imported in a process: the libraries read these settings once.
 """
 
 import os
+import tempfile
+from collections.abc import Callable
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipelines import device as devices
 from pipelines.errors import UserError
@@ -50,6 +55,27 @@ def name() -> str:
     return backend
 
 
+def load() -> None:
+    """Import Keras and find the devices, and keep to ourselves what TensorFlow's libraries then write to stderr.
+
+    They do so before they can be told not to. If the import fails, it is shown.
+    """
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import keras
+
+            keras.ops.zeros(1)
+        except BaseException:
+            aside.seek(0)
+            os.write(stderr, aside.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def describe() -> dict[str, str]:
     """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions."""
     backend = name()
@@ -75,3 +101,25 @@ def _gpu_visible(backend: str) -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def gradient(function: Callable[[Any], Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return d function / dx at `x`, for a function of a tensor that returns one number, as Keras's tensors."""
+    backend = name()
+    if backend == "tensorflow":
+        import tensorflow
+
+        tensor = tensorflow.convert_to_tensor(x)
+        with tensorflow.GradientTape() as tape:
+            tape.watch(tensor)
+            value = function(tensor)
+        return np.asarray(tape.gradient(value, tensor))
+    if backend == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    import torch
+
+    tensor = torch.tensor(x, requires_grad=True)
+    function(tensor).backward()
+    return np.asarray(tensor.grad)

@@ -33,6 +33,9 @@ from pipelines.errors import DatasetUnavailable, UserError, first_line
 
 TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist-5k": 500}
 DATASETS = tuple(TEST_IMAGES)
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = {"mnist": DIGITS, "fashion-mnist": CLOTHES, "mnist-5k": DIGITS}  # their names, by label
 COMPARABLE = {"mnist", "fashion-mnist"}  # their test images are those of published accuracies
 SPLIT_SEED = 0  # one split for all studies: their validation accuracies stay comparable
 

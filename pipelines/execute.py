@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, data, evaluate, figures
+from pipelines import checkpoint, data, evaluate
 from pipelines.config import RunConfig
+from pipelines.data import Dataset
+from pipelines.figures import curves, fonts, result
+from pipelines.figures.style import Drawn
+from pipelines.images import Floats
 from pipelines.tracking.run import MODEL_FILE, TrackedRun
 from pipelines.train import Control, End, Training, compile_model, train
 
@@ -62,8 +66,9 @@ def execute(
     keep_model = end in keep_model_after
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        drawn = Drawn()
         each = [
-            _evaluate(training, end, folder if len(trainings) == 1 else folder / f"model_{number}", keep_model)
+            _evaluate(training, end, folder if len(trainings) == 1 else folder / f"model_{number}", keep_model, drawn)
             for number, training in enumerate(trainings, 1)
         ]
         measured = _summary(each) | _cost(trainings)
@@ -71,12 +76,21 @@ def execute(
             measured |= {f"gap_to_{target:.2f}": 100 * measured["test_accuracy"] - target for target in targets}
         kept = [training.kept_epoch or 0 for training in trainings]
         histories = [training.history for training in trainings]
-        watched = figures.watched_images(config.protocol)
-        figures.learning_curves(histories, kept, watched, folder / "learning_curves.png")
+        watched = curves.watched_images(config.protocol)
+        drawn.draw(folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched))
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
-    run.log_summary(measured)
+    if drawn.failed:
+        run.set_tags({"figures_failed": "; ".join(drawn.failed)})
+    run.log_summary(measured | {"figure_seconds": drawn.seconds})
     return Outcome(end, measured)
+
+
+def images_of(config: RunConfig, number: int, seed: int) -> Dataset:
+    """Return the images, as they are divided, of model `number` of a run (from 0), which is trained from `seed`."""
+    if config.folds:
+        return data.fold(config.dataset, number, config.folds)
+    return data.under(config.protocol, config.dataset, seed)
 
 
 def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
@@ -91,10 +105,7 @@ def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
 def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
     import keras
 
-    if config.folds:
-        dataset = data.fold(config.dataset, number, config.folds)
-    else:
-        dataset = data.under(config.protocol, config.dataset, seed)
+    dataset = images_of(config, number, seed)
     keras.utils.set_random_seed(seed)
     model = models.load(config.model).build(**config.hyperparameters)
     compile_model(model, config.training)
@@ -102,8 +113,8 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
     return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint)
 
 
-def _evaluate(training: Training, end: End, folder: Path, keep_model: bool) -> dict[str, float]:
-    """Return accuracies and losses of the kept weights; write probabilities and model to `folder`."""
+def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:
+    """Return accuracies and losses of the kept weights; write probabilities, model and, if it finished, figures to `folder`."""
     # The training images tell how much was memorised: of interest where training ran its course.
     parts = {"test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
     if not training.dataset.watched:
@@ -121,7 +132,20 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool) -> d
         training.model.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
             np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
+    if end == End.COMPLETED:
+        _draw_results(training, predicted["test"], folder, drawn)
     return measured
+
+
+def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Drawn) -> None:
+    """Draw what the model gets right and wrong, into `folder`; `predicted`: of the test images."""
+    test, classes = training.dataset.test, data.CLASSES[training.dataset.name]
+    drawn.draw(folder / "confusion.png", lambda: result.confusion(predicted, test.y, classes))
+    drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
+    drawn.draw(folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes))
+    if classes == data.DIGITS:
+        of_fonts = evaluate.probabilities(training.model, training.scaling(fonts.digits()))
+        drawn.draw(folder / "font_digits.png", lambda: fonts.predictions(of_fonts))
 
 
 def _summary(each: list[dict[str, float]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A trained model as others use it: with its scaling inside, so that it takes pixels as they are."""
+"""A trained model, read back; and as others use it: with its scaling inside, so that it takes pixels as they are."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,17 @@ from typing import Any
 from pipelines.images import SIDE, Scaling
 
 
-def load(path: Path, scaling: Scaling) -> Any:
-    """Return the Keras model of a file, read in Keras's safe mode: floats in 0..255 (n, 28, 28, 1) -> probabilities (n, 10)."""
+def load(path: Path) -> Any:
+    """Return the Keras model of a file, read in Keras's safe mode, which runs no code of the file's."""
     import keras
 
-    trained = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def with_scaling(trained: Any, scaling: Scaling) -> Any:
+    """Return a Keras model with its scaling inside: floats in 0..255 (n, 28, 28, 1) -> class probabilities (n, 10)."""
+    import keras
+
     layer = keras.layers.Rescaling(1 / scaling.deviation[0])
     if scaling.mean.size > 1:  # each pixel by its own
         layer = keras.layers.Normalization(axis=(1, 2, 3), mean=scaling.mean, variance=scaling.deviation**2)

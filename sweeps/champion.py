@@ -1,7 +1,6 @@
 """The champion of a data set: the registered model of the configuration that validation prefers to all before it."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,13 +10,11 @@ import numpy as np
 
 import models
 from pipelines import data, serving
-from pipelines.config import RunConfig
-from pipelines.errors import UserError, first_line
-from pipelines.images import Scaling, read
+from pipelines.errors import UserError
+from pipelines.images import read
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import MODEL_FILE
-from sweeps import confirmed
+from sweeps import confirmed, logged
 from sweeps.confirm import choose, clearly_behind
 from sweeps.store import Store
 from sweeps.verdict import FEWEST_SEEDS
@@ -81,7 +78,9 @@ def promote(study: str) -> str:
     version = registry.find(name, row.run_id)
     if version is None:
         example = data.load(name).test.x[:1].astype(np.float32)
-        version = registry.register(name, row.run_id, _with_scaling(run), example)
+        trained = logged.load(run)
+        model = serving.with_scaling(trained.model, trained.scaling)
+        version = registry.register(name, row.run_id, model, example)
     registry.promote(version, tags)
     return (
         f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
@@ -111,22 +110,6 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterato
     predicted = registry.load(version).predict(images.astype(np.float32), verbose=0)
     for file, probabilities in zip(files, predicted, strict=True):
         yield file, [(int(label), float(probabilities[label])) for label in np.argsort(-probabilities)]
-
-
-def _with_scaling(run: Any) -> Any:
-    """Return a run's trained model as it is served; raises UserError where its file is gone or damaged."""
-    config = RunConfig.from_params(run.data.params)
-    models.load(config.model)  # a model's own layers are known once it is imported
-    training = data.under(config.protocol, config.dataset, config.seed).train
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = tracking.artifact_folder(run.info.run_id, MODEL_FILE, Path(folder))
-            return serving.load(path, Scaling(config.training.pixels, training.x))
-        except Exception as error:  # every kind of artifact store, and Keras, raises its own
-            raise UserError(
-                f"the model of run {run.info.run_id} is gone, or cannot be read in Keras's safe mode ({first_line(error)}): no "
-                f"champion is registered; sweep rerun {run.info.run_id} trains it again"
-            ) from error
 
 
 def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:

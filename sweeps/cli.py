@@ -125,6 +125,8 @@ def run(
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     result = launch.run(checked, workers, device, console)
+    if checked.search and result.snapshot.done:
+        _log_report(checked.name, console)
     for line in launch.farewell(checked, result):
         console.print(line, soft_wrap=True)
     if result.interrupted:
@@ -221,11 +223,13 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     console = Console(markup=False, highlight=False)
     name = confirmed.name_of(study)
     complete = confirm.run(name, top, seeds, workers, device, console, final)
+    _log_report(name, console)
     confirmed.show(name, console)
     if not complete:
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
     backend.configure("cpu")  # the champion's model is read and written here
+    backend.load()
     console.print(champion.promote(name), soft_wrap=True)
 
 
@@ -267,6 +271,7 @@ def predict(images: tuple[Path, ...], dataset: str | None, invert: bool) -> None
     from sweeps import champion
 
     backend.configure("cpu")
+    backend.load()
     for file, classes in champion.predict(images, dataset, invert):
         (best, probability), (second, less), *_ = classes
         click.echo(f"{file}: {best} ({100 * probability:.2f} %; then {second}, {100 * less:.2f} %)")
@@ -289,6 +294,42 @@ def rerun(run: str, device: Any) -> None:
     if not rerun.run(run, device, Console(markup=False, highlight=False)):
         click.echo("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
+
+
+@main.command()
+@click.argument("run", metavar="RUN|best")
+@click.option("--study", help="Whose best trial, with best; the latest search if not given.")
+@click.option("--digit", type=int, default=7, show_default=True, help="The class whose image the filters respond to.")
+@click.option("--feature", metavar="LAYER:NUMBER", help="The feature map whose most exciting input is looked for.")
+@click.option("--against", metavar="RUN", help="Another run of the same configuration, to match first-layer filters.")
+@click.option("--only", multiple=True, metavar="FIGURE", help="This figure alone; may be given several times.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write the figures to a folder too.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+def explain(
+    run: str,
+    study: str | None,
+    digit: int,
+    feature: str | None,
+    against: str | None,
+    only: tuple[str, ...],
+    output: Path | None,
+    device: Any,
+) -> None:
+    """Draw what is inside the trained model of a run (its id, or best), and log it with the run.
+
+    \b
+    Example:
+      sweep explain best --study lean_cnn --digit 4
+    """
+    from rich.console import Console
+
+    from pipelines import backend
+    from sweeps import explain
+
+    backend.configure(device)
+    backend.load()
+    asked = explain.Asked(digit, feature, against, tuple(dict.fromkeys(only)))
+    explain.run(run, study, asked, output, Console(markup=False, highlight=False))
 
 
 @main.command()
@@ -391,6 +432,15 @@ def studies(study: str | None) -> None:
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
+
+
+def _log_report(study: str, console: Any) -> None:
+    from sweeps import report
+
+    try:
+        report.log(study)
+    except UserError as error:  # the sweep itself is safe
+        console.print(f"no report yet: {error}", soft_wrap=True)
 
 
 def _searched(study: Any) -> str:

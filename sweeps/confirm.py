@@ -200,7 +200,7 @@ def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
 
     Those with fewer than FEWEST_SEEDS seeds are neither best nor behind.
     """
-    from scipy.stats import ttest_ind  # type: ignore[import-untyped]
+    from scipy.stats import ttest_ind
 
     known = {number: values for number, values in by_configuration.items() if len(values) >= FEWEST_SEEDS}
     if not known:

@@ -14,7 +14,7 @@ from pipelines import data, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps import confirmed, results, study_file
+from sweeps import confirmed, plots, results, study_file
 from sweeps.confirmed import System, interval
 from sweeps.launch import OWNER
 from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
@@ -26,7 +26,17 @@ from sweeps.store import Store
 from sweeps.study import Study
 from sweeps.verdict import luck_of_the_best, mcnemar
 
-CURVES = "study_curves.png"  # of the parent run
+OF_THE_STUDY = {  # figures on the parent run
+    "study_curves.png": "Validation accuracy of every trial, epoch by epoch",
+    "images_by_class.png": "The images",
+}
+OF_THE_CHOSEN = {  # figures of the run that validation chose
+    "learning_curves.png": "Training",
+    "confusion.png": "Classes taken for others",
+    "wrong_images.png": "Wrong test images",
+    "accuracy_by_class.png": "Accuracy by class and by confidence",
+    "font_digits.png": "Digits from fonts",
+}
 HOW_TO_READ = (
     "Would this system, trained again, be above the published accuracy on these test images? **Reached**: all of the 95 % "
     "interval of its mean over trainings lies above it; **not reached**: all of it below; **undecidable**: neither. The chosen "
@@ -51,16 +61,15 @@ def write(study: str, console: Console, output: Path | None = None) -> list[Syst
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): name another file with --output") from error
-    with tempfile.TemporaryDirectory() as folder:
-        curves = page.curves(Path(folder))
-        drawn = f"\n![Validation accuracy of every trial, epoch by epoch]({curves})\n" if curves else ""
-        artifacts = Path(folder) / "artifacts"
-        artifacts.mkdir()
-        (artifacts / "report.md").write_text(text, encoding="utf-8")
-        (artifacts / "report.html").write_text(html(text + drawn, f"{study}: report"), encoding="utf-8")
-        TrackedRun(page.parent.info.run_id).log_artifacts(artifacts)
+    page.log(text)
     console.print(f"written: {path}, and as report.html to the parent run {page.parent.info.run_id}", soft_wrap=True)
     return page.systems
+
+
+def log(study: str) -> None:
+    """Write a study's report to its parent run alone; raises UserError for a study without a trial that has ended."""
+    page = Report(study)
+    page.log(page.text())
 
 
 class Report:
@@ -112,12 +121,32 @@ class Report:
         }
         return head + "\n\n" + "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items()) + "\n"
 
-    def curves(self, folder: Path) -> str | None:
-        """Return the parent run's figure as a data URL; None where it has none."""
-        if CURVES not in tracking.artifacts(self.parent.info.run_id):
-            return None
-        content = tracking.artifact_folder(self.parent.info.run_id, CURVES, folder).read_bytes()
-        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    def log(self, text: str) -> None:
+        """Write `text`, the page, to the parent run: as Markdown, and as HTML with figures and plots inside."""
+        title = f"{self.study.name}: report"
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "report.md").write_text(text, encoding="utf-8")
+            with_figures = text + "\n" + "\n\n".join(self._figures())
+            interactive = plots.sections(self.store.study(), self.study, self.frame)
+            page = html(with_figures, title, f"<h2>Plots to click on</h2>\n{interactive}" if interactive else "")
+            (folder / "report.html").write_text(page, encoding="utf-8")
+            TrackedRun(self.parent.info.run_id).log_artifacts(folder)
+
+    def _figures(self) -> Iterator[str]:
+        """Yield the figures of the study, and of the trial that validation chose, each as Markdown with the image inside."""
+        runs = [("The study", self.parent.info.run_id, OF_THE_STUDY)]
+        if len(self.complete):
+            chosen = self.complete.iloc[0]
+            runs.append((f"Trial {chosen.trial}, chosen by validation", chosen.run_id, OF_THE_CHOSEN))
+        for title, run_id, wanted in runs:
+            there = tracking.artifacts(run_id)
+            yield f"## {title}"
+            with tempfile.TemporaryDirectory() as folder:
+                for file, what in wanted.items():
+                    if file in there:
+                        content = tracking.artifact_folder(run_id, file, Path(folder)).read_bytes()
+                        yield f"![{what}](data:image/png;base64,{base64.b64encode(content).decode()})"
 
     def _verdicts(self) -> str:
         if not self.systems:

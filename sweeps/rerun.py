@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-import models
-from pipelines import backend, data
-from pipelines.config import RunConfig
-from pipelines.errors import UserError, first_line
+from pipelines import backend
+from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import launch, study_file
+from sweeps import launch, logged, study_file
 from sweeps.store import Store, study_names
 from sweeps.study import Study
 
@@ -30,7 +28,7 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     A run that a pruner or a budget ended is trained for as many epochs. The same call goes on where it was, and once done, only
     compares. Raises UserError for what is no trial's run, and for other images than those it had.
     """
-    original = find(run_id)
+    original = logged.find(run_id)
     study = study_of(original)
     owner = tracking.client().get_experiment(original.info.experiment_id).name
     known = owner if owner in study_names() else None
@@ -42,37 +40,12 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     return True
 
 
-def find(run_id: str) -> Any:
-    """Return a trial's run by its id; raises UserError where there is none."""
-    if not tracking.exists() or tracking.lifecycle(run_id) is None:
-        raise UserError(
-            f"there is no run {run_id!r}: sweep report lists the ids of a study's runs, and the MLflow UI has all"
-        )
-    run = tracking.client().get_run(run_id)
-    if "trial" not in run.data.tags:
-        raise UserError(f"run {run_id} is a study's parent run, or another program's: expected the run of a trial")
-    if run.info.status in ("RUNNING", "SCHEDULED"):
-        raise UserError(f"run {run_id} has not ended yet: there is nothing to compare a rerun with")
-    return run
-
-
 def study_of(run: Any) -> Study:
     """Return the study, of one trial, that trains a run again.
 
     Raises UserError where the run's parameters are no training's, and where its images are other ones here.
     """
-    try:
-        config = RunConfig.from_params(run.data.params)
-    except (ValueError, TypeError, models.NoModel) as error:
-        raise UserError(
-            f"the parameters of run {run.info.run_id} are not those of a training ({first_line(error)})"
-        ) from error
-    then, now = run.data.tags.get("dataset_digest"), data.under(config.protocol, config.dataset, config.seed).digest
-    if then != now:
-        raise UserError(
-            f"run {run.info.run_id} was trained on {config.dataset} with digest {then}, and here it has {now}: point "
-            "MNIST_DIR, or its like, at the same images"
-        )
+    config = logged.configuration(run)
     training = config.training.model_dump()
     if run.data.tags.get("ended") in CUT_SHORT:
         trained = int(run.data.metrics.get("epochs_trained", 0)) // len(config.seeds())

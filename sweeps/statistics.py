@@ -27,7 +27,7 @@ class Summary:
 
 def summary(values: Sequence[float]) -> Summary:
     """Summarise at least one value."""
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     n, mean = len(values), float(np.mean(values))
     if n == 1:

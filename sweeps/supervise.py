@@ -15,11 +15,15 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import figures, paths
+from pipelines import data, paths
 from pipelines.errors import UserError, first_line, root_cause
+from pipelines.figures import dataset as of_dataset
+from pipelines.figures.curves import study_curves, watched_images
+from pipelines.figures.style import Drawn
+from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
-from sweeps import doctor, plots
+from sweeps import doctor
 from sweeps.executors.processes import Ended, ProcessExecutor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
@@ -34,6 +38,7 @@ SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted wh
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
+IMAGES = ("images_by_class", "training_images", "test_images")  # figures of the data set, on the parent run
 FULL_IN_VAIN = 3  # times that a worker may find no space where there is room, before its trial is blamed
 
 
@@ -186,6 +191,7 @@ class Supervisor:
     def _log_study(self, parent: TrackedRun, snapshot: Snapshot) -> None:
         """Log the study, its figures and its model's source on the parent run."""
         study = self._study
+        drawn = Drawn()
         curves = {t.number: list(reached.values()) for t in snapshot.trials if (reached := curve(t))}
         early = {t.number for t in snapshot.trials if t.state != TrialState.COMPLETE}
         with TemporaryDirectory() as name:
@@ -193,13 +199,16 @@ class Supervisor:
             if curves:
                 title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
                 best = snapshot.best.number if snapshot.best else None
-                images = figures.watched_images(self._study.protocol)
-                figures.study_curves(curves, early, best, title, images, folder / "study_curves.png")
-            plots.write(self._store.study(), study, folder / "plots.html")
+                images = watched_images(self._study.protocol)
+                drawn.draw(folder / "study_curves.png", lambda: study_curves(curves, early, best, title, images))
+            if not {f"{name}.png" for name in IMAGES} <= tracking.artifacts(parent.run_id):
+                _draw_images(study.dataset, folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)
             (folder / "model.py").write_bytes(models.source(study.model).read_bytes())
             parent.log_artifacts(folder)
+        for line in drawn.failed:
+            self._say(f"not drawn: {line}")
 
     def _claimable(self, snapshot: Snapshot) -> int:
         limit = self._study.budget.epochs
@@ -268,6 +277,15 @@ class Supervisor:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _draw_images(name: str, folder: Path, drawn: Drawn) -> None:
+    """Draw the data set, each image of it: the training ones at half their size."""
+    dataset = data.load(name)
+    by_class, training, test = (folder / f"{figure}.png" for figure in IMAGES)
+    drawn.draw(by_class, lambda: of_dataset.by_class(dataset, data.CLASSES[name]))
+    drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, SIDE // 2))
+    drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x, SIDE))
 
 
 def _last_line(log: Path) -> str:

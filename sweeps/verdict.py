@@ -100,7 +100,7 @@ def of_the_ensemble(
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return the exact two-sided p value of McNemar's test: whether two models err equally often on the same images."""
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     first_alone, second_alone = int((first & ~second).sum()), int((second & ~first).sum())
     if first_alone + second_alone == 0:

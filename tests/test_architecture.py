@@ -17,9 +17,9 @@ SOURCES = [path for room in ("models", "pipelines", "sweeps") for path in sorted
 DOORS = {  # library -> where it may be imported
     "optuna": ["sweeps/"],
     "mlflow": ["pipelines/tracking/"],
-    "matplotlib": ["pipelines/figures.py"],
+    "matplotlib": ["pipelines/figures/"],
     "pynvml": ["pipelines/device.py"],
-    "plotly": [],  # Optuna's plots use it; nobody else does
+    "plotly": ["sweeps/plots.py"],
     "tensorflow": ["pipelines/backend.py"],
     "jax": ["pipelines/backend.py"],
     "torch": ["pipelines/backend.py"],

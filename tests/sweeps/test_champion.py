@@ -21,7 +21,7 @@ from pipelines.errors import UserError
 from pipelines.images import Scaling
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from sweeps import champion, confirm, confirmed
+from sweeps import champion, confirm, confirmed, logged
 from sweeps.store import Store
 from tests.conftest import eventually
 
@@ -148,11 +148,10 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pixels", ["by_255", "by_256", "standardized"])
 def test_the_scaling_is_inside(tmp_path: Path, pixels: str) -> None:
     model = models.load("softmax").build()
-    model.save(tmp_path / "model.keras")
     dataset = data.load("mnist-5k")
     scaling = Scaling(pixels, dataset.train.x)
     expected = model.predict(scaling(dataset.test.x), verbose=0)
-    served = serving.load(tmp_path / "model.keras", scaling)
+    served = serving.with_scaling(model, scaling)
     served.save(tmp_path / "served.keras")
     found = keras.saving.load_model(tmp_path / "served.keras").predict(dataset.test.x.astype(np.float32), verbose=0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -160,8 +159,8 @@ def test_the_scaling_is_inside(tmp_path: Path, pixels: str) -> None:
 
 @pytest.mark.usefixtures("seeded")
 def test_a_model_whose_file_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(champion, "MODEL_FILE", "gone.keras")
-    with pytest.raises(UserError, match=r"the model of run \w+ is gone, or cannot be read .*; sweep rerun \w+ trains"):
+    monkeypatch.setattr(logged, "MODEL_FILE", "gone.keras")
+    with pytest.raises(UserError, match=r"the model of run \w+ is gone, or cannot be read .*: sweep rerun \w+ trains"):
         champion.promote("tiny")
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.tracking import store as tracking
-from sweeps import leaderboard, results, study_file
+from sweeps import leaderboard, report, results, study_file
 from sweeps.store import Store
 from tests.conftest import Sweep
 
@@ -171,7 +171,9 @@ def test_means_are_shown_with_their_deviation(run_here: Callable[..., Store], wr
     files = {
         file.path for number in (1, 2, 3) for file in tracking.client().list_artifacts(row.run_id, f"model_{number}")
     }
-    assert files == {f"model_{number}/{name}" for number in (1, 2, 3) for name in ("model.keras", "probabilities.npz")}
+    each = ["model.keras", "probabilities.npz"]
+    each += [f"{name}.png" for name in ("confusion", "wrong_images", "accuracy_by_class", "font_digits")]
+    assert files == {f"model_{number}/{name}" for number in (1, 2, 3) for name in each}
 
 
 def test_the_parents_plots_need_no_network(
@@ -187,10 +189,12 @@ def test_the_parents_plots_need_no_network(
     run_here(study_file.load(str(path)))
     experiment = tracking.find_experiment("tiny").experiment_id
     (parent,) = tracking.all_runs(experiment, "tags.phase = 'study'")
-    page = tracking.artifact_folder(parent.info.run_id, "plots.html", tmp_path).read_text()
-    for title in ("History", "Importance of the hyperparameters", "Slices", "Parallel coordinates"):
-        assert f"<h2>{title}</h2>" in page
-    assert "Cannot be drawn" not in page and page.count("Plotly.newPlot(") == 4
+    report.log("tiny")
+    page = tracking.artifact_folder(parent.info.run_id, "report.html", tmp_path).read_text()
+    titles = ["History", "Curves over epochs", "Importance of the hyperparameters", "Slices", "Parallel coordinates"]
+    for title in [*titles, "Accuracy against parameters", "Accuracy against seconds"]:
+        assert f"<h3>{title}</h3>" in page
+    assert "Cannot be drawn" not in page and page.count("Plotly.newPlot(") == 7
     assert len(page) < 8e6, "the library is there once"
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
     model = tracking.artifact_folder(parent.info.run_id, "model.py", tmp_path).read_text()

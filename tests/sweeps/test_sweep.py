@@ -130,11 +130,17 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     assert {file.path for file in tracking.client().list_artifacts(parents[0].info.run_id)} == {
         "study.yaml",
         "study_curves.png",
-        "plots.html",
+        "images_by_class.png",
+        "training_images.png",
+        "test_images.png",
+        "report.md",
+        "report.html",
         "model.py",
     }
     artifacts = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
-    assert artifacts == {"learning_curves.png", "config.json", "probabilities.npz", "model.keras"}
+    of_results = {"confusion.png", "wrong_images.png", "accuracy_by_class.png", "font_digits.png"}
+    assert artifacts == {"learning_curves.png", "config.json", "probabilities.npz", "model.keras"} | of_results
+    assert measured["figure_seconds"] > 0 and "figures_failed" not in run.data.tags
 
     saved = tracking.artifact_folder(run.info.run_id, "probabilities.npz", outputs)
     probabilities = np.load(saved)

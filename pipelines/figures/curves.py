@@ -1,16 +1,20 @@
-"""Figures of runs and studies, drawn without pyplot's global state."""
+"""Curves over epochs: of one training, and of all trials of a study."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from models import Protocol
+from pipelines.figures.style import BLUE, FAINT, RED, TRAINING, VALIDATION, canvas, place, sheet
 from pipelines.train import EpochMetrics
 
-TRAINING, VALIDATION, FAINT = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's palette, safe for colour-blind readers
+NOT_COMPARABLE = (
+    "Not comparable: training values are means over the epoch, with dropout and distortions at work; "
+    "{watched} values are not."
+)
 
 
 def watched_images(protocol: Protocol) -> str:
@@ -18,73 +22,64 @@ def watched_images(protocol: Protocol) -> str:
     return "validation" if protocol == "held_out" else "test"
 
 
-def learning_curves(
-    histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str, path: Path
-) -> None:
-    """Draw loss, accuracy and learning rate over epochs (from 1) to a PNG file, one line a model, the kept epochs marked.
+@sheet()
+def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str) -> Figure:
+    """Draw loss, accuracy and learning rate over epochs (from 1), one line a model, the kept epochs marked.
 
     `watched`: which images are not trained on, see `watched_images`.
     """
-    figure = Figure(figsize=(10, 3.4), dpi=110)
-    # Laid out by hand: it takes half the time.
-    edges = {"left": 0.075, "right": 0.985, "bottom": 0.15, "top": 0.88, "wspace": 0.32}
-    loss, accuracy, rate = figure.subplots(1, 3, gridspec_kw=edges)
+    kept = [100 * history[epoch].val_accuracy for history, epoch in zip(histories, kept_epochs, strict=True)]
     alone = len(histories) == 1
+    where = (
+        f"at epoch {kept_epochs[0] + 1}"
+        if alone
+        else f"(mean of {len(kept)} models, {min(kept):.2f} to {max(kept):.2f})"
+    )
+    title = f"{watched.capitalize()} accuracy {sum(kept) / len(kept):.2f} % {where}"
+    figure = canvas(3.2, title, NOT_COMPARABLE.format(watched=watched))
+    ((loss, accuracy, rate),) = place(figure, 1, 3, 0.65, 0.12, 0.75, 0.5, wspace=0.38)
     for history, kept_epoch in zip(histories, kept_epochs, strict=True):
         epochs = range(1, len(history) + 1)
         for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
             scale = 100 if metric == "accuracy" else 1
             for prefix, color in (("", TRAINING), ("val_", VALIDATION)):
                 values = [scale * getattr(m, prefix + metric) for m in history]
-                axes.plot(epochs, values, "o-" if alone else "-", ms=3, lw=1.5 if alone else 0.9, color=color)
+                axes.plot(epochs, values, "o-" if alone else "-", lw=1.5 if alone else 0.9, color=color)
                 if not alone:
                     axes.plot(kept_epoch + 1, values[kept_epoch], "o", ms=4, color=color)
             if alone:
                 axes.axvline(kept_epoch + 1, color=FAINT, ls=":")
         rate.step(epochs, [m.learning_rate for m in history], where="mid", color=FAINT)
-    accuracy.plot([], [], color=TRAINING, label="training (as trained on)")
+    accuracy.plot([], [], color=TRAINING, label="training")
     accuracy.plot([], [], color=VALIDATION, label=watched)
     kept_style: dict[str, Any] = {"ls": ":"} if alone else {"ls": "", "marker": "o", "ms": 4}
     accuracy.plot([], [], color=FAINT, label="kept epoch", **kept_style)
-    accuracy.legend(fontsize=8)
+    accuracy.legend()
     loss.set_ylabel("loss (nats)")
     accuracy.set_ylabel("accuracy (%)")
     rate.set_ylabel("learning rate")
     rate.set_yscale("log")
     for axes in (loss, accuracy, rate):
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    kept = [100 * history[epoch].val_accuracy for history, epoch in zip(histories, kept_epochs, strict=True)]
-    mean = f"{watched.capitalize()} accuracy {sum(kept) / len(kept):.2f} %"
-    where = (
-        f"at epoch {kept_epochs[0] + 1}"
-        if alone
-        else f"(mean of {len(kept)} models, {min(kept):.2f} to {max(kept):.2f})"
-    )
-    figure.suptitle(f"{mean} {where}", fontsize=11)
-    figure.savefig(path)
+        _over_epochs(axes)
+    return figure
 
 
+@sheet()
 def study_curves(
-    curves: Mapping[int, Sequence[float]],
-    ended_early: set[int],
-    best: int | None,
-    title: str,
-    watched: str,
-    path: Path,
-) -> None:
-    """Draw the accuracy of every trial over epochs (from 1) to a PNG file; the `best` completed one stands out.
+    curves: Mapping[int, Sequence[float]], ended_early: set[int], best: int | None, title: str, watched: str
+) -> Figure:
+    """Draw the accuracy of every trial over epochs (from 1); the `best` completed one stands out.
 
     `watched`: of which images, see `watched_images`.
 
     `curves`: trial number -> accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
     """
-    figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=110)
-    axes = figure.subplots()
+    figure = canvas(4.5, title)
+    ((axes,),) = place(figure, 1, 1, 0.65, 0.15, 0.5, 0.4)
     styles: dict[str, dict[str, Any]] = {
-        f"trial {best}: best by validation": {"color": VALIDATION, "lw": 2.2, "zorder": 3},
-        "completed": {"color": TRAINING, "lw": 1.2, "alpha": 0.6},
-        "ended early (last epoch marked)": {"color": FAINT, "lw": 0.8, "marker": "x", "markevery": [-1]},
+        f"trial {best}: best by validation": {"color": RED, "lw": 2.2, "zorder": 3},
+        "completed": {"color": BLUE, "lw": 1.2, "alpha": 0.6},
+        "ended early (last epoch marked)": {"color": FAINT, "lw": 0.8, "marker": "x", "ms": 5, "markevery": [-1]},
     }
     champion, completed, early = styles.values()
     for number, values in curves.items():
@@ -97,8 +92,12 @@ def study_curves(
     if everything:  # the first epochs of bad trials would flatten the rest
         low, high = max(everything[0], everything[len(everything) // 10]), everything[-1]
         axes.set_ylim(low - 0.1 - 0.03 * (high - low), high + 0.1 + 0.03 * (high - low))
-    axes.set(title=title, xlabel="epoch", ylabel=f"{watched} accuracy (%)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(f"{watched} accuracy (%)")
+    _over_epochs(axes)
     axes.legend(loc="lower right")
-    axes.grid(alpha=0.3)
-    figure.savefig(path)
+    return figure
+
+
+def _over_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
