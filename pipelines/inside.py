@@ -133,11 +133,11 @@ class Network:
         import keras
 
         behind = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU)
-        output = layer.output
+        last = layer
         for follower in self.model.layers[self.model.layers.index(layer) + 1 :]:
-            if isinstance(follower, behind) and follower.input is output:
-                output = follower.output
-        return output
+            if isinstance(follower, behind) and follower.input._keras_history.operation is last:
+                last = follower
+        return last.output
 
     def _output(self, output: Any, x: Bytes | Floats) -> Floats:
         import keras
