@@ -2,6 +2,7 @@
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
 # Variables of `make confirm`: STUDY TOP SEEDS FINAL WORKERS DEVICE. Of `make report`: STUDY OUTPUT.
+# Variables of `make explain`: RUN STUDY DIGIT FEATURE AGAINST ONLY OUTPUT, as in `sweep explain --help`.
 # Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -16,12 +17,16 @@ OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call optio
 BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) \
             $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device)
 
+EXPLAIN = $(call option,STUDY,study) $(call option,DIGIT,digit) $(call option,FEATURE,feature) $(call option,AGAINST,against) \
+          $(foreach figure,$(ONLY),--only $(figure)) $(call option,OUTPUT,output)
+RUN ?= best
+
 .DEFAULT_GOAL := help
 FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RESULTS),--results $(RESULTS),--page docs/reliability.md)
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm report best ui test test-fast lint faults fuzz audit clean
+.PHONY: help setup sweep baselines confirm report explain best ui dashboard test test-fast lint faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +56,14 @@ report: $(READY) ## Write the report: a verdict on every target, and the numbers
 best: $(READY) ## Print the leaderboard against the published accuracies (STUDY=the latest)
 	@$(BIN)/sweep best $(STUDY)
 
+explain: $(READY) ## Draw what is inside a trained model (RUN=best STUDY=the latest DIGIT=7)
+	@$(BIN)/sweep explain $(RUN) $(EXPLAIN)
+
 ui: $(READY) ## Open the MLflow UI on http://127.0.0.1:5000
 	@$(BIN)/sweep ui
+
+dashboard: $(READY) ## Open the Optuna dashboard on http://127.0.0.1:8080 (STUDY=the latest)
+	@$(BIN)/sweep dashboard $(STUDY)
 
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n 3 --dist worksteal

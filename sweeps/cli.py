@@ -372,25 +372,48 @@ def ui(host: str, port: int) -> None:
     from pipelines.tracking import store
     from sweeps import results
 
-    if not 0 < port < 65536:
-        raise UserError(f"--port {port}: expected 1 to 65535")
+    _check_port(port)
     if store.uri().startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server: open that address in a browser")
     if not store.exists():
         raise UserError("there is nothing to show yet: begin with make sweep")
-    if not _is_loopback(host):
-        print(
-            f"warning: whoever reaches {host}:{port} can read, change and delete every run, for MLflow asks for no password. "
-            "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others.",
-            file=sys.stderr,
-            flush=True,
-        )
+    allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
+    _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
     for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
         print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
     os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
+
+
+@main.command()
+@click.argument("study", required=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=8080, show_default=True)
+def dashboard(study: str | None, host: str, port: int) -> None:
+    """Open the Optuna dashboard on STUDY (default: the latest): its trials and plots, while it runs too.
+
+    \b
+    Example:
+      sweep dashboard lean_cnn --port 8081
+    """
+    from sweeps import confirmed, dashboard
+
+    _check_port(port)
+    name = confirmed.name_of(study)
+    _warn_of_strangers(host, port, "every trial, for the dashboard asks for no password.")
+    dashboard.serve(name, host, port)
+
+
+def _check_port(port: int) -> None:
+    if not 0 < port < 65536:
+        raise UserError(f"--port {port}: expected 1 to 65535")
+
+
+def _warn_of_strangers(host: str, port: int, what: str) -> None:
+    if not _is_loopback(host):
+        print(f"warning: whoever reaches {host}:{port} can read, change and delete {what}", file=sys.stderr, flush=True)
 
 
 def _is_loopback(host: str) -> bool:

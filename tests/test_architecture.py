@@ -16,6 +16,7 @@ SOURCES = [path for room in ("models", "pipelines", "sweeps") for path in sorted
 
 DOORS = {  # library -> where it may be imported
     "optuna": ["sweeps/"],
+    "optuna_dashboard": ["sweeps/dashboard.py"],
     "mlflow": ["pipelines/tracking/"],
     "matplotlib": ["pipelines/figures/"],
     "pynvml": ["pipelines/device.py"],
