@@ -382,7 +382,8 @@ def ui(host: str, port: int) -> None:
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
     for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
         print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    # One process serves one person, and is there seconds earlier than four.
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
     os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
 
