@@ -28,7 +28,7 @@ def by_class(dataset: Dataset, classes: Sequence[str]) -> Figure:
     if not dataset.watched:
         parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     sizes = ", ".join(f"{len(images):,} {part}" for part, images in parts.items())
-    figure = canvas(3.5, f"{dataset.name}: {sizes} images; the first to train with, and how many there are")
+    figure = canvas(3.5, f"{dataset.name} by class: {sizes} images")
     ((shown, counts),) = place(figure, 1, 2, 0.95, 0.15, 0.5, 0.45, wspace=0.02, width_ratios=[3, 1])
     rows = [dataset.train.x[dataset.train.y == label][:A_CLASS, ..., 0] for label in range(len(classes))]
     rows = [np.concatenate([row, np.zeros((A_CLASS - len(row), 28, 28), np.uint8)]) for row in rows]

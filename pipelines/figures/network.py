@@ -87,7 +87,7 @@ def codes(pairs: Bytes, noise: Bytes, of_pairs: Floats, of_noise: Floats, layer:
     other = alike[:-1, :-1][~np.eye(len(classes), dtype=bool)].mean()
     figure = canvas(
         4.6,
-        f"Codes of {layer}: two images of the same class are alike (cosine {own:.2f}), of two classes less ({other:.2f})",
+        f"Codes of {layer}: mean cosine {own:.2f} of two images of the same class, {other:.2f} of two classes",
         f"Below each image its code: {filters} filters across, {positions} positions down. On the right: noise.",
     )
     grid = place(figure, 4, len(images), 0.1, 0.1, 0.3, 0.6, wspace=0.15, hspace=0.08, height_ratios=[1, 1.6, 1, 1.6])
@@ -149,7 +149,7 @@ def matched(first: Floats, second: Floats, found: Matched, names: tuple[str, str
         f"Two trainings learned {beyond} by chance the same first filters: mean cosine {mean:.2f} over {len(found.pairs)} pairs",
         f"By chance: one side's kernels turned and mirrored at random before matching, {len(chance)} draws.",
     )
-    top = place(figure, 2, KERNELS_A_ROW, 1.0, 0.1, 2.35, 0.65, wspace=0.12, hspace=0.1)
+    top = place(figure, 2, KERNELS_A_ROW, 1.3, 0.1, 2.35, 0.65, wspace=0.12, hspace=0.1)
     for row, (weights, name) in enumerate(zip((first, second), names, strict=True)):
         top[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
         for column, pair in enumerate(shown):

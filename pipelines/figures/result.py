@@ -52,7 +52,9 @@ def wrong_images(predicted: Floats, images: Bytes, labels: Bytes, classes: Seque
     shown = min(len(wrong), TILES)
     title = f"{len(wrong):,} of {len(labels):,} test images are wrong"
     title += f"; the {shown} of which the model is surest, in red" if shown < len(wrong) else " (red)"
-    title += "" if shown == TILES else f"; then the {len(order) - shown} right ones of which it is least sure"
+    if least_sure := len(order) - shown:
+        ones = "right one" if least_sure == 1 else f"{least_sure} right ones"
+        title += f"; then the {ones} of which it is least sure"
     figure = canvas(
         5.1, title, "Below each: the predicted class and its probability; then, where it is wrong, the true class."
     )

@@ -134,6 +134,12 @@ def responses(n: int) -> list[tuple[str, Any]]:
     return [(f"conv2d_{i}", np.random.default_rng(i).random((28 // (i + 1), 28 // (i + 1), 4 + i))) for i in range(n)]
 
 
+def large(small: data.Dataset) -> data.Dataset:
+    """A data set whose name and sizes take as much room as any's."""
+    repeated = data.Images(np.repeat(small.test.x, 120, axis=0), np.repeat(small.test.y, 120))
+    return data.Dataset("fashion-mnist", repeated, repeated, repeated, "")
+
+
 DRAWN: dict[str, Any] = {
     "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation"),
     "learning_curves of several": lambda d: curves.learning_curves([history(5), history(6)], [2, 5], "test"),
@@ -144,6 +150,7 @@ DRAWN: dict[str, Any] = {
     "classes": lambda d: result.classes_and_calibration(certain(d.test.y), d.test.y, data.CLOTHES),
     "fonts": lambda d: fonts.predictions(certain(fonts.LABELS)),
     "by_class": lambda d: dataset.by_class(d, data.CLOTHES),
+    "by_class of the largest": lambda d: dataset.by_class(large(d), DIGITS),
     "maps": lambda d: dataset.maps({"PCA": np.random.rand(500, 2)} | {}, d.test.y, d.test.y == 1, data.CLOTHES),
     "kernels": lambda d: network.kernels("conv2d", np.random.default_rng(0).normal(size=(5, 5, 70))),
     "activations": lambda d: network.activations("Noise", d.test.x[0], responses(4), certain([3])[0], DIGITS),
@@ -153,7 +160,7 @@ DRAWN: dict[str, Any] = {
     ),
     "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9)),
     "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], data.CLOTHES),
-    "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 1", "seed 2")),
+    "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 4294967295", "seed 2")),
 }  # fmt: skip
 
 
