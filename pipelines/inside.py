@@ -101,7 +101,7 @@ class Network:
         def excitement(x: Any) -> Any:
             response = part(self._scaled(x), training=False)
             means = ops.mean(ops.reshape(response, (len(channels), -1, one_each.shape[1])), axis=1)
-            return ops.sum(means * one_each)
+            return ops.sum(ops.multiply(means, one_each))
 
         noise = np.random.default_rng(seed).normal(128, 12, (len(channels), SIDE, SIDE, 1))
         x: Floats = noise.astype(np.float32)
@@ -123,7 +123,7 @@ class Network:
         sign = (np.eye(classes)[favoured] - np.eye(classes)[against]).astype(np.float32)
 
         def lead(images: Any) -> Any:
-            return ops.sum(self.model(self._scaled(images), training=False) * sign)
+            return ops.sum(ops.multiply(self.model(self._scaled(images), training=False), sign))
 
         with _linear(self.model.layers[-1]):
             return backend.gradient(lead, x.astype(np.float32))[..., 0]
@@ -149,7 +149,9 @@ class Network:
         return np.concatenate([ops.convert_to_numpy(batch) for batch in batches]).astype(np.float32)
 
     def _scaled(self, x: Any) -> Any:
-        return (x - self._scaling.mean) / self._scaling.deviation
+        from keras import ops
+
+        return ops.divide(ops.subtract(x, self._scaling.mean), self._scaling.deviation)
 
 
 @dataclass(frozen=True)
