@@ -19,7 +19,7 @@ from pipelines import backend, data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, study_file
-from sweeps.store import Store, curve, study_names, val_accuracy
+from sweeps.store import OWNER, Store, curve, study_names, val_accuracy
 from sweeps.study import Study
 from sweeps.verdict import FEWEST_SEEDS
 
@@ -47,8 +47,8 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
     store = Store(name)
     attributes = store.attributes()
     owner = study_file.restore(name, attributes)
-    if launch.OWNER in attributes:
-        raise UserError(f"study {name!r} belongs to another: name {attributes[launch.OWNER]!r}")
+    if OWNER in attributes:
+        raise UserError(f"study {name!r} belongs to another: name {attributes[OWNER]!r}")
     if not owner.search:
         raise UserError(f"study {name!r} searches nothing: it is several seeds of one configuration already")
     found = [trial for trial in store.trials() if trial.state == TrialState.COMPLETE]
@@ -220,7 +220,7 @@ def _belonging(name: str, phase: tracking.Phase) -> dict[int, str]:
     found = {}
     for study in study_names():
         number = study.removeprefix(f"{name}-{phase}-")
-        if study != number and number.isdigit() and Store(study).attributes().get(launch.OWNER) == name:
+        if study != number and number.isdigit() and Store(study).attributes().get(OWNER) == name:
             found[int(number)] = study
     return dict(sorted(found.items()))
 

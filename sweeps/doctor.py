@@ -20,7 +20,7 @@ from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps import study_file
-from sweeps.store import Lost, Store, curve, study_names, val_accuracy
+from sweeps.store import OWNER, Lost, Store, curve, study_names, val_accuracy
 from sweeps.worker import RUN_STATUS
 
 REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
@@ -152,7 +152,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
         yield unlost(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
     yield from left_checkpoints(store.study_name, trials)
-    experiment = tracking.find_experiment(attributes.get("owner", store.study_name))
+    experiment = tracking.find_experiment(attributes.get(OWNER, store.study_name))
     if experiment is None:
         if any(trial.state.is_finished() for trial in trials.values()):
             yield Ailment(
@@ -178,7 +178,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
 def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
     """Make the experiment and its parent run; then every trial lacks its run."""
     tags = {"study": store.study_name, "restored": RESTORED}
-    experiment, owner = tracking.open_experiment(attributes.get("owner", store.study_name)), attributes.get("owner")
+    experiment, owner = tracking.open_experiment(attributes.get(OWNER, store.study_name)), attributes.get(OWNER)
     of_owner = tracking.parent_runs(experiment.experiment_id, Store(owner).attributes()["uid"]) if owner else []
     within = of_owner[0].info.run_id if of_owner else None
     parent = tracking.open_parent(experiment, attributes["uid"], attributes.get("phase", "sweep"), tags, within)

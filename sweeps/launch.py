@@ -15,14 +15,14 @@ from pipelines.tracking import store as tracking
 from sweeps import space
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.progress import Snapshot
-from sweeps.store import Store, is_away, val_accuracy
+from sweeps.store import OWNER, Store, is_away, val_accuracy
 from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
 from sweeps.study_file import in_a_line, restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
-CHOSEN_SAMPLER, PHASE, OWNER = "chosen_sampler", "phase", "owner"  # the study's attributes
+CHOSEN_SAMPLER, PHASE = "chosen_sampler", "phase"  # the study's attributes
 
 
 @dataclass(frozen=True)

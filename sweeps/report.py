@@ -16,13 +16,12 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps import confirmed, plots, results, study_file
 from sweeps.confirmed import System, interval
-from sweeps.launch import OWNER
 from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
 from sweeps.markdown import NOTHING, html, table
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.statistics import in_words as as_published
-from sweeps.store import Store
+from sweeps.store import OWNER, Store
 from sweeps.study import Study
 from sweeps.verdict import luck_of_the_best, mcnemar
 

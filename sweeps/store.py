@@ -38,6 +38,7 @@ GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
+OWNER = "owner"  # attribute of a study whose runs belong under the parent run of another: its name
 
 _tables = sqlalchemy.MetaData()
 _ledger = sqlalchemy.Table(
