@@ -24,12 +24,16 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models import Protocol
 from pipelines.errors import DatasetUnavailable, UserError, first_line
+
+if TYPE_CHECKING:
+    from pipelines.config import RunConfig
 
 TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist-5k": 500}
 DATASETS = tuple(TEST_IMAGES)
@@ -96,6 +100,13 @@ def under(protocol: Protocol, name: str, seed: int) -> Dataset:
     if protocol == "held_out":
         return load(name)
     return _watched(protocol, name, seed if protocol == "reshuffled" else 0)
+
+
+def of_run(config: "RunConfig", number: int, seed: int) -> Dataset:
+    """Return the images, as they are divided, of model `number` of a run (from 0), which is trained from `seed`."""
+    if config.folds:
+        return fold(config.dataset, number, config.folds)
+    return under(config.protocol, config.dataset, seed)
 
 
 @functools.lru_cache(maxsize=2)

@@ -12,7 +12,6 @@ import numpy as np
 import models
 from pipelines import checkpoint, data, evaluate
 from pipelines.config import RunConfig
-from pipelines.data import Dataset
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
 from pipelines.images import Floats
@@ -66,7 +65,7 @@ def execute(
     keep_model = end in keep_model_after
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn = Drawn()
+        drawn = Drawn(folder)
         each = [
             _evaluate(training, end, folder if len(trainings) == 1 else folder / f"model_{number}", keep_model, drawn)
             for number, training in enumerate(trainings, 1)
@@ -86,13 +85,6 @@ def execute(
     return Outcome(end, measured)
 
 
-def images_of(config: RunConfig, number: int, seed: int) -> Dataset:
-    """Return the images, as they are divided, of model `number` of a run (from 0), which is trained from `seed`."""
-    if config.folds:
-        return data.fold(config.dataset, number, config.folds)
-    return data.under(config.protocol, config.dataset, seed)
-
-
 def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
     """Return the number of parameters of a model, by building it."""
     import keras
@@ -105,7 +97,7 @@ def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
 def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
     import keras
 
-    dataset = images_of(config, number, seed)
+    dataset = data.of_run(config, number, seed)
     keras.utils.set_random_seed(seed)
     model = models.load(config.model).build(**config.hyperparameters)
     compile_model(model, config.training)
@@ -144,8 +136,10 @@ def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Dr
     drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
     drawn.draw(folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes))
     if classes == data.DIGITS:
-        of_fonts = evaluate.probabilities(training.model, training.scaling(fonts.digits()))
-        drawn.draw(folder / "font_digits.png", lambda: fonts.predictions(of_fonts))
+        drawn.draw(
+            folder / "font_digits.png",
+            lambda: fonts.predictions(evaluate.probabilities(training.model, training.scaling(fonts.digits()))),
+        )
 
 
 def _summary(each: list[dict[str, float]]) -> dict[str, float]:

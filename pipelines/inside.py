@@ -1,5 +1,6 @@
-"""What happens inside a trained network: kernels, responses, gradients. For any functional Keras model; all backends.
+"""What happens inside a trained network: kernels, responses, gradients. For Sequential and functional Keras models; all backends.
 
+What lies in a model within the model is one layer here, and not looked into.
 Images are (n, 28, 28, 1), as bytes or as floats in 0..255; the run's scaling is applied here.
 """
 
@@ -35,7 +36,7 @@ class Network:
 
     @property
     def convolutions(self) -> list[Any]:
-        """The convolutional layers, from the input on."""
+        """The model's own Conv2D layers, from the input on."""
         import keras
 
         return [layer for layer in self.model.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -59,7 +60,10 @@ class Network:
         return self._output(self.model.outputs[0], x)
 
     def responses(self, x: Bytes | Floats) -> list[tuple[str, Floats]]:
-        """Return the name of every convolution and its response (n, height, width, filters), normalised and activated."""
+        """Return the name of every convolution and its response (n, height, width, filters).
+
+        Behind the layers of normalisation and activation that follow it.
+        """
         return [(layer.name, self._output(self._response(layer), x)) for layer in self.convolutions]
 
     def last_features(self, x: Bytes | Floats) -> Floats:
@@ -115,24 +119,36 @@ class Network:
     def saliency(self, x: Bytes, favoured: Bytes, against: Bytes) -> Floats:
         """Return how a brighter pixel moves each image (n, 28, 28, 1) from class `against` to class `favoured`: (n, 28, 28).
 
-        The gradient of the difference of their scores, before the softmax.
+        The gradient of the difference of their scores, before the softmax. Raises UserError where that is no layer's.
         """
+        import keras
         from keras import ops
+
+        last = self.model.layers[-1]
+        if not isinstance(last, keras.layers.Softmax) and not hasattr(last, "activation"):
+            raise UserError(
+                f"the model does not end in a layer with a softmax (but in {last.name!r}): no scores to explain"
+            )
+        # A layer of its own is left out, an activation set aside.
+        scored = last.input if isinstance(last, keras.layers.Softmax) else self.model.outputs[0]
+        scores = keras.Model(self.model.inputs[0], scored)
 
         classes = self.model.output_shape[-1]
         sign = (np.eye(classes)[favoured] - np.eye(classes)[against]).astype(np.float32)
 
         def lead(images: Any) -> Any:
-            return ops.sum(ops.multiply(self.model(self._scaled(images), training=False), sign))
+            return ops.sum(ops.multiply(scores(self._scaled(images), training=False), sign))
 
-        with _linear(self.model.layers[-1]):
+        with _linear(last):
             return backend.gradient(lead, x.astype(np.float32))[..., 0]
 
     def _response(self, layer: Any) -> Any:
         """Return the output of a layer, after the normalisation and the activation that follow it."""
         import keras
 
-        behind = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU)
+        kinds = ["BatchNormalization", "LayerNormalization", "GroupNormalization"]
+        kinds += ["Activation", "ReLU", "LeakyReLU", "PReLU", "ELU"]
+        behind = tuple(getattr(keras.layers, kind) for kind in kinds)
         last = layer
         for follower in self.model.layers[self.model.layers.index(layer) + 1 :]:
             if isinstance(follower, behind) and follower.input._keras_history.operation is last:
@@ -165,13 +181,21 @@ class Matched:
     cosines: NDArray[np.float64]
     by_chance: NDArray[np.float64]
 
+    @property
+    def p(self) -> float:
+        """How likely so high a mean is by chance, from the draws: at least 1 / (draws + 1)."""
+        return float((1 + (self.by_chance >= self.cosines.mean()).sum()) / (1 + len(self.by_chance)))
+
 
 def match(first: Floats, second: Floats, seed: int = 0) -> Matched:
     """Match the kernels (height, width, filters) of two networks so that the sum of their cosines is the greatest.
 
     By chance: against the second's own kernels, each turned by a multiple of 90 degrees and mirrored at random. They are as
-    smooth and as strong as before, so a higher mean of the true ones says that the same kernels were learned.
+    smooth and as strong as before, so a higher mean of the true ones says that the same kernels were learned. Raises UserError
+    for kernels of one pixel, of which turning makes no others.
     """
+    if first.shape[0] * first.shape[1] == 1:
+        raise UserError("the first layer's kernels are single pixels: there is nothing to compare by turning them")
     pairs, cosines = _assign(first, second)
     order = np.argsort(-cosines)
     draws = np.random.default_rng(seed)

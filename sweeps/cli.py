@@ -125,12 +125,12 @@ def run(
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     result = launch.run(checked, workers, device, console)
-    if checked.search and result.snapshot.done:
-        _log_report(checked.name, console)
     for line in launch.farewell(checked, result):
         console.print(line, soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
+    if checked.search:
+        _log_report(checked.name, console)
 
 
 @main.command()
@@ -223,11 +223,11 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     console = Console(markup=False, highlight=False)
     name = confirmed.name_of(study)
     complete = confirm.run(name, top, seeds, workers, device, console, final)
-    _log_report(name, console)
-    confirmed.show(name, console)
     if not complete:
+        confirmed.show(name, console)
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
+    confirmed.show(name, console, _log_report(name, console))
     backend.configure("cpu")  # the champion's model is read and written here
     backend.load()
     console.print(champion.promote(name), soft_wrap=True)
@@ -458,13 +458,18 @@ def studies(study: str | None) -> None:
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
 
 
-def _log_report(study: str, console: Any) -> None:
+def _log_report(study: str, console: Any) -> Any:
+    """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
     from sweeps import report
+    from sweeps.store import passes
 
     try:
-        report.log(study)
-    except UserError as error:  # the sweep itself is safe
-        console.print(f"no report yet: {error}", soft_wrap=True)
+        return report.log(study)
+    except Exception as error:
+        if not (isinstance(error, UserError) or passes(error)):
+            raise
+        console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
+        return None
 
 
 def _searched(study: Any) -> str:

@@ -1,5 +1,6 @@
 """The inside of a run's trained model, drawn and logged with the run: `explain/` among its artifacts."""
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ FIGURES = ("kernels", "activations", "noise", "codes", "patterns", "saliency", "
 OF_CONVOLUTIONS = ("activations", "codes")
 BEST = "best"
 MAPPED = 2_000  # test images: t-SNE takes seconds for so many, minutes for all
+LOOKED_AT = 1_000  # of them, for how strongly images excite a feature map
 SHOWN_WRONG = 8
 SEED = 0  # of noise, and of the maps
 
@@ -51,9 +53,25 @@ class Explained:
             raise UserError(f"--digit {asked.digit}: expected a class from 0 to {len(self.classes) - 1}")
         self.digit, self.network = asked.digit, Network(self.trained.model, self.trained.scaling)
         self.feature = self.network.feature(asked.feature) if asked.feature else None
-        self.against = asked.against
-        self.predicted = self.network.probabilities(self.dataset.test.x)
+        self.other = self._other(asked.against) if asked.against else None
         self.noise = np.random.default_rng(SEED).integers(0, 256, (2, *self.dataset.test.x.shape[1:]), np.uint8)
+
+    @functools.cached_property
+    def predicted(self) -> NDArray[np.float32]:
+        """The class probabilities of the test images: (n, classes)."""
+        return self.network.probabilities(self.dataset.test.x)
+
+    def _other(self, run_id: str) -> tuple[Any, NDArray[np.float32]]:
+        """Return another run and its first kernels; raises UserError where they are of another shape than this run's."""
+        run = logged.find(run_id)
+        theirs = logged.load(run)
+        ours, second = (n.first_kernels()[1] for n in (self.network, Network(theirs.model, theirs.scaling)))
+        if ours.shape != second.shape:
+            raise UserError(
+                f"--against {run_id}: its first layer has kernels of shape {second.shape}, this run's {ours.shape}: "
+                "expected two trainings of one configuration"
+            )
+        return run, second
 
     def kernels(self) -> Any:
         """Return the first layer's kernels."""
@@ -86,7 +104,8 @@ class Explained:
 
         A network without convolutions has units in their place: those of its last layer, one a class.
         """
-        layers = self.network.convolutions or self.trained.model.layers[-1:]
+        weighted = [layer for layer in self.trained.model.layers if layer.weights]
+        layers = self.network.convolutions or weighted
         if self.feature:
             layer, channels = self.feature[0], [self.feature[1]]
         else:
@@ -94,8 +113,9 @@ class Explained:
             channels = list(range(min(draw.FILTERS, layer.output.shape[-1])))
         found = self.network.patterns(layer, channels, SEED)
         reached = self.network.mean_responses(layer, found)[range(len(channels)), channels]
-        usual = self.network.mean_responses(layer, self.dataset.test.x[:1000])[:, channels].max(axis=0)
-        return draw.patterns(layer.name, channels, found, reached, usual)
+        looked_at = self.dataset.test.x[:LOOKED_AT]
+        usual = self.network.mean_responses(layer, looked_at)[:, channels].max(axis=0)
+        return draw.patterns(layer.name, channels, found, reached, usual, len(looked_at))
 
     def saliency(self) -> Any:
         """Return what in the surest wrong predictions speaks for them."""
@@ -121,16 +141,11 @@ class Explained:
 
     def same_filters(self) -> Any:
         """Return this run's first kernels beside those of the run it is compared with, matched."""
-        other = logged.find(str(self.against))
-        theirs = logged.load(other)
-        (_, ours), (_, second) = self.network.first_kernels(), Network(theirs.model, theirs.scaling).first_kernels()
-        if ours.shape != second.shape:
-            raise UserError(
-                f"--against {self.against}: its first layer has kernels of shape {second.shape}, this run's {ours.shape}: "
-                "expected two trainings of one configuration"
-            )
-        names = tuple(f"seed {run.data.params['seed']}" for run in (self.run, other))
-        return draw.matched(ours, second, inside.match(ours, second), names)  # type: ignore[arg-type]
+        assert self.other is not None
+        run, second = self.other
+        ours = self.network.first_kernels()[1]
+        names = f"seed {self.run.data.params['seed']}", f"seed {run.data.params['seed']}"
+        return draw.matched(ours, second, inside.match(ours, second), names)
 
     def _responses_to(self, image: Bytes, what: str, probabilities: NDArray[np.float32]) -> Any:
         responses = [(name, found[0]) for name, found in self.network.responses(image[np.newaxis])]
@@ -152,6 +167,8 @@ def run(run_id: str, study: str | None, asked: Asked, output: Path | None, conso
     wanted = list(only) or [name for name in FIGURES if name != "same_filters" or asked.against]
     if "same_filters" in wanted and not asked.against:
         raise UserError("--only same_filters compares two runs: name the other with --against RUN")
+    if asked.against and "same_filters" not in wanted:
+        raise UserError("--against is for the figure same_filters: ask for it too, with --only same_filters")
     lacking = [name for name in wanted if name in OF_CONVOLUTIONS and not explained.network.convolutions]
     if lacking and only:
         raise UserError(
@@ -165,10 +182,10 @@ def run(run_id: str, study: str | None, asked: Asked, output: Path | None, conso
         for name in wanted
         if name not in lacking
     }
-    drawn = Drawn()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / FOLDER
         folder.mkdir()
+        drawn = Drawn(folder)
         for name, figure in draws.items():
             drawn.draw(folder / f"{name}.png", figure)
         TrackedRun(explained.run.info.run_id).log_artifacts(Path(temporary))
@@ -176,7 +193,9 @@ def run(run_id: str, study: str | None, asked: Asked, output: Path | None, conso
         if output:
             _write(folder, output)
     if made:
-        console.print(f"run {explained.run.info.run_id}, {FOLDER}/: {', '.join(made)}", soft_wrap=True)
+        several = len(explained.trained.config.seeds())
+    which = f" (model 1 of {several})" if several > 1 else ""
+    console.print(f"run {explained.run.info.run_id}{which}, {FOLDER}/: {', '.join(made)}", soft_wrap=True)
     if only and drawn.failed:
         raise UserError("; ".join(drawn.failed))
     for line in drawn.failed:
@@ -188,6 +207,10 @@ def best_of(study: str | None) -> str:
     best: Any = results.best_runs(study, top=1)
     if best.empty:
         raise UserError("no trial of the study is complete yet: go on with it, or name a run")
+    if np.isnan(best.val_accuracy.iloc[0]):
+        raise UserError(
+            f"study {best.study.iloc[0]!r} holds no images out, so none of its runs is the best: name a run"
+        )
     return str(best.run_id.iloc[0])
 
 

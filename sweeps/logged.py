@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import models
-from pipelines import data, execute, serving
+from pipelines import data, serving
 from pipelines.config import RunConfig
 from pipelines.data import Dataset
 from pipelines.errors import UserError, first_line
@@ -70,5 +70,5 @@ def load(run: Any) -> Trained:
                 f"the model of run {run.info.run_id} is gone, or cannot be read in Keras's safe mode ({first_line(error)}): "
                 f"sweep rerun {run.info.run_id} trains it again"
             ) from error
-    dataset = execute.images_of(config, 0, config.seed)
+    dataset = data.of_run(config, 0, config.seed)
     return Trained(model, config, dataset, Scaling(config.training.pixels, dataset.train.x))

@@ -9,6 +9,7 @@ import pandas as pd
 from optuna import visualization
 from optuna.trial import TrialState
 
+from sweeps.leaderboard import IMPORTANCE_TRIALS
 from sweeps.store import curve, front, val_accuracy
 from sweeps.study import OBJECTIVES, Study
 
@@ -20,10 +21,10 @@ BLUE, RED, FAINT = "#0072B2", "#D55E00", "#999999"  # as in the other figures
 def sections(stored: optuna.Study, study: Study, frame: pd.DataFrame) -> str:
     """Return history, importances, slices, parallel coordinates, curves, and accuracy against cost, as the body of a page.
 
-    `frame`: the study's trials, as `sweeps.runs` has them. Empty without enough complete trials, or without a search.
+    `frame`: the study's trials, as `sweeps.runs` has them. Empty without enough complete trials.
     """
     complete = [trial for trial in stored.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    if len(complete) < FEWEST_TRIALS or not study.search:
+    if len(complete) < FEWEST_TRIALS:
         return ""
     # One objective speaks for itself, and Optuna then knows which end is good; of several, the first is drawn.
     shown: dict[str, Any] = {"target_name": AXES["val_accuracy"]}
@@ -33,9 +34,6 @@ def sections(stored: optuna.Study, study: Study, frame: pd.DataFrame) -> str:
     draw: dict[str, Callable[[], Any]] = {
         "History": lambda: visualization.plot_optimization_history(stored, **shown),
         "Curves over epochs": lambda: _curves(stored),
-        "Importance of the hyperparameters": lambda: visualization.plot_param_importances(
-            stored, evaluator=evaluator, **shown
-        ),
         "Slices": lambda: visualization.plot_slice(stored, **shown),
         "Parallel coordinates": lambda: visualization.plot_parallel_coordinate(stored, **shown).update_traces(
             line={"reversescale": False},
@@ -44,6 +42,12 @@ def sections(stored: optuna.Study, study: Study, frame: pd.DataFrame) -> str:
         "Accuracy against parameters": lambda: _against(frame, "parameters"),
         "Accuracy against seconds": lambda: _against(frame, "seconds"),
     }
+    if len(complete) >= IMPORTANCE_TRIALS:
+        draw |= {
+            "Importance of the hyperparameters": lambda: visualization.plot_param_importances(
+                stored, evaluator=evaluator, **shown
+            )
+        }
     if len(study.objectives) in (2, 3):
         names = [AXES[objective] for objective in study.objectives]
         draw |= {"Pareto front": lambda: visualization.plot_pareto_front(stored, target_names=names)}
@@ -60,7 +64,7 @@ def sections(stored: optuna.Study, study: Study, frame: pd.DataFrame) -> str:
 
 
 def _curves(stored: optuna.Study) -> Any:
-    """Draw the validation accuracy of every trial over epochs; those that ended early are grey, the best is red."""
+    """Draw the validation accuracy of every trial over epochs; those that are not complete are grey, the best is red."""
     import plotly.graph_objects as go
 
     trials = [(trial, reached) for trial in stored.get_trials(deepcopy=False) if (reached := curve(trial))]
@@ -68,8 +72,8 @@ def _curves(stored: optuna.Study) -> Any:
     best = max(complete, key=val_accuracy).number
     figure = go.Figure()
     for trial, reached in trials:
-        state = "complete" if trial.state == TrialState.COMPLETE else "ended early"
-        color = RED if trial.number == best else BLUE if state == "complete" else FAINT
+        state = trial.state.name.lower()
+        color = RED if trial.number == best else BLUE if trial.state == TrialState.COMPLETE else FAINT
         figure.add_scatter(
             x=list(reached),
             y=[100 * value for value in reached.values()],
@@ -87,7 +91,7 @@ def _curves(stored: optuna.Study) -> Any:
 
 
 def _against(frame: pd.DataFrame, cost: str) -> Any:
-    """Draw the accuracy of complete trials against what they cost; none is both better and cheaper than those on the line."""
+    """Draw the accuracy of complete trials against what they cost; no other beats those on the line."""
     import plotly.graph_objects as go
 
     complete: Any = frame[(frame.state == "complete") & frame.val_accuracy.notna() & frame[cost].notna()]
@@ -99,8 +103,8 @@ def _against(frame: pd.DataFrame, cost: str) -> Any:
     on_front = sorted((point for point in points if point[2]), key=lambda point: point[0][1])
     others = [point for point in points if not point[2]]
     for group, label, color, mode in (
-        (others, "another is better and cheaper", FAINT, "markers"),
-        (on_front, "none is better and cheaper", RED, "lines+markers"),
+        (others, "another is as good and cheaper, or better and as cheap", FAINT, "markers"),
+        (on_front, "no other is", RED, "lines+markers"),
     ):
         figure.add_scatter(
             x=[c for (_, c), _, _ in group],

@@ -65,10 +65,14 @@ def write(study: str, console: Console, output: Path | None = None) -> list[Syst
     return page.systems
 
 
-def log(study: str) -> None:
-    """Write a study's report to its parent run alone; raises UserError for a study without a trial that has ended."""
+def log(study: str) -> list[System]:
+    """Write a study's report to its parent run alone; return the systems that have a verdict.
+
+    Raises UserError for a study without a trial that has ended.
+    """
     page = Report(study)
     page.log(page.text())
+    return page.systems
 
 
 class Report:
@@ -137,14 +141,16 @@ class Report:
         runs = [("The study", self.parent.info.run_id, OF_THE_STUDY)]
         if len(self.complete):
             chosen = self.complete.iloc[0]
-            runs.append((f"Trial {chosen.trial}, chosen by validation", chosen.run_id, OF_THE_CHOSEN))
+            several = f" (results: model 1 of {self.study.trainings})" if self.study.trainings > 1 else ""
+            runs.append((f"Trial {chosen.trial}, chosen by validation{several}", chosen.run_id, OF_THE_CHOSEN))
         for title, run_id, wanted in runs:
             there = tracking.artifacts(run_id)
             yield f"## {title}"
             with tempfile.TemporaryDirectory() as folder:
                 for file, what in wanted.items():
-                    if file in there:
-                        content = tracking.artifact_folder(run_id, file, Path(folder)).read_bytes()
+                    found = next((path for path in (file, f"model_1/{file}") if path in there), None)
+                    if found:
+                        content = tracking.artifact_folder(run_id, found, Path(folder)).read_bytes()
                         yield f"![{what}](data:image/png;base64,{base64.b64encode(content).decode()})"
 
     def _verdicts(self) -> str:

@@ -38,6 +38,8 @@ SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted wh
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
+LONG_NAME = 40  # characters that a figure has room for
+IMAGES_DRAWN = "images_drawn"  # the study's attribute
 IMAGES = ("images_by_class", "training_images", "test_images")  # figures of the data set, on the parent run
 FULL_IN_VAIN = 3  # times that a worker may find no space where there is room, before its trial is blamed
 
@@ -191,22 +193,26 @@ class Supervisor:
     def _log_study(self, parent: TrackedRun, snapshot: Snapshot) -> None:
         """Log the study, its figures and its model's source on the parent run."""
         study = self._study
-        drawn = Drawn()
         curves = {t.number: list(reached.values()) for t in snapshot.trials if (reached := curve(t))}
         early = {t.number for t in snapshot.trials if t.state != TrialState.COMPLETE}
         with TemporaryDirectory() as name:
             folder = Path(name)
+            drawn = Drawn(folder)
             if curves:
-                title = f"{study.name}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
+                name_shown = study.name if len(study.name) <= LONG_NAME else f"{study.name[:LONG_NAME]}…"
+                title = f"{name_shown}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
                 best = snapshot.best.number if snapshot.best else None
                 images = watched_images(self._study.protocol)
                 drawn.draw(folder / "study_curves.png", lambda: study_curves(curves, early, best, title, images))
-            if not {f"{name}.png" for name in IMAGES} <= tracking.artifacts(parent.run_id):
+            new = bool(study.search) and not self._store.attributes().get(IMAGES_DRAWN)
+            if new:
                 _draw_images(study.dataset, folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)
             (folder / "model.py").write_bytes(models.source(study.model).read_bytes())
             parent.log_artifacts(folder)
+        if new:
+            self._store.remember(IMAGES_DRAWN, True)
         for line in drawn.failed:
             self._say(f"not drawn: {line}")
 

@@ -75,7 +75,7 @@ def study_curves(
     `curves`: trial number -> accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
     """
     figure = canvas(4.5, title)
-    ((axes,),) = place(figure, 1, 1, 0.65, 0.15, 0.5, 0.4)
+    ((axes,),) = place(figure, 1, 1, 0.8, 0.15, 0.5, 0.4)
     styles: dict[str, dict[str, Any]] = {
         f"trial {best}: best by validation": {"color": RED, "lw": 2.2, "zorder": 3},
         "completed": {"color": BLUE, "lw": 1.2, "alpha": 0.6},

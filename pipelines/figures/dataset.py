@@ -16,7 +16,7 @@ A_CLASS = 30  # images of a class that are shown side by side
 def all_images(images: Bytes, side: int = 28) -> Image.Image:
     """Return every image (n, 28, 28, 1) in one, in their order, about as wide as high; `side`: pixels of each, 28 at most."""
     columns = int(np.ceil(len(images) ** 0.5))
-    whole = mosaic(255 - images[..., 0], columns, gap=0)
+    whole = mosaic(255 - images[..., 0], columns)
     height, width = (length * side // images.shape[1] for length in whole.shape)
     return Image.fromarray(whole).resize((width, height), Image.Resampling.BOX)
 
@@ -24,15 +24,13 @@ def all_images(images: Bytes, side: int = 28) -> Image.Image:
 @sheet()
 def by_class(dataset: Dataset, classes: Sequence[str]) -> Figure:
     """Draw the first training images of every class, and how many images of it there are to train, validate and test."""
-    parts = {"training": dataset.train, "test": dataset.test}
-    if not dataset.watched:
-        parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     sizes = ", ".join(f"{len(images):,} {part}" for part, images in parts.items())
     figure = canvas(3.5, f"{dataset.name} by class: {sizes} images")
     ((shown, counts),) = place(figure, 1, 2, 0.95, 0.15, 0.5, 0.45, wspace=0.02, width_ratios=[3, 1])
     rows = [dataset.train.x[dataset.train.y == label][:A_CLASS, ..., 0] for label in range(len(classes))]
     rows = [np.concatenate([row, np.zeros((A_CLASS - len(row), 28, 28), np.uint8)]) for row in rows]
-    shown.imshow(mosaic(255 - np.concatenate(rows), A_CLASS, gap=0), aspect="auto", interpolation="bilinear")
+    shown.imshow(mosaic(255 - np.concatenate(rows), A_CLASS), aspect="auto", interpolation="bilinear")
     bare(shown)
     for label, name in enumerate(classes):
         shown.text(-20, 28 * label + 14, name, ha="right", va="center")

@@ -97,18 +97,25 @@ def codes(pairs: Bytes, noise: Bytes, of_pairs: Floats, of_noise: Floats, layer:
         for half in range(2):
             grid[2 * half, column].imshow(255 - both[half, ..., 0], vmin=0, vmax=255)
             code = codes_[half].reshape(positions, filters)
-            grid[2 * half + 1, column].imshow(code, cmap=STRENGTH, vmin=0, vmax=float(found.max()), aspect="auto")
+            grid[2 * half + 1, column].imshow(
+                code, cmap=STRENGTH, vmin=min(0.0, float(found.min())), vmax=float(found.max()), aspect="auto"
+            )
         grid[0, column].set_title([*classes, "noise"][column], loc="center")
     return figure
 
 
 @sheet()
-def patterns(layer: str, channels: Sequence[int], images: Floats, reached: Floats, usual: Floats) -> Figure:
-    """Draw the inputs (n, 28, 28, 1) that most excite feature maps; `reached`, and on test images at most `usual`: (n,)."""
+def patterns(
+    layer: str, channels: Sequence[int], images: Floats, reached: Floats, usual: Floats, looked_at: int
+) -> Figure:
+    """Draw the inputs (n, 28, 28, 1) that most excite feature maps; their responses: (n,).
+
+    `usual`: the greatest on `looked_at` test images.
+    """
     figure = canvas(
         1.75,
         f"{layer}: the inputs that most excite its feature maps, found by gradient ascent from noise",
-        "Above each: the map's number, its mean response, and in brackets the greatest on 1,000 test images.",
+        f"Above each: its number, its mean response before activation, in brackets the greatest of {looked_at:,} test images.",
     )
     (row,) = place(figure, 1, len(channels), 0.1, 0.1, 0.3, 0.55, wspace=0.12)
     for axes, channel, image, own, greatest in zip(row, channels, images, reached, usual, strict=True):
@@ -142,11 +149,10 @@ def saliency(images: Bytes, slopes: Floats, taken: Bytes, labels: Bytes, classes
 def matched(first: Floats, second: Floats, found: Matched, names: tuple[str, str]) -> Figure:
     """Draw the first-layer kernels (height, width, n) of two networks above each other as matched, and their score."""
     mean, chance = found.cosines.mean(), found.by_chance
-    beyond = "more than" if mean > np.quantile(chance, 0.95) else "no more than"
     shown = found.pairs[:KERNELS_A_ROW]
     figure = canvas(
         4.2,
-        f"Two trainings learned {beyond} by chance the same first filters: mean cosine {mean:.2f} over {len(found.pairs)} pairs",
+        f"Two trainings' first filters, matched: mean cosine {mean:.2f}, by chance {chance.mean():.2f} (p = {found.p:.2f})",
         f"By chance: one side's kernels turned and mirrored at random before matching, {len(chance)} draws.",
     )
     top = place(figure, 2, KERNELS_A_ROW, 1.3, 0.1, 2.35, 0.65, wspace=0.12, hspace=0.1)

@@ -51,7 +51,8 @@ def wrong_images(predicted: Floats, images: Bytes, labels: Bytes, classes: Seque
     order = np.concatenate([wrong[np.argsort(-sure[wrong])], right[np.argsort(sure[right])]])[:TILES]
     shown = min(len(wrong), TILES)
     title = f"{len(wrong):,} of {len(labels):,} test images are wrong"
-    title += f"; the {shown} of which the model is surest, in red" if shown < len(wrong) else " (red)"
+    if len(wrong):
+        title += f"; the {shown} of which the model is surest, in red" if shown < len(wrong) else " (red)"
     if least_sure := len(order) - shown:
         ones = "right one" if least_sure == 1 else f"{least_sure} right ones"
         title += f"; then the {ones} of which it is least sure"
@@ -105,7 +106,7 @@ def classes_and_calibration(predicted: Floats, labels: Bytes, classes: Sequence[
         ylabel="accuracy (%)",
         xlim=(0, 104),
         ylim=(0, 104),
-        title=f"calibration (expected error {100 * gap:.2f} points)",
+        title=f"expected calibration error: {100 * gap:.2f} points",
     )
     return figure
 

@@ -28,6 +28,7 @@ WIDTH = 8.2  # inches: 900 pixels, about what the MLflow UI has for an image
 SHEET = {
     "figure.dpi": 110,
     "savefig.dpi": "figure",
+    "savefig.bbox": "standard",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -51,12 +52,12 @@ def sheet() -> Iterator[None]:
         yield
 
 
-def canvas(height: float, title: str, note: str = "", width: float = WIDTH) -> Figure:
+def canvas(height: float, title: str, note: str = "") -> Figure:
     """Return an empty figure (inches) that says in its `title` what is seen; `note`: what to know when reading it."""
-    figure = Figure(figsize=(width, height))
-    figure.text(0.1 / width, 1 - 0.08 / height, title, fontsize=11, va="top")
+    figure = Figure(figsize=(WIDTH, height))
+    figure.text(0.1 / WIDTH, 1 - 0.08 / height, title, fontsize=11, va="top")
     if note:
-        figure.text(0.1 / width, 0.06 / height, note, fontsize=8, va="bottom", color="#555555")
+        figure.text(0.1 / WIDTH, 0.06 / height, note, fontsize=8, va="bottom", color="#555555")
     return figure
 
 
@@ -70,26 +71,28 @@ def place(
 
 
 class Drawn:
-    """What was drawn: a figure that cannot be is noted, for it must never cost a run."""
+    """What was drawn into a folder: a figure that cannot be is noted, for it must never cost a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self.failed: list[str] = []  # which, and why
         self.seconds = 0.0  # spent on all
 
     def draw(self, path: Path, figure: Callable[[], Figure | Image.Image]) -> None:
         """Write a figure to a PNG file; raises only what is the machine's fault, such as a full disk."""
-        began = time.perf_counter()
+        began, name = time.perf_counter(), path.relative_to(self._root)
         try:
-            drawn = figure()
-            drawn.savefig(path) if isinstance(drawn, Figure) else drawn.save(path)
+            with sheet():
+                drawn = figure()
+                drawn.savefig(path) if isinstance(drawn, Figure) else drawn.save(path)
         except UserError as error:
-            self.failed.append(f"{path.name}: {error}")
+            self.failed.append(f"{name}: {error}")
         except Exception as error:
             if of_the_machine(error):
                 raise
             path.unlink(missing_ok=True)
-            self.failed.append(f"{path.name}: {type(error).__name__}: {first_line(error)}")
-            print(f"figure {path.name} cannot be drawn:\n{traceback_of(error)}")
+            self.failed.append(f"{name}: {type(error).__name__}: {first_line(error)}")
+            print(f"figure {name} cannot be drawn:\n{traceback_of(error)}")
         self.seconds += time.perf_counter() - began
 
 
@@ -101,11 +104,10 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def mosaic(images: Bytes | Floats, columns: int, gap: int = 1, background: float = 255) -> NDArray[Any]:
-    """Return images (n, height, width) side by side in one, row by row; `gap`: pixels between two."""
+def mosaic(images: Bytes | Floats, columns: int) -> NDArray[Any]:
+    """Return images (n, height, width) side by side in one, row by row, on white."""
     n, height, width = images.shape
     rows = -(-n // columns)
-    cells = np.full((rows * columns, height + gap, width + gap), background, images.dtype)
-    cells[:n, :height, :width] = images
-    whole = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
-    return whole.reshape(rows * (height + gap), columns * (width + gap))[: -gap or None, : -gap or None]
+    cells = np.full((rows * columns, height, width), 255, images.dtype)
+    cells[:n] = images
+    return cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)

@@ -70,7 +70,10 @@ def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> N
     colors = [text.get_color() for text in axes.texts]
     assert colors[:2] == [style.WRONG] * 2 and set(colors[2:]) == {"black"}
     assert len(said) == result.TILES and np.array_equal(axes.images[0].get_array(), small.test.x[3, ..., 0])
-    assert "2 of 500 test images are wrong (red); " not in texts(figure)[0]
+    expected = "2 of 500 test images are wrong (red); then the 58 right ones of which it is least sure"
+    assert expected in texts(figure)
+    none = result.wrong_images(certain(labels), small.test.x, labels, DIGITS)
+    assert "0 of 500 test images are wrong; then the 60 right ones of which it is least sure" in texts(none)
 
 
 def test_accuracy_by_class_has_wilsons_intervals(small: data.Dataset) -> None:
@@ -84,7 +87,7 @@ def test_accuracy_by_class_has_wilsons_intervals(small: data.Dataset) -> None:
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
     assert ends == pytest.approx([100 * (middle - half), 100 * (middle + half)], abs=1e-3)
     gap = 495 / 500 * abs(1 - 0.991) + 5 / 500 * 0.55
-    assert by_confidence.get_title(loc="left") == f"calibration (expected error {100 * gap:.2f} points)"
+    assert by_confidence.get_title(loc="left") == f"expected calibration error: {100 * gap:.2f} points"
     assert {text.get_text() for text in by_confidence.texts} == {"5", "495"}
 
 
@@ -158,7 +161,11 @@ DRAWN: dict[str, Any] = {
     "codes": lambda d: network.codes(
         d.test.x[:20].reshape(10, 2, 28, 28, 1), d.test.x[:2], np.ones((10, 2, 3, 3, 4)), np.ones((2, 3, 3, 4)), "c", DIGITS
     ),
-    "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9)),
+    "codes of negative responses": lambda d: network.codes(
+        d.test.x[:20].reshape(10, 2, 28, 28, 1), d.test.x[:2], -np.ones((10, 2, 3, 3, 4)), -np.ones((2, 3, 3, 4)), "c", DIGITS
+    ),
+    "study_curves of a long name": lambda d: curves.study_curves({0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test"),
+    "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9), 1000),
     "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], data.CLOTHES),
     "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 4294967295", "seed 2")),
 }  # fmt: skip
@@ -168,7 +175,7 @@ DRAWN: dict[str, Any] = {
 def test_no_text_is_cut_off(name: str, small: data.Dataset, tmp_path: Path) -> None:
     figure = DRAWN[name](small)
     assert cut_off(figure) == []
-    drawn = style.Drawn()
+    drawn = style.Drawn(tmp_path)
     drawn.draw(tmp_path / "figure.png", lambda: figure)
     assert drawn.failed == [] and drawn.seconds > 0
     with Image.open(tmp_path / "figure.png") as image:
@@ -183,12 +190,24 @@ def test_the_style_is_applied_to_these_figures_alone() -> None:
     assert dict(mpl.rcParams) == before
 
 
+def test_a_users_own_style_changes_no_size(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"savefig.dpi": 300, "savefig.bbox": "tight"}):
+        drawn = style.Drawn(tmp_path)
+        drawn.draw(tmp_path / "figure.png", lambda: curves.learning_curves([history(2)], [1], "validation"))
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.width == 902
+
+
 def test_a_figure_that_fails_is_noted_and_the_next_is_drawn(tmp_path: Path, capsys: Any) -> None:
-    drawn = style.Drawn()
-    drawn.draw(tmp_path / "bad.png", lambda: result.confusion(np.zeros((3, 10)), np.zeros(2, np.uint8), DIGITS))
+    drawn = style.Drawn(tmp_path)
+    (tmp_path / "model_1").mkdir()
+    bad = tmp_path / "model_1" / "bad.png"
+    drawn.draw(bad, lambda: result.confusion(np.zeros((3, 10)), np.zeros(2, np.uint8), DIGITS))
     drawn.draw(tmp_path / "good.png", lambda: curves.learning_curves([history(2)], [1], "validation"))
-    assert [line.split(":")[:2] for line in drawn.failed] == [["bad.png", " IndexError"]]
-    assert [path.name for path in tmp_path.iterdir()] == ["good.png"]
+    assert [line.split(":")[:2] for line in drawn.failed] == [["model_1/bad.png", " IndexError"]]
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["good.png"]
     assert "Traceback" in capsys.readouterr().out
 
 
@@ -197,4 +216,4 @@ def test_a_full_disk_is_not_the_figures_fault(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        style.Drawn().draw(tmp_path / "figure.png", full)
+        style.Drawn(tmp_path).draw(tmp_path / "figure.png", full)

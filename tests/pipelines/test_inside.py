@@ -38,6 +38,24 @@ def test_the_saliency_of_a_linear_model_is_its_weights() -> None:
     assert linear.model.layers[-1].activation is keras.activations.softmax, "the model is left as it was"
 
 
+def test_the_saliency_is_of_scores_however_the_softmax_is_written() -> None:
+    linear = network("softmax")
+    kernel, bias = linear.model.layers[-1].get_weights()
+    apart = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10), keras.layers.Softmax()]
+    )
+    apart.layers[1].set_weights([50 * kernel, bias])  # so that its softmax is saturated
+    images, labels = SMALL.x[:3], SMALL.y[:3]
+    expected = 50 * linear.saliency(images, (labels + 1) % 10, labels)
+    found = Network(apart, Scaling("by_255", SMALL.x)).saliency(images, (labels + 1) % 10, labels)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    odd = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10), keras.layers.Reshape((10,))]
+    )
+    with pytest.raises(UserError, match="does not end in a layer with a softmax"):
+        Network(odd, Scaling("by_255", SMALL.x)).saliency(images, labels, labels)
+
+
 def test_the_pattern_of_a_linear_model_is_where_its_weights_are_positive() -> None:
     linear = network("softmax")
     last = linear.model.layers[-1]
@@ -134,13 +152,14 @@ def test_shuffled_kernels_are_found_again_and_others_are_not() -> None:
     found = inside.match(kernels, kernels[..., order] * 2 + 0.1 * draws.normal(size=(5, 5, 16)))
     assert all(order[second] == first for first, second in found.pairs)
     assert found.cosines.min() > 0.95 and list(found.cosines) == sorted(found.cosines, reverse=True)
-    assert found.by_chance.max() < found.cosines.mean()
-    beyond = [
-        (m := inside.match(draws.normal(size=(3, 3, 8)), draws.normal(size=(3, 3, 8)))).cosines.mean()
-        > np.quantile(m.by_chance, 0.95)
-        for _ in range(60)
-    ]
+    assert found.by_chance.max() < found.cosines.mean() and found.p == pytest.approx(1 / 201)
+    beyond = [inside.match(*draws.normal(size=(2, 3, 3, 8))).p <= 0.05 for _ in range(60)]
     assert sum(beyond) <= 9, "of kernels that have nothing in common, about one in twenty"
+
+
+def test_kernels_of_one_pixel_cannot_be_turned() -> None:
+    with pytest.raises(UserError, match="single pixels"):
+        inside.match(np.ones((1, 1, 4)), np.ones((1, 1, 4)))
 
 
 def test_by_chance_kernels_are_turned_and_mirrored_in_every_way() -> None:

@@ -109,8 +109,8 @@ def test_the_ui_shows_study_trial_and_report(served: str, page: Any, tmp_path: P
     open_artifact(page, f"{runs}/{parent.info.run_id}/artifacts/report.html")
     inside = page.frame_locator("iframe.mlflow-html-iframe")
     inside.get_by_role("heading", name="Verdicts").wait_for()
-    inside.locator(".js-plotly-plot:has(.main-svg)").nth(6).wait_for()  # one after the other
-    assert inside.locator(".js-plotly-plot").count() == 7
+    inside.locator(".js-plotly-plot:has(.main-svg)").nth(5).wait_for()  # one after the other
+    assert inside.locator(".js-plotly-plot").count() == 6
     widths = [
         inside.locator("img").nth(i).evaluate("i => i.naturalWidth") for i in range(inside.locator("img").count())
     ]

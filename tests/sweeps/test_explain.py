@@ -42,7 +42,7 @@ def test_two_runs_filters_are_compared(study: Store, capsys: pytest.CaptureFixtu
     assert "explain/same_filters.png" in tracking.artifacts(first)
     other = frame[frame.filters1 != frame.filters1[0]].run_id.iloc[0]
     with pytest.raises(UserError, match=r"its first layer has kernels of shape .* expected two trainings of one conf"):
-        explained(first, capsys, against=other, only=["same_filters"])
+        explained(first, capsys, against=other)
 
 
 def test_the_chosen_digit_and_feature_are_drawn(study: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,11 +79,14 @@ def test_a_dense_model_has_its_own_inside(
         ({"only": ["kernel"]}, r"--only kernel: expected one of kernels, .*\(did you mean 'kernels'\?\)"),
         ({"only": ["same_filters"]}, "name the other with --against RUN"),
         ({"feature": "dense"}, "there is no layer ''"),
-        ({"against": "nothing", "only": ["same_filters"]}, "there is no run 'nothing'"),
+        ({"against": "nothing"}, "there is no run 'nothing'"),
+        ({"against": "RUN", "only": ["kernels"]}, "--against is for the figure same_filters"),
     ],
 )
 @pytest.mark.usefixtures("study")
 def test_what_cannot_be_asked(asked: Any, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if asked.get("against") == "RUN":
+        asked = asked | {"against": best_runs().run_id[0]}
     with pytest.raises(UserError, match=message):
         explained("best", capsys, **asked)
 
@@ -114,3 +117,17 @@ def test_a_figure_that_fails_leaves_the_others(
     monkeypatch.setattr(explain, "MAPPED", 100)
     said = explained("best", capsys)
     assert "not drawn: kernels.png: ZeroDivisionError" in said and "explain/: activations.png, codes.png, maps" in said
+
+
+def test_without_held_out_images_no_run_is_the_best(
+    run_here: Callable[..., Store], write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(
+        model="softmax", protocol="official", training={"epochs": 1, "keep": "last"}, search={}, start=[],
+        budget={"trials": 1}, targets=[],
+    )  # fmt: skip
+    run_here(study_file.load(str(path)))
+    with pytest.raises(
+        UserError, match="study 'tiny' holds no images out, so none of its runs is the best: name a run"
+    ):
+        explained("best", capsys, study="tiny")

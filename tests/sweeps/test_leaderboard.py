@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.tracking import store as tracking
-from sweeps import leaderboard, report, results, study_file
+from sweeps import explain, leaderboard, report, results, study_file
 from sweeps.store import Store
 from tests.conftest import Sweep
 
@@ -146,7 +146,9 @@ def test_the_front_of_several_objectives_comes_first(
         assert ("model.keras" in names) == kept and "probabilities.npz" in names
 
 
-def test_means_are_shown_with_their_deviation(run_here: Callable[..., Store], write_study: Callable[..., Path]) -> None:
+def test_means_are_shown_with_their_deviation(
+    run_here: Callable[..., Store], write_study: Callable[..., Path], tmp_path: Path
+) -> None:
     path = write_study(
         model="tests.tiny_model",
         training={"epochs": 2, "batch_size": 500},
@@ -174,6 +176,14 @@ def test_means_are_shown_with_their_deviation(run_here: Callable[..., Store], wr
     each = ["model.keras", "probabilities.npz"]
     each += [f"{name}.png" for name in ("confusion", "wrong_images", "accuracy_by_class", "font_digits")]
     assert files == {f"model_{number}/{name}" for number in (1, 2, 3) for name in each}
+    report.log("tiny")
+    (parent,) = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'study'")
+    page = tracking.artifact_folder(parent.info.run_id, "report.html", tmp_path).read_text()
+    assert (
+        "chosen by validation (results: model 1 of 3)" in page and page.count('<img src="data:image/png;base64,') == 7
+    )
+    explain.run(row.run_id, None, explain.Asked(7, only=["kernels"]), None, console := Console(record=True, width=200))
+    assert "(model 1 of 3), explain/: kernels.png" in console.export_text()
 
 
 def test_the_parents_plots_need_no_network(
@@ -184,7 +194,7 @@ def test_the_parents_plots_need_no_network(
         training={"epochs": 1, "batch_size": 500},
         search={"units": {"int": [2, 40]}, "rate": {"float": [0.0, 0.9]}},
         start=[],
-        budget={"trials": 4},
+        budget={"trials": 8},
     )
     run_here(study_file.load(str(path)))
     experiment = tracking.find_experiment("tiny").experiment_id

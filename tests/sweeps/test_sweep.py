@@ -21,9 +21,10 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from benchmarks.faults.scene import Server
-from pipelines.errors import UserError
+from pipelines import execute
+from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
-from sweeps import best_runs, launch, results, runs, store, study_file, worker
+from sweeps import best_runs, cli, launch, report, results, runs, store, study_file, supervise, worker
 from sweeps.store import Store
 from tests.conftest import Sweep, eventually
 
@@ -309,6 +310,53 @@ def test_a_trial_that_raises_fails_alone_with_its_traceback(run_here: Callable[.
     traceback = tracking.artifact_folder(frame.run_id[0], "traceback.txt", tracking.paths.mlruns()).read_text()
     assert "ValueError" in traceback and "1.5" in traceback
     assert "ValueError" in Store("tiny").trials()[0].user_attrs["ended"]
+
+
+@pytest.mark.slow
+def test_figures_that_fail_cost_a_trial_nothing(
+    run_here: Callable[..., Store], write_study: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute.result, "confusion", lambda *_: 1 / 0)
+    monkeypatch.setattr(execute.fonts, "digits", lambda: 1 / 0)
+    (trial,) = run_here(study_file.load(str(write_study(budget={"trials": 1})))).trials()
+    assert trial.state == TrialState.COMPLETE
+    run = tracking.client().get_run(trial.user_attrs["run_id"])
+    assert run.data.tags["figures_failed"] == (
+        "confusion.png: ZeroDivisionError: division by zero; font_digits.png: ZeroDivisionError: division by zero"
+    )
+    drawn = {name for name in tracking.artifacts(run.info.run_id) if name.endswith(".png")}
+    assert drawn == {"learning_curves.png", "wrong_images.png", "accuracy_by_class.png"}
+
+
+@pytest.mark.slow
+def test_the_data_set_is_drawn_once_for_a_search_and_not_for_its_seeds(
+    run_here: Callable[..., Store], write_study: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    whole = supervise._draw_images
+    monkeypatch.setattr(supervise, "_draw_images", lambda *given: (drawn.append(given[0]), whole(*given)))
+    for trials in (1, 2):
+        run_here(
+            study_file.load(str(write_study(budget={"trials": trials}, training={"epochs": 1, "batch_size": 500})))
+        )
+    alone = write_study(
+        name="alone", search={}, start=[], budget={"trials": 1}, training={"epochs": 1, "batch_size": 500}
+    )
+    run_here(study_file.load(str(alone)))
+    assert drawn == ["mnist-5k"]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("MLflow is away"), UserError("no trial has ended")])
+def test_a_report_that_cannot_be_written_is_said_and_ends_nothing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(report, "log", fails)
+    console = Console(record=True, width=200)
+    assert cli._log_report("tiny", console) is None
+    assert console.export_text() == f"no report yet ({error}): sweep report tiny writes it\n"
 
 
 @pytest.mark.slow
