@@ -1,12 +1,14 @@
 """The champion of a data set: the registered model of the configuration that validation prefers to all before it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import models
 from pipelines import data, serving
@@ -20,7 +22,19 @@ from sweeps.store import Store
 from sweeps.verdict import FEWEST_SEEDS
 
 UNKNOWN = "unknown"
+FAINTEST = 32  # steps of grey, of 255, that an image has at least from its darkest pixel to its lightest
 VALIDATION = "val_accuracies"  # tag of a version: those of its configuration's seeds, 0 to 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a champion, named in `of`, takes image files for.
+
+    `classified`: for each file the classes with their probabilities (0 to 1), the likeliest first, and what speaks against it.
+    """
+
+    of: str
+    classified: list[tuple[Path, list[tuple[int, float]], str | None]]
 
 
 def promote(study: str) -> str:
@@ -88,8 +102,8 @@ def promote(study: str) -> str:
     )
 
 
-def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterator[tuple[Path, list[tuple[int, float]]]]:
-    """Yield for each image file the classes with their probabilities (0 to 1), the likeliest first, by the data set's champion.
+def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
+    """Return what the data set's champion takes image files for.
 
     `dataset`: may be left out where there is one champion. `invert`: the images are dark on light, the data set's light on
     dark.
@@ -108,8 +122,19 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Iterato
     with suppress(models.NoModel):  # it may need nothing of its own
         models.load(version.tags.get("model", ""))  # a model's own layers are known once it is imported
     predicted = registry.load(version).predict(images.astype(np.float32), verbose=0)
-    for file, probabilities in zip(files, predicted, strict=True):
-        yield file, [(int(label), float(probabilities[label])) for label in np.argsort(-probabilities)]
+    of = f"the champion of {name}, version {version.number}: trial {version.tags.get('trial')} of {version.tags.get('study')}"
+    ranked = [[(int(label), float(each[label])) for label in np.argsort(-each)] for each in predicted]
+    return Answer(of, list(zip(files, ranked, map(_doubt, images), strict=True)))
+
+
+def _doubt(image: NDArray[np.uint8]) -> str | None:
+    """Return why an image (28, 28, 1), as the model sees it, is probably not what it was trained on; None: no reason."""
+    if np.ptp(image) < FAINTEST:
+        return "the image is blank, or nearly so"
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    if edge.mean() > 128:
+        return "its edge is light, that of the data set's images dark: what is dark on light needs --invert"
+    return None
 
 
 def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ import click
 from pipelines.errors import DatasetUnavailable, UserError, first_line, root_cause, traceback_of, without_passwords
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
+WIDE = 160  # columns
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
 
@@ -101,13 +102,11 @@ def run(
     Example:
       sweep run lean_cnn --trials 60 --workers 2
     """
-    from rich.console import Console
-
     from pipelines import data
     from sweeps import launch, study_file
     from sweeps.store import Store
 
-    console = Console(markup=False, highlight=False)
+    console = _console()
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
     if stored:
         if dataset is not None or seed is not None:
@@ -142,11 +141,9 @@ def best(study: str | None) -> None:
     Example:
       sweep best lean_cnn
     """
-    from rich.console import Console
-
     from sweeps import leaderboard
 
-    leaderboard.show(study, Console(markup=False, highlight=False))
+    leaderboard.show(study, _console())
 
 
 @main.command()
@@ -180,12 +177,10 @@ def baselines(
     Example:
       sweep baselines --only softmax --only lean_cnn --seeds 5
     """
-    from rich.console import Console
-
     import models
     from sweeps import baselines, baselines_report
 
-    console = Console(markup=False, highlight=False)
+    console = _console()
     recipes = [*dict.fromkeys(only)] or [*models.MODELS]
     plan = baselines.Plan(recipes, seeds, dataset, device, epochs, protocol)
     baselines.check_plan(plan)
@@ -215,12 +210,10 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
     Example:
       sweep confirm lean_cnn --top 2 --seeds 5 --final
     """
-    from rich.console import Console
-
     from pipelines import backend
     from sweeps import champion, confirm, confirmed
 
-    console = Console(markup=False, highlight=False)
+    console = _console()
     name = confirmed.name_of(study)
     complete = confirm.run(name, top, seeds, workers, device, console, final)
     if not complete:
@@ -245,11 +238,9 @@ def report(study: str | None, output: Path | None) -> None:
     Example:
       sweep report lean_cnn --output report.md
     """
-    from rich.console import Console
-
     from sweeps import confirmed, report
 
-    console = Console(markup=False, highlight=False)
+    console = _console()
     name = confirmed.name_of(study)
     found = report.write(name, console, output)
     if found:
@@ -272,9 +263,13 @@ def predict(images: tuple[Path, ...], dataset: str | None, invert: bool) -> None
 
     backend.configure("cpu")
     backend.load()
-    for file, classes in champion.predict(images, dataset, invert):
+    found = champion.predict(images, dataset, invert)
+    click.echo(f"asking {found.of}", err=True)
+    for file, classes, doubt in found.classified:
         (best, probability), (second, less), *_ = classes
         click.echo(f"{file}: {best} ({100 * probability:.2f} %; then {second}, {100 * less:.2f} %)")
+        if doubt:
+            click.echo(f"{file}: {doubt}", err=True)
 
 
 @main.command()
@@ -287,11 +282,9 @@ def rerun(run: str, device: Any) -> None:
     Example:
       sweep rerun 4f3c1d5e9a7b4c0d8e2f6a1b3c5d7e9f
     """
-    from rich.console import Console
-
     from sweeps import rerun
 
-    if not rerun.run(run, device, Console(markup=False, highlight=False)):
+    if not rerun.run(run, device, _console()):
         click.echo("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
 
@@ -321,15 +314,13 @@ def explain(
     Example:
       sweep explain best --study lean_cnn --digit 4
     """
-    from rich.console import Console
-
     from pipelines import backend
     from sweeps import explain
 
     backend.configure(device)
     backend.load()
     asked = explain.Asked(digit, feature, against, tuple(dict.fromkeys(only)))
-    explain.run(run, study, asked, output, Console(markup=False, highlight=False))
+    explain.run(run, study, asked, output, _console())
 
 
 @main.command()
@@ -456,6 +447,14 @@ def studies(study: str | None) -> None:
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
+
+
+def _console() -> Any:
+    """Return where to print; into a pipe or a file, tables are as wide as they need, not 80 columns."""
+    from rich.console import Console
+
+    into_a_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(markup=False, highlight=False, width=WIDE if into_a_file else None)
 
 
 def _log_report(study: str, console: Any) -> Any:

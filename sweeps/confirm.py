@@ -24,6 +24,7 @@ from sweeps.study import Study
 from sweeps.verdict import FEWEST_SEEDS
 
 CLEARLY = 0.05  # p value at which a configuration is behind the best
+PLANNED = "seeds_planned"  # attribute of the confirmed study
 OWN_SEEDS = 0xC0F1  # sets the seeds of confirming apart from those of the study's own trials
 
 
@@ -118,6 +119,7 @@ def run(
     First FEWEST_SEEDS seeds of every configuration; then a seed more of each that is not clearly behind, until there are `seeds`.
     `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
     """
+    _caution(Store(name), seeds, console)
     for so_far in range(min(FEWEST_SEEDS, seeds), seeds + 1):
         racing = candidates(name, top, so_far)
         if so_far > FEWEST_SEEDS:
@@ -143,6 +145,19 @@ def run(
     epochs = chosen.study.settings.epochs
     console.print(f"final training of trial {chosen.number} of {name}: all training images, {epochs} epochs")
     return not launch.run(chosen.study, workers, device, console, "final", owner=name).interrupted
+
+
+def _caution(store: Store, seeds: int, console: Console) -> None:
+    """Remember how many seeds are planned; say what it does to a verdict to plan more once some have been seen."""
+    planned = store.attributes().get(PLANNED)
+    if planned is None:
+        store.remember(PLANNED, seeds)
+    elif seeds > planned:
+        console.print(
+            f"{planned} seeds were planned, now {seeds}: more seeds after a look make a wrong verdict likelier "
+            "(docs/verdicts.md says how much)",
+            soft_wrap=True,
+        )
 
 
 def final_of(name: str, seeds: int) -> Candidate:

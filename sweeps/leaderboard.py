@@ -15,7 +15,7 @@ from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.statistics import in_words as as_published
 from sweeps.statistics import judged, summary
-from sweeps.store import Store
+from sweeps.store import OWNER, Store, study_names
 from sweeps.study import Study
 
 SHOWN = 10
@@ -48,6 +48,9 @@ def gaps(study: Study, test_accuracy: float) -> list[Gap]:
 
 def show(name: str | None, console: Console) -> None:
     """Print a study's leaderboard (the latest study's if not named). Raises UserError when there is none."""
+    owner = Store(name).attributes().get(OWNER) if name in study_names() else None
+    if owner:
+        raise UserError(f"study {name!r} trains again what {owner!r} found: sweep best {owner} shows it")
     frame = results.runs(name)
     if frame.empty:
         console.print(f"no trial has begun yet: go on with make sweep{f' STUDY={name} STORED=1' if name else ''}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.console import Console
 
 import models
@@ -56,9 +57,9 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     model = registry.load(found)
     pixels = data.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)
-    asked = list(champion.predict(digits, None, invert=False))
-    assert [classes[0][0] for _, classes in asked] == trained.test[0][:5].argmax(axis=1).tolist()
-    assert [classes[0][1] for _, classes in asked] == pytest.approx(trained.test[0][:5].max(axis=1), abs=1e-5)
+    asked = champion.predict(digits, None, invert=False).classified
+    assert [classes[0][0] for _, classes, _ in asked] == trained.test[0][:5].argmax(axis=1).tolist()
+    assert [classes[0][1] for _, classes, _ in asked] == pytest.approx(trained.test[0][:5].max(axis=1), abs=1e-5)
 
 
 @pytest.mark.usefixtures("seeded")
@@ -88,23 +89,23 @@ def test_only_a_clearly_better_configuration_takes_its_place(before: list[float]
 @pytest.mark.usefixtures("seeded")
 def test_a_champion_of_other_images_or_without_files_is_one_line(digits: list[Path]) -> None:
     with pytest.raises(UserError, match="there is no champion yet: sweep confirm registers one"):
-        list(champion.predict(digits, None, invert=False))
+        champion.predict(digits, None, invert=False)
     champion.promote("tiny")
     found = registry.champion("mnist-5k")
     assert found is not None
     with pytest.raises(UserError, match="there is no champion of 'mnist': expected one of mnist-5k"):
-        list(champion.predict(digits, "mnist", invert=False))
+        champion.predict(digits, "mnist", invert=False)
     digits[0].write_bytes(b"no image")
     with pytest.raises(UserError, match=r"0\.png cannot be read as an image .*: expected a PNG"):
-        list(champion.predict(digits, None, invert=False))
+        champion.predict(digits, None, invert=False)
     uri = tracking.client().get_run(found.run_id).info.artifact_uri
     model = Path(uri.removeprefix("file://")) / "champion" / "data" / "model.keras"
     model.write_bytes(model.read_bytes()[:1000])
     with pytest.raises(UserError, match="the files of version 1 of registered model 'mnist-5k' cannot be read"):
-        list(champion.predict(digits[1:], None, invert=False))
+        champion.predict(digits[1:], None, invert=False)
     model.unlink()
     with pytest.raises(UserError, match="the files of version 1 of registered model 'mnist-5k' cannot be read"):
-        list(champion.predict(digits[1:], None, invert=False))
+        champion.predict(digits[1:], None, invert=False)
     tracking.client().set_model_version_tag("mnist-5k", "1", "split_digest", "another")
     with pytest.raises(UserError, match=r"was chosen on other images \(digest another, here"):
         champion.promote("tiny")
@@ -121,6 +122,21 @@ def test_a_final_training_takes_the_place_of_its_own_configuration(here: list[st
     assert found.run_id == seeds[seeds.phase == "final"].run_id.iloc[0]
     assert found.tags["val_accuracies"] == before.tags["val_accuracies"]
     assert found.tags["split_digest"] == before.tags["split_digest"] != found.tags["dataset_digest"]
+
+
+@pytest.mark.usefixtures("seeded")
+def test_images_unlike_those_of_the_data_set_are_doubted(tmp_path: Path, digits: list[Path]) -> None:
+    champion.promote("tiny")
+    Image.new("L", (28, 28), 20).save(tmp_path / "blank.png")
+    with Image.open(digits[0]) as digit:
+        ImageOps.invert(digit).save(tmp_path / "dark_on_light.png")
+    answer = champion.predict([digits[0], tmp_path / "blank.png", tmp_path / "dark_on_light.png"], None, invert=False)
+    doubts = [doubt for _, _, doubt in answer.classified]
+    assert doubts[0] is None and doubts[1] == "the image is blank, or nearly so" and "needs --invert" in str(doubts[2])
+    inverted = champion.predict([tmp_path / "dark_on_light.png"], None, invert=True)
+    assert inverted.classified[0][1][0] == pytest.approx(answer.classified[0][1][0], abs=1e-5)
+    assert inverted.classified[0][2] is None
+    assert re.fullmatch(r"the champion of mnist-5k, version 1: trial \d of tiny", answer.of)
 
 
 def test_images_of_all_sorts(tmp_path: Path) -> None:

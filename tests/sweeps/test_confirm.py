@@ -12,7 +12,7 @@ from rich.console import Console
 from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import champion, confirm, confirmed, doctor, leaderboard, results, runs, study_file, verdicts
+from sweeps import champion, confirm, confirmed, doctor, launch, leaderboard, results, runs, study_file, verdicts
 from sweeps.store import Store, val_accuracy
 from tests.conftest import run_in_process
 
@@ -239,3 +239,22 @@ def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypat
     monkeypatch.setattr(confirm.data, "load", lambda _: other)
     with pytest.raises(UserError, match=r"was trained on mnist-5k with digest .*, and here it has another"):
         start(1, 3)
+
+
+@pytest.mark.usefixtures("seeded")
+def test_more_seeds_than_planned_are_cautioned_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "run", lambda *_, **__: launch.Result(None, True, "random"))  # Ctrl-C at once
+    console = Console(record=True, width=300)
+    confirm.run("tiny", 2, 4, 1, "cpu", console)
+    assert "3 seeds were planned, now 4: more seeds after a look" in console.export_text()
+    confirm.run("tiny", 2, 3, 1, "cpu", console)
+    assert "planned" not in console.export_text()
+
+
+@pytest.mark.usefixtures("seeded")
+def test_the_leaderboard_of_seeds_is_their_owners() -> None:
+    (confirming, *_) = confirm.confirmed_trials("tiny").values()
+    with pytest.raises(
+        UserError, match=f"study '{confirming}' trains again what 'tiny' found: sweep best tiny shows it"
+    ):
+        leaderboard.show(confirming, Console(quiet=True))
