@@ -224,6 +224,9 @@ def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
         if not chosen:
             among = int(rows.comparisons.iloc[0])
             yield f"{system}, one of {among} systems compared:"
+        if rows.low.isna().all():
+            yield "  too few seeds for a verdict"
+            continue
         for _, row in rows.iterrows():
             images = "" if row.images == 10_000 else f" of {row.images:,} images"
             yield (
