@@ -1,4 +1,5 @@
-# Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed.
+# Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed. What tests need
+# besides is installed by the first of them.
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
 # Variables of `make confirm`: STUDY TOP SEEDS FINAL WORKERS DEVICE. Of `make report`: STUDY OUTPUT.
@@ -8,6 +9,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+TESTED := $(VENV)/.installed-for-tests
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 option = $(if $($(1)),--$(2) $($(1)))
 flag   = $(if $(filter-out 0,$($(1))),--$(2))
@@ -33,12 +36,16 @@ help: ## Show this help
 	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED"
 	@echo "  Variables of make baselines: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE"
 
-setup: $(READY) ## Make .venv and install everything
+setup: $(READY) ## Make .venv and install what a sweep needs
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: set PYTHON=python3.11 or newer"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) .
+	@touch $@
+
+$(TESTED): $(READY)
+	$(INSTALL) ".[dev]"
 	@touch $@
 
 sweep: $(READY) ## Run a study, or go on with it where it stopped (STUDY=lean_cnn)
@@ -65,13 +72,13 @@ ui: $(READY) ## Open the MLflow UI on http://127.0.0.1:5000
 dashboard: $(READY) ## Open the Optuna dashboard on http://127.0.0.1:8080 (STUDY=the latest)
 	@$(BIN)/sweep dashboard $(STUDY)
 
-test: $(READY) ## Run all tests
+test: $(TESTED) ## Run all tests
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-test-fast: $(READY) ## Run the quick tests
+test-fast: $(TESTED) ## Run the quick tests
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
-lint: $(READY) ## Check style and types
+lint: $(TESTED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -79,8 +86,8 @@ lint: $(READY) ## Check style and types
 faults: $(READY) ## Break real sweeps at random instants, and look whether anything is lost (FAULTS=200 RESULTS=a new file)
 	@$(BIN)/python -m benchmarks.faults $(FAULT_CAMPAIGN)
 
-fuzz: $(READY) ## Fuzz what is read from outside, guided by coverage (SECONDS=60 each)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fuzz]"
+fuzz: $(TESTED) ## Fuzz what is read from outside, guided by coverage (SECONDS=60 each)
+	$(INSTALL) ".[fuzz]"
 	for target in $(TARGETS); do MLRUNS_DIR= MNIST_DIR= $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; done
 
 audit: $(READY) ## Ask the advisory database about every pinned version

@@ -9,13 +9,13 @@ import pandas as pd
 from optuna import visualization
 from optuna.trial import TrialState
 
+from pipelines.figures.style import BLUE, FAINT, RED
 from sweeps.leaderboard import IMPORTANCE_TRIALS
 from sweeps.store import curve, front, val_accuracy
 from sweeps.study import OBJECTIVES, Study
 
 FEWEST_TRIALS = 2  # complete ones, for a plot that compares
 AXES = {"val_accuracy": "validation accuracy", "parameters": "parameters", "seconds": "seconds of training"}
-BLUE, RED, FAINT = "#0072B2", "#D55E00", "#999999"  # as in the other figures
 
 
 def sections(stored: optuna.Study, study: Study, frame: pd.DataFrame) -> str:
