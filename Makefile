@@ -3,7 +3,7 @@
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
 # Variables of `make confirm`: STUDY TOP SEEDS FINAL WORKERS DEVICE. Of `make report`: STUDY OUTPUT.
-# Variables of `make explain`: RUN STUDY DIGIT FEATURE AGAINST ONLY OUTPUT, as in `sweep explain --help`.
+# Variables of `make explain`: RUN STUDY DIGIT FEATURE AGAINST ONLY OUTPUT DEVICE, as in `sweep explain --help`.
 # Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -21,7 +21,7 @@ BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(
             $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device)
 
 EXPLAIN = $(call option,STUDY,study) $(call option,DIGIT,digit) $(call option,FEATURE,feature) $(call option,AGAINST,against) \
-          $(foreach figure,$(ONLY),--only $(figure)) $(call option,OUTPUT,output)
+          $(foreach figure,$(ONLY),--only $(figure)) $(call option,OUTPUT,output) $(call option,DEVICE,device)
 RUN ?= best
 
 .DEFAULT_GOAL := help

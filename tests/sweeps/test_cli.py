@@ -26,7 +26,20 @@ from sweeps.cli import main
 from sweeps.store import Store
 from tests.conftest import ROOT, Sweep, eventually
 
-COMMANDS = ["run", "baselines", "best", "confirm", "report", "predict", "rerun", "doctor", "ui", "studies"]
+COMMANDS = [
+    "run",
+    "baselines",
+    "best",
+    "confirm",
+    "report",
+    "predict",
+    "rerun",
+    "doctor",
+    "ui",
+    "studies",
+    "explain",
+    "dashboard",
+]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -75,7 +88,12 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "command", "further"), [("OPTIONS", "run", set()), ("BASELINES", "baselines", {"--only", "--output"})]
+    ("variable", "command", "further"),
+    [
+        ("OPTIONS", "run", set()),
+        ("BASELINES", "baselines", {"--only", "--output"}),
+        ("EXPLAIN", "explain", {"--only"}),
+    ],
 )
 def test_makefile_variables_are_the_options(variable: str, command: str, further: set[str]) -> None:
     (definition,) = re.findall(rf"^{variable}\s+= ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
