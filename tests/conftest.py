@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from pipelines import backend, paths
 
 ROOT = Path(__file__).parent.parent
 backend.configure("cpu")
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("unhurried")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all that is started here would ignore it
 
 TINY = {
