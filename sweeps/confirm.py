@@ -119,9 +119,11 @@ def run(
     First FEWEST_SEEDS seeds of every configuration; then a seed more of each that is not clearly behind, until there are `seeds`.
     `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
     """
-    _caution(Store(name), seeds, console)
-    for so_far in range(min(FEWEST_SEEDS, seeds), seeds + 1):
+    fewest = min(FEWEST_SEEDS, seeds)
+    for so_far in range(fewest, seeds + 1):
         racing = candidates(name, top, so_far)
+        if so_far == fewest:  # what is asked for is possible
+            _caution(Store(name), seeds, console)
         if so_far > FEWEST_SEEDS:
             behind = clearly_behind({each.number: accuracies(each.study.name, so_far - 1) for each in racing})
             for each in racing:

@@ -194,8 +194,8 @@ def run(run_id: str, study: str | None, asked: Asked, output: Path | None, conso
             _write(folder, output)
     if made:
         several = len(explained.trained.config.seeds())
-    which = f" (model 1 of {several})" if several > 1 else ""
-    console.print(f"run {explained.run.info.run_id}{which}, {FOLDER}/: {', '.join(made)}", soft_wrap=True)
+        which = f" (model 1 of {several})" if several > 1 else ""
+        console.print(f"run {explained.run.info.run_id}{which}, {FOLDER}/: {', '.join(made)}", soft_wrap=True)
     if only and drawn.failed:
         raise UserError("; ".join(drawn.failed))
     for line in drawn.failed:

@@ -131,3 +131,12 @@ def test_without_held_out_images_no_run_is_the_best(
         UserError, match="study 'tiny' holds no images out, so none of its runs is the best: name a run"
     ):
         explained("best", capsys, study="tiny")
+
+
+@pytest.mark.usefixtures("study")
+def test_where_no_figure_can_be_drawn_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(explain.draw, "kernels", lambda *_: 1 / 0)
+    with pytest.raises(UserError, match=r"kernels\.png: ZeroDivisionError"):
+        explained("best", capsys, only=["kernels"])
