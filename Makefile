@@ -1,8 +1,9 @@
 # Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed. What tests need
 # besides is installed by the first of them.
-# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED, as in `sweep run --help`.
+# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS DATASET SEED STORED, as in `sweep run --help`; and of it and `make confirm`:
+# WORKERS DEVICE EXECUTOR CPUS_PER_TRIAL GPUS_PER_TRIAL TRIALS_PER_WORKER.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
-# Variables of `make confirm`: STUDY TOP SEEDS FINAL WORKERS DEVICE. Of `make report`: STUDY OUTPUT.
+# Variables of `make confirm`: STUDY TOP SEEDS FINAL. Of `make report`: STUDY OUTPUT.
 # Variables of `make explain`: RUN STUDY DIGIT FEATURE AGAINST ONLY OUTPUT DEVICE, as in `sweep explain --help`.
 # Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
 PYTHON ?= python3
@@ -14,8 +15,11 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 
 option = $(if $($(1)),--$(2) $($(1)))
 flag   = $(if $(filter-out 0,$($(1))),--$(2))
-OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) $(call option,WORKERS,workers) \
-          $(call option,DATASET,dataset) $(call option,DEVICE,device) $(call option,SEED,seed) $(call flag,STORED,stored)
+CREW    = $(call option,EXECUTOR,executor) $(call option,WORKERS,workers) $(call option,DEVICE,device) \
+          $(call option,CPUS_PER_TRIAL,cpus-per-trial) \
+          $(call option,GPUS_PER_TRIAL,gpus-per-trial) $(call option,TRIALS_PER_WORKER,trials-per-worker)
+OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) \
+          $(call option,DATASET,dataset) $(call option,SEED,seed) $(call flag,STORED,stored) $(CREW)
 
 BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) \
             $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device)
@@ -29,11 +33,11 @@ FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RE
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm report explain best ui dashboard test test-fast lint faults fuzz audit clean
+.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast lint faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED"
+	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED EXECUTOR"
 	@echo "  Variables of make baselines: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE"
 
 setup: $(READY) ## Make .venv and install what a sweep needs
@@ -55,7 +59,7 @@ baselines: $(READY) ## Train every published recipe from several seeds (ONLY="so
 	@$(BIN)/sweep baselines $(BASELINES)
 
 confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5 FINAL=1)
-	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call flag,FINAL,final) $(call option,WORKERS,workers) $(call option,DEVICE,device)
+	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call flag,FINAL,final) $(CREW)
 
 report: $(READY) ## Write the report: a verdict on every target, and the numbers behind it (STUDY=the latest)
 	@$(BIN)/sweep report $(STUDY) $(call option,OUTPUT,output)
@@ -68,6 +72,9 @@ explain: $(READY) ## Draw what is inside a trained model (RUN=best STUDY=the lat
 
 ui: $(READY) ## Open the MLflow UI on http://127.0.0.1:5000
 	@$(BIN)/sweep ui
+
+cluster-demo: $(TESTED) ## Run a study on a small cluster on this machine, and kill one of its nodes half-way (needs PostgreSQL)
+	@$(BIN)/python -m deploy.demo
 
 dashboard: $(READY) ## Open the Optuna dashboard on http://127.0.0.1:8080 (STUDY=the latest)
 	@$(BIN)/sweep dashboard $(STUDY)

@@ -93,6 +93,7 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics
     from sweeps import launch, study_file, worker
+    from sweeps.crew import ThisMachine
     from sweeps.lease import Lease
 
     readings: list[dict[str, Any]] = []
@@ -116,9 +117,9 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
             | {"budget": {"trials": trials}},
             STUDY,
         )
-        store, assignment = launch._prepare(study, data.load("mnist-5k"), workers, "cpu", "sweep")
+        store, assignment = launch._prepare(study, data.load("mnist-5k"), ThisMachine(workers, "cpu"), "sweep")
         store.queue(trials)
-        watch, lease = worker._Watch(os.getppid(), 3600), Lease.of_this_process(os.getppid())
+        watch, lease = worker._Watch(os.getppid(), 3600), Lease.of_this_process("here", os.getppid())
         began = time.monotonic()
         worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
         states = [trial.state.name.lower() for trial in store.trials()]

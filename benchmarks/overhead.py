@@ -97,6 +97,7 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
     from pipelines.figures.style import Drawn
     from pipelines.tracking.run import TrackedRun
     from sweeps import launch, worker
+    from sweeps.crew import ThisMachine
     from sweeps.lease import Lease
 
     spent: dict[str, float] = {}
@@ -108,10 +109,10 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
         _timed(TrackedRun, name, spent, "MLflow")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLRUNS_DIR"] = folder
-        store, assignment = launch._prepare(study, images, 1, "auto", "sweep")
+        store, assignment = launch._prepare(study, images, ThisMachine(), "sweep")
         store.queue(1)
         watch = worker._Watch(os.getppid(), 3600)
-        one = worker._Worker(assignment, threading.Event(), store, watch, Lease.of_this_process(os.getppid()))
+        one = worker._Worker(assignment, threading.Event(), store, watch, Lease.of_this_process("here", os.getppid()))
         began = time.perf_counter()
         one.run_trials()
         wall = time.perf_counter() - began

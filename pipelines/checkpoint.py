@@ -5,7 +5,10 @@ The one before is kept too, so that a file that a failing disk has damaged costs
 
 import json
 import os
+import re
+import shutil
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +91,35 @@ def _whole(path: Path) -> bool:
 
 def _before(path: Path) -> Path:
     return path.with_suffix(".before.npz")
+
+
+def adopt(path: Path, copies: Iterable[Path]) -> None:
+    """Put the copy with the most epochs in the place of `path`, unless that has as many; damaged ones do not count."""
+    whole = {copy: epochs for copy in copies if (epochs := _epochs(copy)) is not None}
+    newest = max(whole, key=lambda copy: whole[copy], default=None)
+    if newest is None or whole[newest] <= (_epochs(path) or 0):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(newest, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _epochs(path: Path) -> int | None:
+    """Return how many epochs the state in `path` has behind it; None when there is no state, or a damaged one."""
+    if not path.exists() or not _whole(path):
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        return len(json.loads(file["header"].tobytes())["history"])
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the newest checkpoint of each of a run's models, as far as there are any."""
+    named = re.compile(rf"{re.escape(path.stem)}(\.\d+)?\.npz")
+    return [each for each in sorted(path.parent.glob("*.npz")) if named.fullmatch(each.name)]
 
 
 def part(path: Path, number: int) -> Path:

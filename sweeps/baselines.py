@@ -18,6 +18,7 @@ from pipelines.errors import UserError, nearest
 from pipelines.paths import PROJECT_ROOT
 from pipelines.tracking import store as tracking
 from sweeps import launch
+from sweeps.crew import ThisMachine
 from sweeps.store import Store, study_names
 from sweeps.study import Study
 from sweeps.study_file import check
@@ -107,7 +108,7 @@ def run(plan: Plan, console: Console) -> bool:
             continue
         epochs = wanted.settings.epochs
         console.print(f"baseline {index} of {len(plan.recipes)}: {name}, {plan.seeds} seeds, {epochs} epochs each")
-        if launch.run(wanted, 1, plan.device, console, phase="baseline").interrupted:
+        if launch.run(wanted, ThisMachine(device=plan.device), console, phase="baseline").interrupted:
             return False
     return True
 

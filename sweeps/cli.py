@@ -13,6 +13,7 @@ from pipelines.errors import DatasetUnavailable, UserError, first_line, root_cau
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
 WIDE = 160  # columns
+EXECUTORS = ("processes", "ray")
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
 
@@ -73,14 +74,57 @@ def main(debug: bool) -> None:
     sys.path.append(str(Path.cwd()))  # where a user's own model lies
 
 
+def _crew_options(command: Any) -> Any:
+    """Add the options that say who trains."""
+    for option in (
+        click.option(
+            "--trials-per-worker",
+            type=int,
+            metavar="N",
+            help="A fresh process after N trials, which gives GPU memory back.",
+        ),
+        click.option(
+            "--gpus-per-trial", type=float, metavar="X", help="On a cluster: GPUs a trial, or a fraction of one."
+        ),
+        click.option("--cpus-per-trial", type=float, metavar="X", help="On a cluster: CPUs a trial; 1 if not given."),
+        click.option(
+            "--executor",
+            type=click.Choice(EXECUTORS),
+            default="processes",
+            show_default=True,
+            help="Where workers run: as processes of this machine, or on the nodes of the Ray cluster at RAY_ADDRESS.",
+        ),
+        click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True),
+        click.option(
+            "--workers",
+            type=int,
+            help="Workers at a time; 1 if not given, on a cluster as many as there is room for. 0: watch while others train.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _crew(
+    executor: Any,
+    workers: int | None,
+    device: Any,
+    cpus_per_trial: float | None,
+    gpus_per_trial: float | None,
+    trials_per_worker: int | None,
+) -> Any:
+    from sweeps import crew
+
+    return crew.gather(executor, workers, device, cpus_per_trial, gpus_per_trial, trials_per_worker)
+
+
 @main.command()
 @click.argument("study", required=False)
 @click.option("--trials", type=int, help="Budget: trials in all, those of earlier calls included.")
 @click.option("--epochs", type=int, help="Budget: epochs trained in all.")
 @click.option("--hours", type=float, help="Budget: hours of running in all.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Worker processes; they share the cores.")
+@_crew_options
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
 @click.option("--stored", is_flag=True, help="Go on with the study called STUDY as it is stored; no file is read.")
 def run(
@@ -88,11 +132,10 @@ def run(
     trials: int | None,
     epochs: int | None,
     hours: float | None,
-    workers: int,
     dataset: str | None,
-    device: Any,
     seed: int | None,
     stored: bool,
+    **crew: Any,
 ) -> None:
     """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
 
@@ -123,13 +166,36 @@ def run(
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
-    result = launch.run(checked, workers, device, console)
+    result = launch.run(checked, _crew(**crew), console)
     for line in launch.farewell(checked, result):
         console.print(line, soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
     if checked.search:
         _log_report(checked.name, console)
+
+
+@main.command()
+@click.argument("study")
+@_crew_options
+def worker(study: str, **crew: Any) -> None:
+    """Join STUDY, which another machine has begun, and train until nothing is left to claim. No file is read.
+
+    For Slurm and Kubernetes jobs (docs/cluster.md): one line a change, and SIGTERM gives the trials back.
+
+    \b
+    Example:
+      sweep worker lean_cnn --workers 2
+    """
+    from sweeps import launch, study_file
+    from sweeps.store import Store
+
+    console = _console()
+    checked = study_file.restore(study, Store(study).attributes(), {})
+    result = launch.run(checked, _crew(**crew), console, joins=True)
+    console.print(result.snapshot.line(), soft_wrap=True)
+    if result.interrupted:
+        sys.exit(INTERRUPTED)
 
 
 @main.command()
@@ -199,9 +265,8 @@ def baselines(
     "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
 )
 @click.option("--final", is_flag=True, help="Then train the chosen one on training and validation images together.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Worker processes; they share the cores.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
-def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, device: Any) -> None:
+@_crew_options
+def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -> None:
     """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
 
     A configuration that is clearly behind by validation gets no more seeds. The same command goes on where it was.
@@ -215,7 +280,7 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, workers: int, 
 
     console = _console()
     name = confirmed.name_of(study)
-    complete = confirm.run(name, top, seeds, workers, device, console, final)
+    complete = confirm.run(name, top, seeds, _crew(**crew), console, final)
     if not complete:
         confirmed.show(name, console)
         console.print("stopped; the same command goes on where it was")
@@ -321,6 +386,27 @@ def explain(
     backend.load()
     asked = explain.Asked(digit, feature, against, tuple(dict.fromkeys(only)))
     explain.run(run, study, asked, output, _console())
+
+
+@main.command()
+@click.argument("study")
+@click.option("--to-storage", required=True, envvar="TO_OPTUNA_STORAGE", metavar="URL", help="Optuna's storage there.")
+@click.option(
+    "--to-tracking", required=True, envvar="TO_MLFLOW_TRACKING_URI", metavar="URI", help="MLflow's store there."
+)
+def migrate(study: str, to_storage: str, to_tracking: str) -> None:
+    """Copy STUDY, and what was confirmed of it, to other stores, and compare the copy with the original, which stays.
+
+    Trials, runs, metrics, files, checkpoints and what links them. The same command goes on where it stopped. A URL that holds a
+    password is better given in the environment, as TO_OPTUNA_STORAGE or TO_MLFLOW_TRACKING_URI.
+
+    \b
+    Example:
+      sweep migrate lean_cnn --to-storage postgresql://db/optuna --to-tracking http://mlflow:5000
+    """
+    from sweeps import migrate
+
+    migrate.run(study, to_storage, to_tracking, _console())
 
 
 @main.command()

@@ -15,10 +15,11 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from pipelines import backend, data
+from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, study_file
+from sweeps.crew import Crew
 from sweeps.store import OWNER, Store, curve, study_names, val_accuracy
 from sweeps.study import Study
 from sweeps.verdict import FEWEST_SEEDS
@@ -111,9 +112,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
     )
 
 
-def run(
-    name: str, top: int, seeds: int, workers: int, device: backend.Device, console: Console, final: bool = False
-) -> bool:
+def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bool = False) -> bool:
     """Train what is missing; return False when Ctrl-C ended it. The same call goes on where it was.
 
     First FEWEST_SEEDS seeds of every configuration; then a seed more of each that is not clearly behind, until there are `seeds`.
@@ -137,7 +136,7 @@ def run(
             if ended(each) >= so_far:
                 continue
             console.print(f"confirming trial {each.number} of {name}: seed {ended(each) + 1} to {so_far} of {seeds}")
-            if launch.run(each.study, workers, device, console, "confirm", owner=name).interrupted:
+            if launch.run(each.study, crew, console, "confirm", owner=name).interrupted:
                 return False
     if not final:
         return True
@@ -146,7 +145,7 @@ def run(
         return True
     epochs = chosen.study.settings.epochs
     console.print(f"final training of trial {chosen.number} of {name}: all training images, {epochs} epochs")
-    return not launch.run(chosen.study, workers, device, console, "final", owner=name).interrupted
+    return not launch.run(chosen.study, crew, console, "final", owner=name).interrupted
 
 
 def _caution(store: Store, seeds: int, console: Console) -> None:

@@ -4,7 +4,6 @@ Optuna's storage is the truth about trials. A study that somebody runs is left a
 """
 
 import functools
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +87,9 @@ def unlost(store: Store, lost: Lost) -> Ailment:
             tracking.restore_run(run_id)
         if state is not None:
             run = TrackedRun(run_id)
-            run.set_tags({"ended": "failed"} if final else {})
+            if final:
+                run.set_tags({"ended": "failed"})
+                run.discard_checkpoint()
             run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
         store.release(lost.trial, lost.reason)
 
@@ -130,6 +131,7 @@ def _close(run_id: str, trial: FrozenTrial) -> None:
     run = TrackedRun(run_id)
     if trial.state.is_finished():
         run.set_tags({"ended": trial.user_attrs.get("ended", "unknown").partition(":")[0]})
+        run.discard_checkpoint()
     run.close(RUN_STATUS[trial.state])
 
 
@@ -148,7 +150,7 @@ def ailments(store: Store) -> Iterator[Ailment]:
 
 
 def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
-    for lost in store.lost(os.getpid(), {}):
+    for lost in store.lost({}):
         yield unlost(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
     yield from left_checkpoints(store.study_name, trials)

@@ -4,18 +4,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from filelock import FileLock
 from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines import backend, data, paths, provenance
-from pipelines import device as devices
 from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
 from sweeps import space
-from sweeps.executors.processes import ProcessExecutor
+from sweeps.crew import Crew
 from sweeps.progress import Snapshot
-from sweeps.store import OWNER, Store, is_away, val_accuracy
+from sweeps.store import OWNER, Store, alone, is_away, val_accuracy
 from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
 from sweeps.study_file import in_a_line, restore
@@ -36,33 +34,27 @@ class Result:
 
 def run(
     study: Study,
-    workers: int,
-    device: backend.Device,
+    crew: Crew,
     console: Console,
     phase: tracking.Phase = "sweep",
     owner: str | None = None,
+    joins: bool = False,
 ) -> Result:
     """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written.
 
     `phase`: what the runs of a new study are for; an old one's stay what they are. `owner`: the stored study in whose experiment,
-    and under whose parent run, the runs belong.
+    and under whose parent run, the runs belong. `joins`: leave as soon as nothing is left to claim, though others still train.
     """
-    if workers < 1:
-        raise UserError(f"WORKERS={workers}: expected at least 1")
     if optuna_url() == tracking.uri():
         raise UserError(
             "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database: each library keeps its schema's version in a "
             "table of the same name, so give them two databases"
         )
-    if device == "gpu" and not devices.gpus():
-        raise UserError(
-            "DEVICE=gpu, but there is no NVIDIA GPU here (or its driver does not answer): use DEVICE=auto or DEVICE=cpu"
-        )
     dataset = data.load(study.dataset)
     backend.name()
     folder = paths.make_mlruns()
     try:
-        store, assignment = _prepare(study, dataset, workers, device, phase, owner)
+        store, assignment = _prepare(study, dataset, crew, phase, owner)
     except StoreUnavailable:
         raise
     except Exception as error:
@@ -71,9 +63,8 @@ def run(
         reason = first_line(root_cause(error))
         raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
-    executor = ProcessExecutor(work, assignment, workers, logs)
-    sweep = Supervisor(store, assignment, executor, console)
-    crew = "1 worker" if workers == 1 else f"{workers} workers"
+    executor = crew.start(work, assignment, logs)
+    sweep = Supervisor(store, assignment, executor, console, stays=not joins)
     console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}")
     name, now = space.chosen_sampler(assignment.study).name, space.chosen_sampler(study)
     if now.why:
@@ -109,13 +100,12 @@ def farewell(study: Study, result: Result) -> list[str]:
 def _prepare(
     study: Study,
     dataset: data.Dataset,
-    workers: int,
-    device: backend.Device,
+    crew: Crew,
     phase: tracking.Phase,
     owner: str | None = None,
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
-    with FileLock(paths.mlruns() / ".lock"):  # two parents that begin at once make one study and one parent run
+    with alone():  # two parents that begin at once make one study and one parent run
         found = tracking.find_experiment(
             owner or study.name
         )  # MLflow first: it may refuse, and then nothing is written
@@ -143,12 +133,22 @@ def _prepare(
         }
         parent = tracking.open_parent(experiment, uid, phase, tags | provenance.code(), within)
         store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
-    threads = max(1, devices.cores() // workers) if workers > 1 else None
-    gpus = () if device == "cpu" else tuple(devices.gpus())
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
-    return store, Assignment(resolved, digest, phase, *ids, device, gpus, threads, space.tickets(resolved), deadline)
+    return store, Assignment(
+        resolved,
+        digest,
+        phase,
+        *ids,
+        crew.device,
+        crew.gpus,
+        crew.gpu_share,
+        crew.threads,
+        crew.trials_per_worker,
+        space.tickets(resolved),
+        deadline,
+    )
 
 
 def _check_definition(store: Store, study: Study) -> None:

@@ -63,6 +63,8 @@ def show(name: str | None, console: Console) -> None:
     ended = frame[frame.epochs.notna()]
     saved = int((ended.max_epochs * study.trainings - ended.epochs).sum())
     spent = f"{int(ended.epochs.sum())} epochs trained in ended trials, {saved} saved by ending trials early"
+    if "gpu_hours" in frame:
+        spent += f"; {frame.gpu_hours.sum():.2f} GPU hours"
     console.print(f"{study_name}: {counts}; {spent}", soft_wrap=True)
     if complete.empty:
         console.print(
@@ -98,9 +100,9 @@ def show(name: str | None, console: Console) -> None:
 def _table(complete: pd.DataFrame, study: Study) -> Table:
     several = "val_sd" in complete
     kept = [] if several else ["kept"]
-    table = Table(
-        "trial", "validation", "test", "epochs", *kept, "minutes", "parameters", "searched", box=None, pad_edge=False
-    )
+    on_gpu = ["GPU hours"] if "gpu_hours" in complete else []
+    names = ("trial", "validation", "test", "epochs", *kept, "minutes", *on_gpu, "parameters", "searched")
+    table = Table(*names, box=None, pad_edge=False)
     for _, row in complete.iterrows():
         front = " *" if row.get("on_front") else ""
         table.add_row(
@@ -110,6 +112,7 @@ def _table(complete: pd.DataFrame, study: Study) -> Table:
             str(row.epochs),
             *(str(row[name]) for name in ["kept_epoch"] if kept),
             f"{row.seconds / 60:.1f}",
+            *([f"{row.gpu_hours:.3f}"] if on_gpu else []),
             f"{row.parameters:,}",
             in_words(study.active({name: row[RENAMED.get(name, name)] for name in study.search})),
         )

@@ -30,6 +30,7 @@ def html(text: str, title: str, further: str = "") -> str:
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.validateLink = lambda url: url.startswith(("data:image/png;base64,", "#"))  # type: ignore[method-assign]
+    reader.normalizeLink = lambda url: url  # type: ignore[method-assign]  # these need none, and a figure takes it seconds
     heading = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escapeHtml(title)}</title><style>{STYLE}</style>"
     )

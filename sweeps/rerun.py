@@ -14,6 +14,7 @@ from pipelines import backend
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, logged, study_file
+from sweeps.crew import ThisMachine
 from sweeps.store import Store, study_names
 from sweeps.study import Study
 
@@ -32,7 +33,7 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     study = study_of(original)
     owner = tracking.client().get_experiment(original.info.experiment_id).name
     known = owner if owner in study_names() else None
-    if launch.run(study, 1, device, console, "rerun", owner=known).interrupted:
+    if launch.run(study, ThisMachine(device=device), console, "rerun", owner=known).interrupted:
         return False
     again = _run_of(study, known)
     for line in [*_surroundings(original, again), *compare(original, again)]:

@@ -9,7 +9,7 @@ from pipelines.tracking import store as tracking
 from sweeps.study import OBJECTIVES
 
 WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
-MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second"}
+MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second", "gpu_hours"}
 ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
 WORDS = {"study", "state", "model", "device", "dataset"}
 DEVIATIONS = {"val_sd": "final_validation_accuracy_sd", "test_sd": "test_accuracy_sd"}
@@ -42,7 +42,7 @@ def runs(study: str | None = None) -> pd.DataFrame:
     Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
     test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
     max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
-    samples_per_second, device, dataset, run_id.
+    samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset, run_id.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
     all together, and no kept_epoch. Where the protocol holds no images out there is no validation accuracy.
     A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
@@ -92,6 +92,7 @@ def row(run: Any) -> dict[str, Any]:
         "kept_epoch": metrics.get("kept_epoch"),
         "seconds": metrics.get("seconds"),
         "samples_per_second": metrics.get("samples_per_second"),
+        **({"gpu_hours": metrics["gpu_hours"]} if "gpu_hours" in metrics else {}),
         "device": tags.get("device"),
         "dataset": tags["dataset"],
         "run_id": run.info.run_id,

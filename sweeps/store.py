@@ -4,20 +4,25 @@ A ticket is a trial number: a budget of N trials is the trials 0 to N-1, queued 
 WAITING in one transaction and keeps its number, parameters and run. docs/architecture.md has the table of events.
 """
 
+import json
 import os
 import signal
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import sqlalchemy
+from filelock import FileLock
 from optuna.storages import RDBStorage, get_storage
+from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.orm import Session
 
 from pipelines import paths
 from pipelines.errors import StoreUnavailable, UserError, first_line, of_the_machine, without_passwords
@@ -36,6 +41,8 @@ _STORE_ERRORS = (
 HEARTBEAT_INTERVAL = 30  # seconds
 GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
+SCHEMA_LOCK, STUDY_LOCK = 7_110_501, 7_110_502  # PostgreSQL's advisory locks are numbers
+SEIZED = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
 OWNER = "owner"  # attribute of a study whose runs belong under the parent run of another: its name
@@ -75,11 +82,11 @@ def url() -> str:
 class Store:
     """One study in Optuna's storage."""
 
-    def __init__(self, study_name: str):
+    def __init__(self, study_name: str, at: str | None = None):
         self.study_name = study_name
-        if not _exists():
+        if at is None and not _exists():
             raise UserError(f"there is no study {study_name!r} yet: begin with make sweep")
-        self._rdb = _open(url())
+        self._rdb = _open(at or url())
         self._storage = get_storage(self._rdb)
         self._stale_since: dict[int, float] = {}
         try:
@@ -91,9 +98,12 @@ class Store:
             ) from error
 
     @classmethod
-    def create(cls, study_name: str, directions: Sequence[Direction] = ("maximize",)) -> "Store":
-        """Return the study, made if missing; raises UserError when another program made one of that name."""
-        storage = _open(url())
+    def create(cls, study_name: str, directions: Sequence[Direction] = ("maximize",), at: str | None = None) -> "Store":
+        """Return the study, made if missing; raises UserError when another program made one of that name.
+
+        `at`: the URL of another storage than that of `url`.
+        """
+        storage = _open(at or url())
         try:
             study = optuna.create_study(storage=storage, study_name=study_name, directions=list(directions))
         except optuna.exceptions.DuplicatedStudyError as error:
@@ -112,7 +122,7 @@ class Store:
             if known is None:
                 connection.execute(_ledger.insert().values(study_id=study._study_id, spent=0))
         storage.remove_session()
-        store = cls(study_name)
+        store = cls(study_name, at)
         if "uid" not in store.attributes():
             store.remember("uid", uuid.uuid4().hex)
         return store
@@ -129,9 +139,12 @@ class Store:
         """Remember something of the study."""
         self._storage.set_study_user_attr(self._study_id, key, value)
 
-    def directions(self) -> list[str]:
-        """Return which way each objective goes: maximize or minimize."""
-        return [direction.name.lower() for direction in self._storage.get_study_directions(self._study_id)]
+    def directions(self) -> list[Direction]:
+        """Return which way each objective goes."""
+        return [
+            "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
+            for direction in self._storage.get_study_directions(self._study_id)
+        ]
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials, those without a ticket too."""
@@ -208,9 +221,9 @@ class Store:
 
         Returns whether it was queued; False also when somebody else released it first.
         """
-        now = self.reread(trial)
-        if now.state != TrialState.RUNNING or now.user_attrs.get("lease") != trial.user_attrs.get("lease"):
+        if not self._seize(trial):
             return False
+        now = self.reread(trial)
         if reason:
             self.note(trial, "faults", [*now.user_attrs.get("faults", []), reason])
             if not self.may_retry(now):
@@ -222,6 +235,21 @@ class Store:
             return False
         return True
 
+    def _seize(self, trial: FrozenTrial) -> bool:
+        """Take the lease of a running trial away, in one transaction; False when it is no longer the one that `trial` has."""
+        with Session(self._rdb.engine) as session, session.begin():
+            now = session.get(TrialModel, trial._trial_id, with_for_update=True)
+            if now is None or now.state != TrialState.RUNNING:
+                return False
+            noted = TrialUserAttributeModel.find_by_trial_and_key(now, "lease", session)
+            if (json.loads(str(noted.value_json)) if noted else None) != trial.user_attrs.get("lease"):
+                return False
+            if noted is None:
+                noted = TrialUserAttributeModel(trial_id=trial._trial_id, key="lease")
+                session.add(noted)
+            noted.value_json = json.dumps(f"{SEIZED}{uuid.uuid4().hex}")
+        return True
+
     def may_retry(self, trial: FrozenTrial) -> bool:
         """Whether a trial survives one more fault."""
         return len(trial.user_attrs.get("faults", [])) < MAX_RETRIES
@@ -231,18 +259,18 @@ class Store:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,))
         return [(trial, Lease.parse(trial.user_attrs.get("lease", ""))) for trial in trials]
 
-    def lost(self, parent_pid: int, fates: Mapping[int, str | None]) -> list[Lost]:
+    def lost(self, fates: Mapping[str, str | None]) -> list[Lost]:
         """Return the running trials whose worker is gone, as far as it is for this parent to release them.
 
-        `fates`: how the workers ended that this parent saw end: process id -> reason, None for no fault of their trial.
+        `fates`: how the workers ended that this parent saw end: name -> reason, None for no fault of their trial.
         A living parent's workers are for that parent alone, so that a fault is counted once and by who saw it.
         """
         stale = self._stale()
         lost = []
         for trial, lease in self.running():
             gone = lease is not None and lease.worker.here and not lease.worker.alive
-            if lease is not None and gone and lease.parent.pid == parent_pid and lease.worker.pid in fates:
-                lost.append(Lost(trial, fates[lease.worker.pid]))
+            if lease is not None and lease.name in fates:
+                lost.append(Lost(trial, fates[lease.name]))
             elif lease is not None and gone and not lease.parent.alive:
                 lost.append(Lost(trial, None))
             elif trial._trial_id in stale:
@@ -293,6 +321,11 @@ class Store:
                 ).scalar_one()
             )
 
+    def set_epochs_spent(self, epochs: int) -> None:
+        """Write down how many epochs were begun, for a study that was copied from elsewhere."""
+        with self._rdb.engine.begin() as connection:
+            connection.execute(_ledger.update().where(_ledger.c.study_id == self._study_id).values(spent=epochs))
+
     def note_session(self, session: str, began: float) -> None:
         """Remember that this study has been running from `began` (Unix seconds) until now."""
         self.remember(f"session:{session}", [began, time.time()])
@@ -336,14 +369,39 @@ def _exists() -> bool:
     return "OPTUNA_STORAGE" in os.environ or (paths.mlruns() / "optuna.db").exists()
 
 
-def _open(url: str) -> RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    options: dict[str, Any] = {"connect_args": {"timeout": SQLITE_PATIENCE}} if url.startswith("sqlite:") else {}
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other parents out meanwhile, those on other machines too: two that begin at once make one study."""
+    if url().startswith("sqlite:"):
+        with FileLock(paths.mlruns() / ".lock"):
+            yield
+    else:
+        with _locked(url(), STUDY_LOCK):
+            yield
+
+
+@contextmanager
+def _locked(url: str, lock: int) -> Iterator[None]:
+    """Hold one of PostgreSQL's advisory locks, which a connection that ends gives up; nothing on other databases."""
+    if not url.startswith("postgresql"):
+        yield
+        return
+    with _opening(url):
+        engine = sqlalchemy.create_engine(url, **_connections(url))
+        connection = engine.connect()
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(lock)))
     try:
-        storage = RDBStorage(
-            url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
-        )
+        yield
+    finally:
+        connection.close()
+        engine.dispose()
+
+
+@contextmanager
+def _opening(url: str) -> Iterator[None]:
+    """Say in one line what an address is to which no connection can be made; raises StoreUnavailable."""
+    try:
+        yield
     except (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.StorageInternalError,
@@ -354,6 +412,33 @@ def _open(url: str) -> RDBStorage:
         raise StoreUnavailable(
             f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): check OPTUNA_STORAGE"
         ) from error
+
+
+def _connections(url: str) -> dict[str, Any]:
+    """Return how SQLAlchemy is to connect: a worker keeps one connection open and has three at most, none of them dead."""
+    if url.startswith("sqlite:"):
+        return {"connect_args": {"timeout": SQLITE_PATIENCE}}
+    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+    if url.startswith(
+        ("postgresql:", "postgresql+psycopg")
+    ):  # a network that swallows everything is noticed within a minute
+        keepalives = {
+            "keepalives_idle": 20,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+        }
+        options["connect_args"] = {"connect_timeout": 10, "application_name": "sweep", **keepalives}
+    return options
+
+
+def _open(url: str) -> RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with _locked(url, SCHEMA_LOCK), _opening(url):  # whoever comes first makes the tables
+        storage = RDBStorage(
+            url, engine_kwargs=_connections(url), heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
+        )
     if url.startswith("sqlite:"):
         _make_transactions_exclusive(storage)
     return storage

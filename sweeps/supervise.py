@@ -1,6 +1,6 @@
 """The parent at work: keeps workers alive, releases what was lost, waits for stores that are away, and ends in order."""
 
-import os
+import math
 import signal
 import time
 import uuid
@@ -24,7 +24,7 @@ from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps import doctor
-from sweeps.executors.processes import Ended, ProcessExecutor
+from sweeps.executors import Ended, Executor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
 from sweeps.store import Lost, Store, curve, front, passes, val_accuracy
@@ -35,6 +35,7 @@ POLL = 0.5  # seconds between looks at the stores
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
 REST = 9  # and at least so many times what a look takes: supervising costs at most a tenth of a core
 SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
+LAST_EPOCH = 20.0  # seconds from SIGTERM on; schedulers kill what has not ended after thirty
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
@@ -45,13 +46,17 @@ FULL_IN_VAIN = 3  # times that a worker may find no space where there is room, b
 
 
 class Supervisor:
-    """One parent's supervision of a study."""
+    """One parent's supervision of a study. `stays`: until every trial has ended, those too that workers of others hold."""
 
-    def __init__(self, store: Store, assignment: Assignment, executor: ProcessExecutor, console: Console):
+    def __init__(
+        self, store: Store, assignment: Assignment, executor: Executor, console: Console, *, stays: bool = True
+    ):
         self._store, self._assignment, self._executor, self._console = store, assignment, executor, console
         self._study = assignment.study
+        self._stays = stays
         self._interrupts = 0
-        self._fates: dict[int, str | None] = {}  # process id -> how it ended; None: no fault of its trial
+        self._kill_at = math.inf  # on the monotonic clock
+        self._fates: dict[str, str | None] = {}  # worker -> how it ended; None: no fault of its trial
         self._stillbirths = 0
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
@@ -67,6 +72,8 @@ class Supervisor:
             over = False
             while not over:
                 looked = time.monotonic()
+                if looked >= self._kill_at:
+                    self._executor.kill()
                 if self.interrupted and not told:
                     told = True
                     display.say(
@@ -81,7 +88,7 @@ class Supervisor:
                     if not passes(error):
                         raise
                     self._pause(first_line(root_cause(error)), display)
-                    over = self.interrupted and not self._executor.alive()
+                    over = self.interrupted and not self._executor.workers()
                 if not over:
                     time.sleep(min(LONGEST_REST, max(POLL, REST * (time.monotonic() - looked))))
 
@@ -89,10 +96,10 @@ class Supervisor:
         """Take note of what ended, release what was lost, start what is missing; return whether all is over."""
         over = self._executor.collect_ended()
         for ended in over:  # of all of them, before anything can go wrong
-            self._fates[ended.pid] = self._fault_of(ended)
+            self._fates[ended.name] = self._fault_of(ended)
         for ended in over:
             self._take_note(ended, display)
-        for lost in self._store.lost(os.getpid(), self._fates):
+        for lost in self._store.lost(self._fates):
             self._release(lost, display)
         snapshot = self.snapshot()
         display.show(snapshot)
@@ -103,12 +110,13 @@ class Supervisor:
         claimable, running = self._claimable(snapshot), self._store.running()
         self._disk_full = self._disk_full and not paths.has_room(self._study.name)
         if not self.interrupted and not self._disk_full and time.monotonic() >= self._paused_until:
-            held = sum(lease is not None and lease.parent.pid == os.getpid() for _, lease in running)
+            own = self._executor.workers()
+            held = sum(lease is not None and lease.name in own for _, lease in running)
             self._executor.start_up_to(held + claimable)
-        if self._executor.alive():
+        if self._executor.workers():
             return False
         left_behind = [trial for trial, lease in running if lease is None or not lease.worker.alive]
-        return self.interrupted or (claimable == 0 and not left_behind)
+        return self.interrupted or (claimable == 0 and not (left_behind and self._stays))
 
     @property
     def interrupted(self) -> bool:
@@ -131,8 +139,8 @@ class Supervisor:
         """When no worker is left: release what they held, give every run its true end state, draw the study's figures."""
         try:
             for ended in self._executor.collect_ended():
-                self._fates[ended.pid] = None
-            for lost in self._store.lost(os.getpid(), self._fates):
+                self._fates[ended.name] = None
+            for lost in self._store.lost(self._fates):
                 self._release(lost, None)
             self._tidy()
             snapshot = self.snapshot()
@@ -142,8 +150,8 @@ class Supervisor:
             ):  # put into the trash while we were at it
                 tracking.restore_run(self._assignment.parent_run_id)
             parent = TrackedRun(self._assignment.parent_run_id)
-            self._log_study(parent, snapshot)
-            if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on
+            if snapshot.count(TrialState.RUNNING) == 0:  # else another parent goes on, and does this at its end
+                self._log_study(parent, snapshot)
                 parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
         except Exception as error:
             if not passes(error):
@@ -156,7 +164,7 @@ class Supervisor:
         doctor.unlost(self._store, lost).mend()
         lease = Lease.parse(lost.trial.user_attrs.get("lease", ""))
         if lease is not None:
-            self._fates.pop(lease.worker.pid, None)  # a fate is charged once
+            self._fates.pop(lease.name, None)  # a fate is charged once
         if lost.reason and display:
             outcome = "it has failed, its retries are used up" if final else "it goes on from its last checkpoint"
             display.say(f"trial {lost.trial.number}: {lost.reason}; {outcome}")
@@ -236,25 +244,25 @@ class Supervisor:
             OUT_OF_MEMORY: "its worker ran out of memory",
             DISK_FULL: f"no space was left on a device, and there is room in {paths.mlruns()}",
         }
-        return faults.get(ended.exit_code, f"its worker {ended.how}")
+        return faults.get(ended.exit_code or 0, f"its worker {ended.how}")
 
     def _take_note(self, ended: Ended, display: Display) -> None:
         """Say how a worker ended, and decide what follows for the sweep."""
         if self.interrupted or ended.exit_code == 0:
             return
-        message = _last_line(ended.log)
+        message = ended.last_line
         if ended.exit_code == STORE_AWAY:
             self._pause(message, display)
-        elif ended.exit_code == DISK_FULL and self._fates.get(ended.pid) is None:
+        elif ended.exit_code == DISK_FULL and self._fates.get(ended.name) is None:
             self._disk_full = True
             self._pause(f"no space is left in {paths.mlruns()}, or for temporary files", display)
         elif ended.exit_code == USER_ERROR:
             raise UserError(message)
         else:
-            why = f" ({message})" if message and ended.exit_code > 0 else ""
-            display.say(f"a worker {ended.how}{why}; its log is {ended.log}")
-            held_a_trial = any(lease and lease.worker.pid == ended.pid for _, lease in self._store.running())
-            self._stillbirths = 0 if held_a_trial else self._stillbirths + 1
+            why = f" ({message})" if message and (ended.exit_code or 0) > 0 else ""
+            display.say(f"a worker {ended.how}{why}" + (f"; its log is {ended.log}" if ended.log else ""))
+            held_a_trial = any(lease and lease.name == ended.name for _, lease in self._store.running())
+            self._stillbirths = 0 if held_a_trial or ended.exit_code is None else self._stillbirths + 1
             if self._stillbirths >= STILLBIRTHS:
                 raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
 
@@ -271,18 +279,21 @@ class Supervisor:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        def on_interrupt(*_: Any) -> None:
+        def on_interrupt(number: int, _: Any) -> None:
             self._interrupts += 1
             if self._interrupts == 1:
                 self._executor.ask_to_stop()
+                if number == signal.SIGTERM:
+                    self._kill_at = time.monotonic() + LAST_EPOCH
             else:
                 self._executor.kill()
 
-        before = signal.signal(signal.SIGINT, on_interrupt)
+        before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _draw_images(name: str, folder: Path, drawn: Drawn) -> None:
@@ -292,8 +303,3 @@ def _draw_images(name: str, folder: Path, drawn: Drawn) -> None:
     drawn.draw(by_class, lambda: of_dataset.by_class(dataset, data.CLASSES[name]))
     drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, SIDE // 2))
     drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x, SIDE))
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else ""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import psutil
 from optuna import Trial
@@ -35,6 +35,7 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from pipelines.train import End, EpochMetrics
 from sweeps import space
+from sweeps.executors import Place, StopFlag
 from sweeps.lease import Lease
 from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, passes
 from sweeps.study import Study
@@ -64,35 +65,31 @@ class Assignment:
     parent_run_id: str
     device: backend.Device
     gpus: tuple[str, ...]  # workers are spread over them
+    gpu_share: float  # of one GPU, that a worker has if it has any
     threads: int | None
+    trials_per_worker: int | None  # then it makes room for a fresh one
     tickets: int | None  # trials that the study may have; None: any number
     deadline: float | None  # Unix seconds at which the budget's hours are used up
 
 
-class StopFlag(Protocol):
-    """Set when the worker should return its trial after the current epoch."""
+def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
+    """Run trials until there is nothing left to do; prints go to the log. Ends with its parent.
 
-    def is_set(self) -> bool:
-        """Whether to stop."""
-
-
-def work(assignment: Assignment, stop: StopFlag, log: Path, parent_pid: int, place: int) -> None:
-    """Run trials until there is nothing left to do; prints go to `log`. Ends with its parent, process `parent_pid`.
-
-    `place`: its number among the workers that are alive, from 0; it chooses the GPU.
+    The number of `place` chooses the GPU.
 
     Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer, DISK_FULL,
     OUT_OF_MEMORY, FAULTY for what nobody foresaw, and for training code that calls exit.
     """
     try:
-        _print_to(log)
+        _print_to(place.log)
     except OSError as error:  # there is nowhere to say it
         sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
     try:
-        watch = _Watch(parent_pid, assignment.study.trial_timeout)
-        backend.configure(assignment.device, assignment.threads, gpu_of(place, assignment.gpus))
+        watch = _Watch(place.parent_pid, assignment.study.trial_timeout)
+        backend.configure(assignment.device, assignment.threads, gpu_of(place.number, assignment.gpus))
         data.load(assignment.study.dataset)
-        _Worker(assignment, stop, Store(assignment.study.name), watch, Lease.of_this_process(parent_pid)).run_trials()
+        lease = Lease.of_this_process(place.name, place.parent_pid)
+        _Worker(assignment, stop, Store(assignment.study.name), watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
         sys.exit(FAULTY)
@@ -114,9 +111,9 @@ def _leave(error: Exception) -> NoReturn:
     sys.exit(OUT_OF_MEMORY if out_of_memory(error) else FAULTY)
 
 
-def gpu_of(place: int, gpus: Sequence[str]) -> str | None:
-    """Return the GPU of the worker at `place`: one each, then two, and so on; None without GPUs."""
-    return gpus[place % len(gpus)] if gpus else None
+def gpu_of(number: int, gpus: Sequence[str]) -> str | None:
+    """Return the GPU of the worker with that number: one each, then two, and so on; None without GPUs."""
+    return gpus[number % len(gpus)] if gpus else None
 
 
 class _Worker:
@@ -130,13 +127,17 @@ class _Worker:
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
 
     def run_trials(self) -> None:
-        first_memory = None
+        first_memory, trials = None, 0
         while not self._stop.is_set() and self._budget_left():
             claimed = self._store.claim(self._assignment.tickets, self._lease)
             if claimed is None:
                 break
             with self._watch.over(claimed, self._store):
                 self._run_trial(claimed)
+            trials += 1
+            if trials == self._assignment.trials_per_worker:
+                print(f"{trials} trials are done: making room for a fresh worker")
+                break
             memory = psutil.Process().memory_info().rss / 2**30
             first_memory = first_memory or memory
             if memory > first_memory + GROWTH:
@@ -153,12 +154,13 @@ class _Worker:
             params = space.suggest(trial, study.search)
             config = study.run_config(params, study.seed_of(claimed.number))
             run = self._open_run(claimed, config)
+            run.fetch_checkpoint(saved)
             if self._feasible and not self._feasible(params):
                 store.finish(claimed, TrialState.PRUNED, ended=INFEASIBLE)
                 _close(run, saved, TrialState.PRUNED, INFEASIBLE)
                 return
             control = _TrialControl(
-                self._assignment, self._stop, store, claimed, self._lease, trial, run, self._watch, self._meter
+                self._assignment, self._stop, store, claimed, self._lease, trial, run, saved, self._watch, self._meter
             )
             targets = [target.accuracy for target in study.targets]
             outcome = execute(config, run, control, saved, targets, self._ends_that_keep_models())
@@ -170,6 +172,8 @@ class _Worker:
         if not store.owns(claimed, self._lease):
             print(f"trial {claimed.number} is no longer ours: nothing more is written")
             return
+        if self._facts["device"] == "gpu" and "seconds" in outcome.measured:
+            run.log_summary({"gpu_hours": self._assignment.gpu_share * outcome.measured["seconds"] / 3600})
         run.send()  # before Optuna is told: a trial that has ended is nobody's to log
         if outcome.end == End.PAUSED:
             run.close(RUN_STATUS[TrialState.WAITING])
@@ -256,6 +260,7 @@ def model_digest(model: str) -> str:
 
 def _close(run: TrackedRun, saved: Path, state: TrialState, ended: str) -> None:
     run.set_tags({"ended": ended})
+    run.discard_checkpoint()
     run.close(RUN_STATUS[state])
     checkpoint.remove(saved)
 
@@ -291,11 +296,12 @@ class _TrialControl:
         lease: Lease,
         trial: Trial,
         run: TrackedRun,
+        saved: Path,
         watch: "_Watch",
         meter: device.Meter,
     ):
         self._assignment, self._stop, self._store, self._watch = assignment, stop, store, watch
-        self._claimed, self._lease, self._trial, self._run = claimed, lease, trial, run
+        self._claimed, self._lease, self._trial, self._run, self._saved = claimed, lease, trial, run, saved
         self._reported = set(curve(claimed))
         self._meter = meter
         meter.read()  # what was before is not this trial's
@@ -320,6 +326,7 @@ class _TrialControl:
             return None
         step = epoch + 1  # epochs trained: the resource that pruners count
         if step not in self._reported:
+            self._run.send_checkpoint(self._saved, epoch)
             self._store.report(self._trial, mean.val_accuracy, step)
         alone = len(self._assignment.study.objectives) == 1
         return End.PRUNED if alone and self._trial.should_prune() else None

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from deploy.loopback import Postgres, Unavailable
 from pipelines import backend, paths
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,17 @@ def mnist_dir() -> Path:
     if "MNIST_DIR" not in os.environ:
         pytest.skip("needs the full MNIST: set MNIST_DIR")
     return Path(os.environ["MNIST_DIR"])
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server; without one the test is skipped."""
+    try:
+        server = Postgres(tmp_path_factory.mktemp("postgres"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
 
 
 @pytest.fixture
@@ -123,15 +135,16 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
 
     from pipelines import data
     from sweeps import launch, worker
+    from sweeps.crew import ThisMachine
     from sweeps.executors.processes import ProcessExecutor
     from sweeps.lease import Lease
     from sweeps.supervise import Supervisor
 
     copy_stores(empty_stores, paths.make_mlruns())
-    store, assignment = launch._prepare(study, data.load(study.dataset), 1, "cpu", phase, owner)
+    store, assignment = launch._prepare(study, data.load(study.dataset), ThisMachine(device="cpu"), phase, owner)
     supervisor = Supervisor(store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console())
     supervisor.snapshot()  # queues the trials
-    lease = Lease.of_this_process(os.getppid())
+    lease = Lease.of_this_process("here", os.getppid())
     worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
     supervisor.settle()
     return store

@@ -37,7 +37,7 @@ with instrumented:
     from pipelines import checkpoint, data, paths
     from pipelines.errors import UserError
     from pipelines.tracking import store as tracking
-    from sweeps import baselines, cli, doctor, launch, leaderboard, results, study_file  # noqa: F401 - instrumented
+    from sweeps import baselines, cli, dashboard, doctor, launch, leaderboard, migrate, results, study_file  # noqa: F401 - instrumented
     from sweeps.store import Store
 
 FORBIDDEN = {
@@ -264,7 +264,7 @@ def prepare(target: str, folder: Path) -> None:
         store.remember(name, value)
     store.queue(2)
     tracking.open_parent(tracking.open_experiment("tiny"), store.attributes()["uid"], "sweep", {"study": "tiny"})
-    launch.run = baselines.run = _refuse
+    launch.run = baselines.run = dashboard.serve = migrate.run = _refuse
     os.execve = _refuse  # type: ignore[assignment]
 
 

@@ -29,7 +29,8 @@ def mutated(content: bytes, words: list[bytes], rng: random.Random) -> bytes:
 def test_whatever_is_read_gets_an_answer_or_one_clear_line(
     target: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuzz.launch, "run", fuzz.launch.run)  # put back what `prepare` takes away
+    for module, name in ((fuzz.launch, "run"), (fuzz.dashboard, "serve"), (fuzz.migrate, "run")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # put back what `prepare` takes away
     monkeypatch.setattr(fuzz.baselines, "run", fuzz.baselines.run)
     monkeypatch.setattr(os, "execve", os.execve)
     monkeypatch.chdir(tmp_path)

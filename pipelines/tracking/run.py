@@ -1,5 +1,6 @@
 """One MLflow run: parameters once, one batch of metrics an epoch, a summary, artifacts, and the end state that is true."""
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
@@ -17,11 +19,13 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from pipelines import checkpoint
 from pipelines.errors import first_line
 from pipelines.tracking import store
 from pipelines.train import EpochMetrics
 
 MODEL_FILE = "model.keras"
+CHECKPOINT = "checkpoint"  # folder of a run's artifacts while it is unfinished
 LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
 
 
@@ -56,7 +60,11 @@ class TrackedRun:
         """Log parameters and data set; doing so again changes nothing."""
         self.log_params(params)
         used = Dataset(dataset, digest, source_type="local", source=dataset)
-        store.client().log_inputs(self.run_id, [DatasetInput(used, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
+        inputs = [DatasetInput(used, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
+        try:
+            store.client().log_inputs(self.run_id, inputs)
+        except store.TrackingError:  # two runs that name a data set first, at once, trip over each other in MLflow
+            store.client().log_inputs(self.run_id, inputs)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; doing so again changes nothing."""
@@ -102,6 +110,45 @@ class TrackedRun:
         except Exception as error:  # every kind of artifact store raises its own
             raise ArtifactError(f"the files of run {self.run_id} cannot be written ({first_line(error)})") from error
 
+    def send_checkpoint(self, path: Path, epoch: int) -> None:
+        """Log a run's checkpoints, where other machines reach the store: any may then go on with the run.
+
+        Those of two epochs are kept in turn, so that one is whole at every moment. A store that does not answer is passed over.
+        """
+        if not store.shared():
+            return
+        try:
+            for part in checkpoint.parts(path):
+                store.client().log_artifact(self.run_id, str(part), f"{CHECKPOINT}/{epoch % 2}")
+        except Exception as error:  # every kind of artifact store raises its own
+            print(f"the checkpoint of epoch {epoch + 1} is on this machine alone ({first_line(error)})")
+
+    def fetch_checkpoint(self, path: Path) -> None:
+        """Bring the run's checkpoints here, where another machine has trained it further. Raises ArtifactError."""
+        if not store.shared():
+            return
+        try:
+            if not store.client().list_artifacts(self.run_id, CHECKPOINT):
+                return
+            with tempfile.TemporaryDirectory() as name:
+                folder = store.artifact_folder(self.run_id, CHECKPOINT, Path(name))
+                copies = [*folder.glob("*/*.npz")]
+                for file in {copy.name for copy in copies}:
+                    checkpoint.adopt(path.parent / file, [copy for copy in copies if copy.name == file])
+        except store.TrackingError:
+            raise
+        except Exception as error:
+            raise ArtifactError(f"the checkpoint of run {self.run_id} cannot be read ({first_line(error)})") from error
+
+    def discard_checkpoint(self) -> None:
+        """Delete the run's checkpoints from the store, when it needs none any more; else they cost room there."""
+        if not store.shared():
+            return
+        try:
+            _artifacts_of(self.run_id).delete_artifacts(CHECKPOINT)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            print(f"the checkpoint of run {self.run_id} could not be deleted ({first_line(error)})")
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, one by one."""
         for key, value in tags.items():
@@ -132,11 +179,16 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
+def _artifacts_of(run_id: str) -> ArtifactRepository:
+    """Return what holds a run's files: it deletes too, which MLflow's client cannot."""
+    return get_artifact_repository(store.client().get_run(run_id).info.artifact_uri, tracking_uri=store.uri())
+
+
 def remove_models(run_id: str) -> None:
-    """Delete a run's model files, which MLflow's client cannot, and say so in its tag `model_files`; raises ArtifactError."""
+    """Delete a run's model files, and say so in its tag `model_files`; raises ArtifactError."""
     client = store.client()
     try:
-        repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=store.uri())
+        repository = _artifacts_of(run_id)
         for entry in client.list_artifacts(run_id):
             inside = client.list_artifacts(run_id, entry.path) if entry.is_dir else [entry]
             for file in inside:

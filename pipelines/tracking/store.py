@@ -11,6 +11,7 @@ from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as databases
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,17 +32,24 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
 
 
+def shared() -> bool:
+    """Whether other machines reach the store too; the SQLite file under `mlruns/` they do not."""
+    return not uri().startswith("sqlite:")
+
+
 def client() -> MlflowClient:
     """Return a client of the store; made and migrated on first use."""
-    return _client(uri())
+    return client_of(uri())
 
 
 @functools.cache
-def _client(uri: str) -> MlflowClient:
+def client_of(uri: str) -> MlflowClient:
+    """Return a client of the store at `uri`; raises StoreUnavailable."""
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs pages of what it also raises
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", RETRIES)
+    databases.MAX_RETRY_COUNT = int(RETRIES)  # of its own ten, the last takes minutes
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # of every run that ends, with the password in it
     try:

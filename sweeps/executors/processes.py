@@ -3,28 +3,12 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.context import SpawnContext, SpawnProcess
+import uuid
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Ended:
-    """A worker that ended; `exit_code` is negative for a signal."""
-
-    pid: int
-    exit_code: int
-    log: Path
-
-    @property
-    def how(self) -> str:
-        """In words, how it ended."""
-        if self.exit_code < 0:
-            known = {number.value: number.name for number in signal.Signals}
-            return f"was killed by {known.get(-self.exit_code, f'signal {-self.exit_code}')}"
-        return f"ended with exit code {self.exit_code}"
+from sweeps.executors import Ended, Place, Work
 
 
 class _Flag:
@@ -40,65 +24,92 @@ class _Flag:
         return bool(self._value.value)
 
 
-@dataclass(frozen=True)
-class _Worker:
-    process: SpawnProcess
-    log: Path
-    place: int
+class WorkerProcess:
+    """A process that runs `work` at `place`; it ends with this one."""
+
+    def __init__(self, work: Work, assignment: Any, place: Place):
+        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+        self.place, self._stop = place, _Flag(context)
+        self._process = context.Process(target=_shielded, args=(work, assignment, self._stop, place), daemon=True)
+        # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def ended(self) -> Ended | None:
+        """Return how it ended; None while it runs."""
+        if self._process.exitcode is None:
+            return None
+        log = self.place.log
+        return Ended(self.place.name, self._process.exitcode, str(log), last_line(log))
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        self._process.join()
+
+    def ask_to_stop(self) -> None:
+        """Ask it to return its trial after the current epoch."""
+        self._stop.set()
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
 
 
 class ProcessExecutor:
-    """Runs `work(assignment, stop, log, parent_pid, place)` in up to `size` processes. Their prints go to files in `logs`.
+    """Runs `work` in up to `size` processes. Their prints go to files in `logs`."""
 
-    `place`: a number from 0 to `size` - 1 that no other living worker has.
-    """
-
-    def __init__(self, work: Callable[..., None], assignment: Any, size: int, logs: Path):
-        self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    def __init__(self, work: Work, assignment: Any, size: int, logs: Path):
         self._work, self._assignment, self._logs = work, assignment, logs
         self.size = size
-        self._stop = _Flag(self._context)
         self._started = 0
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
 
     def start_up_to(self, wanted: int) -> None:
         """Start workers until `wanted` of them (at most `size`) are alive."""
         while len(self._workers) < min(wanted, self.size):
             self._started += 1
-            log = self._logs / f"worker-{self._started}.log"
-            place = min(set(range(self.size)) - {worker.place for worker in self._workers})
-            arguments = (self._work, self._assignment, self._stop, log, os.getpid(), place)
-            process = self._context.Process(target=_shielded, args=arguments, daemon=True)
-            # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            self._workers.append(_Worker(process, log, place))
+            number = min(set(range(self.size)) - {worker.place.number for worker in self._workers})
+            place = Place(new_name(), self._logs / f"worker-{self._started}.log", os.getpid(), number)
+            self._workers.append(WorkerProcess(self._work, self._assignment, place))
 
-    def alive(self) -> int:
-        """Return how many workers have not been collected yet."""
-        return len(self._workers)
+    def workers(self) -> set[str]:
+        """Return the names of the workers that have not been collected yet."""
+        return {worker.place.name for worker in self._workers}
 
     def collect_ended(self) -> list[Ended]:
         """Return the workers that ended since the last call."""
-        over = [worker for worker in self._workers if worker.process.exitcode is not None]
-        self._workers = [worker for worker in self._workers if worker not in over]
-        return [Ended(worker.process.pid or 0, worker.process.exitcode or 0, worker.log) for worker in over]
+        over = {worker.place.name: ended for worker in self._workers if (ended := worker.ended())}
+        self._workers = [worker for worker in self._workers if worker.place.name not in over]
+        return [*over.values()]
 
     def ask_to_stop(self) -> None:
         """Ask every worker to return its trial after the current epoch."""
-        self._stop.set()
+        for worker in self._workers:
+            worker.ask_to_stop()
 
     def kill(self) -> None:
         """End every worker now."""
         for worker in self._workers:
-            worker.process.kill()
+            worker.kill()
         for worker in self._workers:
-            worker.process.join()
+            worker.wait()
 
 
-def _shielded(work: Callable[..., None], *arguments: Any) -> None:
+def new_name() -> str:
+    """Return a name for a worker that no other has."""
+    return uuid.uuid4().hex[:12]
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that is not empty of a log; nothing when there is none."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
+
+
+def _shielded(work: Work, *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     work(*arguments)

@@ -10,6 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from sweeps import confirm, launch, study_file
+from sweeps.crew import ThisMachine
 from sweeps.store import Store
 from tests.conftest import TINY, copy_stores, run_in_process
 
@@ -20,7 +21,7 @@ def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> li
     """Let what is launched train in this process; returns what was."""
     launched: list[str] = []
 
-    def run(study: Any, _workers: int, _device: str, _console: Console, phase: Any, *, owner: str | None) -> Any:
+    def run(study: Any, _crew: Any, _console: Console, phase: Any, *, owner: str | None) -> Any:
         launched.append(f"{study.name} {study.budget.trials}")
         run_in_process(study, watch, empty_stores, phase, owner)
         return launch.Result(None, False, "random")
@@ -58,7 +59,7 @@ def twice(swept: Path, watch: Any, empty_stores: Path, tmp_path_factory: pytest.
         copy_stores(swept, folder)
         with pytest.MonkeyPatch.context() as patch:
             launch_here(patch, watch, empty_stores)
-            confirm.run("tiny", 2, 3, 1, "cpu", Console(quiet=True))
+            confirm.run("tiny", 2, 3, ThisMachine(device="cpu"), Console(quiet=True))
 
     return once(tmp_path_factory, "twice", make)
 

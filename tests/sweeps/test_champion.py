@@ -23,6 +23,7 @@ from pipelines.images import Scaling
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
 from sweeps import champion, confirm, confirmed, logged
+from sweeps.crew import ThisMachine
 from sweeps.store import Store
 from tests.conftest import eventually
 
@@ -115,7 +116,7 @@ def test_a_champion_of_other_images_or_without_files_is_one_line(digits: list[Pa
 def test_a_final_training_takes_the_place_of_its_own_configuration(here: list[str]) -> None:
     champion.promote("tiny")
     before = registry.champion("mnist-5k")
-    confirm.run("tiny", 2, 3, 1, "cpu", Console(quiet=True), final=True)
+    confirm.run("tiny", 2, 3, ThisMachine(device="cpu"), Console(quiet=True), final=True)
     champion.promote("tiny")
     found, seeds = registry.champion("mnist-5k"), confirmed.confirmations("tiny")
     assert before is not None and found is not None and found.number == "2" and found.tags["phase"] == "final"

@@ -23,6 +23,7 @@ from pipelines import data, paths
 from pipelines.tracking import store as tracking
 from sweeps import launch, results, study_file
 from sweeps.cli import main
+from sweeps.crew import ThisMachine
 from sweeps.store import Store
 from tests.conftest import ROOT, Sweep, eventually
 
@@ -39,6 +40,8 @@ COMMANDS = [
     "studies",
     "explain",
     "dashboard",
+    "worker",
+    "migrate",
 ]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -71,7 +74,7 @@ def test_every_help_has_an_example_that_exists(command: str) -> None:
 
 def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z]+),", (ROOT / "Makefile").read_text())) | {
+    variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z_]+),", (ROOT / "Makefile").read_text())) | {
         "STUDY",
         "ONLY",
     }
@@ -96,10 +99,12 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     ],
 )
 def test_makefile_variables_are_the_options(variable: str, command: str, further: set[str]) -> None:
-    (definition,) = re.findall(rf"^{variable}\s+= ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    pairs = re.findall(r"\$\(call (?:option|flag),([A-Z]+),([a-z]+)\)", definition)
+    makefile = (ROOT / "Makefile").read_text()
+    defined = dict(re.findall(r"^([A-Z]+)\s*= ((?:.*\\\n)*.*)", makefile, re.MULTILINE))
+    definition = defined[variable].replace("$(CREW)", defined["CREW"])
+    pairs = re.findall(r"\$\(call (?:option|flag),([A-Z_]+),([a-z-]+)\)", definition)
     assert {f"--{option}" for _, option in pairs} == options_of(command) - {"--help"} - further
-    assert all(name.lower() == option for name, option in pairs)
+    assert all(name.lower().replace("_", "-") == option for name, option in pairs)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,7 @@ def test_makefile_variables_are_the_options(variable: str, command: str, further
         (["run", "quickstart", "--trials", "0"], "quickstart.yaml: budget.trials: "),
         (["run", "quickstart", "--hours", "-1"], "quickstart.yaml: budget.hours: "),
         (["run", "quickstart", "--epochs", "-1"], "quickstart.yaml: budget.epochs: "),
-        (["run", "quickstart", "--workers", "0"], "WORKERS=0: expected at least 1"),
+        (["run", "quickstart", "--workers", "-1"], "WORKERS=-1: expected at least 1"),
         (["run", "quickstart", "--seed", "-1"], "quickstart.yaml: seed: "),
         (["run", "quickstart", "--dataset", "cifar"], "expected one of mnist, fashion-mnist, mnist-5k"),
         (["best"], "no study has been run yet: begin with make sweep"),
@@ -250,7 +255,7 @@ def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_result
     }
     run_here(study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}))))
     other = study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}, name="other")))
-    launch._prepare(other, data.load("mnist-5k"), 1, "cpu", "sweep")[0].queue(
+    launch._prepare(other, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
         1
     )  # and then Ctrl-C, before a worker was there
     assert results.runs().study.unique().tolist() == ["tiny"]

@@ -14,12 +14,13 @@ from pipelines import data
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import champion, confirm, confirmed, doctor, launch, leaderboard, results, runs, study_file, verdicts
+from sweeps.crew import ThisMachine
 from sweeps.store import Store, val_accuracy
 from tests.conftest import run_in_process
 
 
 def start(top: int, seeds: int, final: bool = False) -> bool:
-    return confirm.run("tiny", top, seeds, 1, "cpu", Console(quiet=True), final)
+    return confirm.run("tiny", top, seeds, ThisMachine(device="cpu"), Console(quiet=True), final)
 
 
 def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here: list[str]) -> None:
@@ -246,9 +247,9 @@ def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypat
 def test_more_seeds_than_planned_are_cautioned_against(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "run", lambda *_, **__: launch.Result(None, True, "random"))  # Ctrl-C at once
     console = Console(record=True, width=300)
-    confirm.run("tiny", 2, 4, 1, "cpu", console)
+    confirm.run("tiny", 2, 4, ThisMachine(device="cpu"), console)
     assert "3 seeds were planned, now 4: more seeds after a look" in console.export_text()
-    confirm.run("tiny", 2, 3, 1, "cpu", console)
+    confirm.run("tiny", 2, 3, ThisMachine(device="cpu"), console)
     assert "planned" not in console.export_text()
 
 

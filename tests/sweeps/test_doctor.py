@@ -93,7 +93,7 @@ def write_a_run_of_no_trial(_: Path) -> None:
 
 def leave_a_trial_running(_: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", "pass"])
-    lease = Lease(Process.of(ended.pid), Process.of(ended.pid))
+    lease = Lease("gone", Process.of(ended.pid), Process.of(ended.pid))
     ended.wait()
     store = Store("tiny")
     store.queue(3)

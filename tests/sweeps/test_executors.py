@@ -1,54 +1,168 @@
-"""Executors keep workers alive and know nothing of trials."""
+"""Executors keep workers alive and know nothing of trials: one contract for all of them."""
 
-import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 
+from deploy.loopback import RayNode
+from sweeps.executors import Ended, Executor, Place, StopFlag
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.worker import gpu_of
-from tests.conftest import eventually
+from tests.conftest import ROOT, eventually
+
+Make = Callable[[int], Executor]
 
 
-def note_place(folder: Path, stop: Any, log: Path, parent_pid: int, place: int) -> None:
+def note_place(folder: Path, stop: StopFlag, place: Place) -> None:
     """A worker that notes its place and waits."""
-    (folder / f"{os.getpid()}").write_text(f"{place} {parent_pid}")
+    place.log.parent.mkdir(exist_ok=True)
+    place.log.write_text("first\nlast words\n")
+    (folder / f"{os.getpid()}").write_text(
+        f"{place.number} {place.parent_pid} {place.name} {os.environ.get('GREETING')}"
+    )
     while not stop.is_set():
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("executor_of", [ProcessExecutor])
-def test_every_living_worker_has_a_place_of_its_own(executor_of: type[ProcessExecutor], tmp_path: Path) -> None:
-    executor = executor_of(note_place, tmp_path, 3, tmp_path / "logs")
-    try:
-        executor.start_up_to(2)
-        executor.start_up_to(9)  # no more than its size
-        assert executor.alive() == 3
-        eventually(lambda: len(list(tmp_path.glob("[0-9]*"))) == 3)
-        places = {int(path.name): path.read_text().split() for path in tmp_path.glob("[0-9]*")}
-        assert sorted(place for place, _ in places.values()) == ["0", "1", "2"]
-        assert {parent for _, parent in places.values()} == {str(os.getpid())}
-        gone = next(pid for pid, (place, _) in places.items() if place == "2")
-        os.kill(gone, signal.SIGKILL)
-        (ended,) = eventually(executor.collect_ended)
-        assert ended.pid == gone and ended.how == "was killed by SIGKILL"
-        executor.start_up_to(3)
-        eventually(lambda: len(list(tmp_path.glob("[0-9]*"))) == 4)
-        new = next(path for path in tmp_path.glob("[0-9]*") if int(path.name) not in places)
-        assert eventually(new.read_text).split()[0] == "2"
-        executor.ask_to_stop()
-        over: list[Any] = []
-        eventually(lambda: over.extend(executor.collect_ended()) or len(over) == 3)
-        assert [worker.exit_code for worker in over] == [0, 0, 0]
-    finally:
+@pytest.fixture(scope="module")
+def ray_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNode]:
+    """A Ray cluster of one node with room for three workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{ROOT}")  # where the node finds the work of these tests
+        with RayNode(tmp_path_factory.mktemp("ray"), cpus=3) as node:
+            for name, value in node.driver.items():
+                patch.setenv(name, value)
+            ray = pytest.importorskip("sweeps.executors.ray")  # Ray reads its environment when it is imported
+            ray.connect()
+            yield node
+            ray.ray.shutdown()
+
+
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.slow)])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """Make an executor of each kind; its workers are gone at the end of the test."""
+    made: list[Executor] = []
+
+    def start(size: int) -> Executor:
+        if request.param == "processes":
+            made.append(ProcessExecutor(note_place, tmp_path, size, tmp_path / "logs"))
+        else:
+            request.getfixturevalue("ray_node")
+            from sweeps.executors.ray import RayExecutor, Share
+
+            made.append(RayExecutor(note_place, tmp_path, size, tmp_path / "logs", Share(1, 0), {"GREETING": "hello"}))
+        return made[-1]
+
+    yield start
+    for executor in made:
         executor.kill()
-    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
+        executor.collect_ended()
+
+
+def noted(folder: Path) -> dict[int, list[str]]:
+    """Return what each worker noted, by its process number."""
+    return {int(path.name): path.read_text().split() for path in folder.glob("[0-9]*")}
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_every_living_worker_has_a_place_and_a_name_of_its_own(make: Make, tmp_path: Path) -> None:
+    executor = make(3)
+    executor.start_up_to(2)
+    executor.start_up_to(9)  # no more than its size
+    assert len(executor.workers()) == 3
+    eventually(lambda: len(noted(tmp_path)) == 3 and all(noted(tmp_path).values()))
+    places = noted(tmp_path)
+    assert sorted(number for number, *_ in places.values()) == ["0", "1", "2"]
+    assert {name for _, _, name, _ in places.values()} == executor.workers()
+    assert all(psutil.Process(pid).ppid() == int(parent) for pid, (_, parent, *_) in places.items())
+    gone, (_, _, name, _) = next((pid, place) for pid, place in places.items() if place[0] == "1")
+    os.kill(gone, signal.SIGKILL)
+    (ended,) = eventually(executor.collect_ended)
+    assert (ended.name, ended.how, ended.last_line) == (name, "was killed by SIGKILL", "last words")
+    assert Path(ended.log).read_text().startswith("first")
+    assert len(executor.workers()) == 2 and executor.collect_ended() == []
+    executor.start_up_to(3)
+    eventually(lambda: len(noted(tmp_path)) == 4 and all(noted(tmp_path).values()))
+    assert next(place for pid, place in noted(tmp_path).items() if pid not in places)[0] == "1"
+    executor.ask_to_stop()
+    over: list[Ended] = []
+    eventually(lambda: over.extend(executor.collect_ended()) or len(over) == 3)
+    assert [worker.exit_code for worker in over] == [0, 0, 0]
+
+
+def test_those_that_are_killed_are_collected_and_gone(make: Make, tmp_path: Path) -> None:
+    executor = make(2)
+    executor.start_up_to(2)
+    eventually(lambda: len(noted(tmp_path)) == 2)
+    names = executor.workers()
+    executor.kill()
+    assert {ended.name for ended in executor.collect_ended()} == names
+    eventually(lambda: not any(alive(pid) for pid in noted(tmp_path)))
+
+
+def test_a_worker_ends_with_what_keeps_it_and_its_place_is_free_again(make: Make, tmp_path: Path) -> None:
+    executor = make(1)
+    if isinstance(executor, ProcessExecutor):
+        pytest.skip("what keeps it is this process")
+    executor.start_up_to(1)
+    eventually(lambda: any(noted(tmp_path).values()))
+    (keeper,) = (int(parent) for _, parent, *_ in noted(tmp_path).values())
+    assert [greeting for *_, greeting in noted(tmp_path).values()] == ["hello"]
+    os.kill(keeper, signal.SIGKILL)
+    (ended,) = eventually(executor.collect_ended)
+    assert ended.exit_code is None and ended.how == "is gone with its node"
+    executor.start_up_to(1)
+    eventually(lambda: len(noted(tmp_path)) == 2)
+
+
+def test_workers_that_find_no_room_wait_for_it(make: Make, tmp_path: Path) -> None:
+    executor = make(4)  # the node has room for three
+    if isinstance(executor, ProcessExecutor):
+        pytest.skip("a machine has room for any number")
+    executor.start_up_to(4)
+    eventually(lambda: len(noted(tmp_path)) == 3)
+    time.sleep(1)
+    assert len(noted(tmp_path)) == 3 and len(executor.workers()) == 4
+    os.kill(next(iter(noted(tmp_path))), signal.SIGKILL)
+    eventually(executor.collect_ended)
+    eventually(lambda: len(noted(tmp_path)) == 4)
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_start_a_worker_says_why(ray_node: RayNode, tmp_path: Path) -> None:
+    from sweeps.executors.ray import RayExecutor, Share
+
+    executor = RayExecutor(note_place, UnknownThere(), 1, tmp_path / "logs", Share(1, 0), {})
+    executor.start_up_to(1)
+    (ended,) = eventually(executor.collect_ended)
+    assert ended.exit_code == 1 and "not_on_this_node" in Path(ended.log).read_text()
+
+
+class UnknownThere:
+    """An assignment that a node cannot read, as one that lacks the project."""
+
+    def __reduce__(self) -> tuple:
+        return (__import__, ("not_on_this_node",))
 
 
 def test_workers_are_spread_over_the_gpus() -> None:
-    assert [gpu_of(place, ["0", "3"]) for place in range(4)] == ["0", "3", "0", "3"]
+    assert [gpu_of(number, ["0", "3"]) for number in range(4)] == ["0", "3", "0", "3"]
     assert gpu_of(5, []) is None
+
+
+def test_a_share_of_a_node_may_be_a_fraction_of_a_gpu() -> None:
+    ray = pytest.importorskip("sweeps.executors.ray")
+    node = {"CPU": 8.0, "GPU": 2.0}
+    assert ray.Share(1, 0.25).fits_into(node) == 8
+    assert ray.Share(2, 0.25).fits_into(node) == 4
+    assert ray.Share(1, 1).fits_into(node) == 2
+    assert ray.Share(1, 1).fits_into({"CPU": 8.0}) == 0
+    assert ray.Share(0.5, 0).fits_into(node) == 16

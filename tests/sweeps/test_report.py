@@ -10,6 +10,7 @@ from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import confirmed, launch, markdown, report, runs, study_file
+from sweeps.crew import ThisMachine
 from sweeps.store import Store
 from tests.conftest import TINY
 
@@ -87,7 +88,7 @@ def test_what_cannot_be_reported_on_is_one_line(study: Store, tmp_path: Path) ->
     idle = study_file.check(TINY | {"name": "idle"}, "test")
     from pipelines import data
 
-    launch._prepare(idle, data.load("mnist-5k"), 1, "cpu", "sweep")
+    launch._prepare(idle, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")
     with pytest.raises(UserError, match="no trial of study 'idle' has ended"):
         written("idle")
     Store.create("bare")

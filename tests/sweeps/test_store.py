@@ -16,12 +16,14 @@ from sweeps.lease import Lease, Process
 from sweeps.store import MAX_RETRIES, Store
 
 spawn = multiprocessing.get_context("spawn")
-MINE = Lease.of_this_process(os.getppid())
+MINE = Lease.of_this_process("here", os.getppid())
 
 
-@pytest.fixture
-def fresh(outputs: Path) -> Store:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh(outputs: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
     outputs.mkdir()
+    if request.param == "postgresql":
+        monkeypatch.setenv("OPTUNA_STORAGE", request.getfixturevalue("postgres").new_database())
     return Store.create("study")
 
 
@@ -29,7 +31,7 @@ def claim_all(barrier, queue, limit: int) -> None:
     mine = Store("study")
     barrier.wait()
     numbers = []
-    while (trial := mine.claim(limit, Lease.of_this_process(os.getppid()))) is not None:
+    while (trial := mine.claim(limit, Lease.of_this_process("here", os.getppid()))) is not None:
         numbers.append(trial.number)
     queue.put(numbers)
 
@@ -136,10 +138,45 @@ def test_a_trial_is_released_once(fresh: Store) -> None:
     assert fresh.release(claimed, "killed")
     assert not fresh.release(claimed, "killed")  # a second parent comes late
     assert fresh.trials()[0].user_attrs["faults"] == ["killed"]
+    fresh._storage.set_trial_state_values(
+        claimed._trial_id, TrialState.RUNNING
+    )  # claimed anew, its lease not noted yet
+    assert not fresh.release(claimed, "killed")  # and one that comes later still
+    assert fresh.trials()[0].user_attrs["faults"] == ["killed"]
+
+
+def release_all(barrier, queue, limit: int) -> None:
+    mine = Store("study")
+    held = [trial for trial, _ in mine.running()]
+    barrier.wait()
+    queue.put([trial.number for trial in held if mine.release(trial, "killed")])
+
+
+def test_each_trial_is_released_once_by_four_processes(fresh: Store) -> None:
+    fresh.queue(20)
+    assert all(fresh.claim(20, MINE) for _ in range(20))
+    released = sorted(number for numbers in in_processes(release_all, 4, limit=20) for number in numbers)
+    assert released == list(range(20))
+    assert [trial.user_attrs["faults"] for trial in fresh.trials()] == [["killed"]] * 20
+
+
+def create_study(barrier, queue, limit: int) -> None:
+    barrier.wait()
+    with store.alone():
+        queue.put(Store.create("new").attributes()["uid"])
+
+
+def test_parents_that_begin_at_once_on_an_empty_server_make_one_schema_and_one_study(
+    outputs: Path, postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs.mkdir()
+    monkeypatch.setenv("OPTUNA_STORAGE", postgres.new_database())
+    assert len(set(in_processes(create_study, 4, limit=0))) == 1
+    assert store.study_names() == ["new"]
 
 
 def claim_and_wait(queue) -> None:
-    queue.put(Store("study").claim(1, Lease.of_this_process(os.getppid())).number)
+    queue.put(Store("study").claim(1, Lease.of_this_process("here", os.getppid())).number)
     time.sleep(600)
 
 
@@ -157,14 +194,10 @@ def holder(fresh: Store):
 
 
 def test_a_killed_worker_is_its_parents_to_release(fresh: Store, holder) -> None:
-    me, stranger = os.getpid(), os.getpid() + 1
-    fates = {holder.pid: "killed by a test"}
-    assert fresh.lost(me, fates) == []  # it lives
     holder.kill()
     holder.join()
-    assert fresh.lost(me, {}) == []  # its end has not been collected yet
-    assert fresh.lost(stranger, fates) == []  # this parent lives and will see to it
-    (lost,) = fresh.lost(me, fates)
+    assert fresh.lost({}) == []  # its end has not been collected yet, or another parent lives and will see to it
+    (lost,) = fresh.lost({"here": "killed by a test"})
     assert lost.trial.number == 0 and lost.reason == "killed by a test"
 
 
@@ -173,12 +206,12 @@ def test_a_dead_parents_trials_are_anyones_and_blameless(fresh: Store) -> None:
     worker = spawn.Process(target=claim_for_a_dead_parent)
     worker.start()
     worker.join()
-    (lost,) = fresh.lost(os.getpid(), {worker.pid: "not ours to judge"})
+    (lost,) = fresh.lost({"here": "not ours to judge"})
     assert lost.trial.number == 0 and lost.reason is None
 
 
 def claim_for_a_dead_parent() -> None:
-    Store("study").claim(1, Lease(Process.of(os.getpid()), Process.of(2**22)))
+    Store("study").claim(1, Lease("another", Process.of(os.getpid()), Process.of(2**22)))
 
 
 def test_a_worker_that_stopped_dead_is_killed_and_noticed(
@@ -189,11 +222,9 @@ def test_a_worker_that_stopped_dead_is_killed_and_noticed(
     monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 1)
     impatient = Store("study")
     time.sleep(2.5)
-    assert (
-        impatient.lost(os.getpid(), {}) == []
-    )  # stale by the clock, but we have only just looked: the machine may have slept
+    assert impatient.lost({}) == []  # stale by the clock, but we have only just looked: the machine may have slept
     time.sleep(1.2)
-    (lost,) = impatient.lost(os.getpid(), {})
+    (lost,) = impatient.lost({})
     assert lost.reason == "its worker gave no heartbeat for 1 s"
     holder.join(timeout=10)
     assert holder.exitcode == -signal.SIGKILL
@@ -208,16 +239,16 @@ def test_a_dead_worker_of_which_nobody_knows_how_it_ended_is_not_waited_for_for_
     monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 1)
     parent = Store("study")
     time.sleep(2.5)
-    assert parent.lost(os.getpid(), {}) == []
+    assert parent.lost({}) == []
     time.sleep(1.2)
-    (lost,) = parent.lost(os.getpid(), {})
+    (lost,) = parent.lost({})
     assert lost.trial.number == 0 and lost.reason is None
 
 
 def test_processes_are_told_apart_by_their_start() -> None:
     me = Process.of(os.getpid())
     assert me.alive and me.here
-    assert not Process(me.host, me.pid, me.started - 60).alive  # an earlier process with the same number
+    assert not Process(me.machine, me.pid, me.started - 60).alive  # an earlier process with the same number
     assert not Process("elsewhere", me.pid, me.started).alive
     assert not Process.of(2**22).alive
     assert Lease.parse(str(MINE)) == Lease.parse(str(Lease.parse(str(MINE))))

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
@@ -25,61 +24,22 @@ from pipelines import execute
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from sweeps import best_runs, cli, launch, report, results, runs, store, study_file, supervise, worker
+from sweeps.crew import ThisMachine
+from sweeps.executors import Place
 from sweeps.store import Store
 from tests.conftest import Sweep, eventually
+from tests.sweeps.looking import (
+    check_consistent,
+    epochs_begun,
+    epochs_reported,
+    experiment_runs,
+    workers_of,
+)
 
 pytestmark = pytest.mark.usefixtures("made_stores")
 
 Start = Callable[..., Sweep]
 Write = Callable[..., Path]
-
-
-def experiment_runs(condition: str = "") -> list[Any]:
-    return tracking.all_runs(tracking.find_experiment("tiny").experiment_id, condition)
-
-
-def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
-    """Every ticket has one trial and one run, in equal states, with a curve that has no gap and no double step."""
-    stored = {trial.number: trial for trial in Store("tiny").trials()}
-    assert sorted(stored) == list(range(trials))
-    frame = runs("tiny").set_index("trial", drop=False)
-    held = [number for number, trial in stored.items() if "run_id" in trial.user_attrs]
-    assert sorted(frame.trial) == held, "one run a trial"
-    expected = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
-    expected |= {"failed": TrialState.FAIL, "waiting": TrialState.WAITING}
-    for number, row in frame.iterrows():
-        trial = stored[number]
-        assert expected[row.state] == trial.state
-        assert trial.user_attrs["run_id"] == row.run_id
-        steps = [metric.step for metric in tracking.client().get_metric_history(row.run_id, "val_accuracy")]
-        assert steps == list(range(1, len(steps) + 1))
-        if row.state == "complete":
-            models_of_trial = 2 if "repeats" in frame else 1
-            assert len(steps) * models_of_trial == epochs == row.epochs
-            assert row.val_accuracy == pytest.approx(trial.value)
-            if models_of_trial == 1:
-                assert trial.value == max(trial.intermediate_values.values())
-    assert not experiment_runs("attributes.status = 'RUNNING'")
-    assert not list((tracking.paths.mlruns() / "checkpoints").rglob("*.npz")) or "waiting" in set(frame.state)
-    return frame
-
-
-def workers_of(command: Sweep) -> list[psutil.Process]:
-    children = psutil.Process(command.process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-
-def worker_has_begun() -> bool:
-    """Whether the stores are made: looking into them earlier would make them."""
-    return any((tracking.paths.mlruns() / "logs").rglob("worker-*.log"))
-
-
-def epochs_reported() -> int:
-    return sum(len(trial.intermediate_values) for trial in Store("tiny").trials()) if worker_has_begun() else 0
-
-
-def epochs_begun() -> int:
-    return Store("tiny").epochs_spent() if worker_has_begun() else 0
 
 
 def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, outputs: Path) -> None:
@@ -416,9 +376,9 @@ def misbehave(*arguments: Any) -> None:
     worker.work(*arguments)
 
 
-def die_early(_assignment: Any, _stop: Any, log: Path, *_: Any) -> None:
+def die_early(_assignment: Any, _stop: Any, place: Place) -> None:
     """A worker that never gets as far as a trial."""
-    worker._print_to(log)
+    worker._print_to(place.log)
     print("no such device [/job:localhost/device:GPU:0]")
     sys.exit(1)
 
@@ -447,7 +407,7 @@ def die_between_claim_and_lease_once(*arguments: Any) -> None:
 
 def launch_with(work: Callable[..., None], path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(launch, "work", work)
-    return launch.run(study_file.load(str(path)), 1, "cpu", Console(quiet=True))
+    return launch.run(study_file.load(str(path)), ThisMachine(device="cpu"), Console(quiet=True))
 
 
 @pytest.mark.slow

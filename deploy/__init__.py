@@ -1,0 +1,1 @@
+"""What a team runs on more than one machine, and the same parts on loopback."""

@@ -1,0 +1,2 @@
+-- Optuna's database is made by the image; Optuna and MLflow need one each.
+CREATE DATABASE mlflow;

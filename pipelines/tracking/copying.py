@@ -1,0 +1,127 @@
+"""Copying runs from one MLflow store to another, whole or not at all, and comparing the copies with the originals."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+
+from pipelines.tracking import store
+
+ORIGINAL, WHOLE = (
+    "migrated_from",
+    "migrated_whole",
+)  # tags of a copy: the run that it is of, and that nothing is missing
+BATCH = 500  # metrics a request
+
+
+class Copier:
+    """Copies runs from the store at `source` to that at `target`; `run_ids`: of the copies, by the original's."""
+
+    def __init__(self, source: str, target: str):
+        self._source, self._target = store.client_of(source), store.client_of(target)
+        self.run_ids: dict[str, str] = {}
+
+    def open_experiment(self, name: str) -> str:
+        """Return the id of the experiment called `name` at the target, made if missing; its tags are those of the original."""
+        original = self._source.get_experiment_by_name(name)
+        found: Experiment | None = self._target.get_experiment_by_name(name)
+        experiment_id = found.experiment_id if found else self._target.create_experiment(name)
+        for key, value in original.tags.items() if original else ():
+            self._target.set_experiment_tag(experiment_id, key, value)
+        return str(experiment_id)
+
+    def copy(self, run: Run, experiment_id: str, checkpoint: Mapping[str, Path]) -> str:
+        """Copy a run, unless it is there whole; return the copy's id. `checkpoint`: files besides, by their artifact paths."""
+        known = self._copies(run, experiment_id)
+        whole = [copy for copy in known if WHOLE in copy.data.tags]
+        if whole:
+            self.run_ids[run.info.run_id] = whole[0].info.run_id
+            return str(whole[0].info.run_id)
+        for part in known:  # an earlier call was interrupted
+            self._target.delete_run(part.info.run_id)
+        tags = self.translated(run.data.tags) | {ORIGINAL: run.info.run_id}
+        copy_id = self._target.create_run(experiment_id, run.info.start_time, tags, run.info.run_name).info.run_id
+        params = [Param(key, value) for key, value in run.data.params.items()]
+        self._target.log_batch(copy_id, params=params)
+        points = [
+            point for name in run.data.metrics for point in self._source.get_metric_history(run.info.run_id, name)
+        ]
+        for begin in range(0, len(points), BATCH):
+            batch = [
+                Metric(point.key, point.value, point.timestamp, point.step) for point in points[begin : begin + BATCH]
+            ]
+            self._target.log_batch(copy_id, metrics=batch)
+        if run.inputs and run.inputs.dataset_inputs:
+            self._target.log_inputs(copy_id, run.inputs.dataset_inputs)
+        with tempfile.TemporaryDirectory() as name:
+            folder = _download(self._source, run.info.run_id, Path(name))
+            if any(folder.iterdir()):
+                self._target.log_artifacts(copy_id, str(folder))
+        for path, file in checkpoint.items():
+            self._target.log_artifact(copy_id, str(file), path)
+        if run.info.end_time is not None and run.info.status != "SCHEDULED":
+            self._target.set_terminated(copy_id, run.info.status, run.info.end_time)
+        else:
+            self._target.update_run(copy_id, status=run.info.status)
+        self._target.log_batch(copy_id, tags=[RunTag(WHOLE, "true")])
+        self.run_ids[run.info.run_id] = copy_id
+        return str(copy_id)
+
+    def differences(self, run: Run) -> Iterator[str]:
+        """Yield what the copy of a run has otherwise: state, parameters, tags, every value of every metric, every file."""
+        copy = self._target.get_run(self.run_ids[run.info.run_id])
+        wanted = self.translated(run.data.tags)
+        facts: dict[str, tuple[Any, Any]] = {
+            "status": (run.info.status, copy.info.status),
+            "start": (run.info.start_time, copy.info.start_time),
+            "parameters": (run.data.params, copy.data.params),
+            "tags": (wanted, {key: copy.data.tags.get(key) for key in wanted}),
+            "metrics": (run.data.metrics.keys(), copy.data.metrics.keys()),
+            "data sets": (_inputs(run), _inputs(copy)),
+        }
+        for name in run.data.metrics:
+            facts[name] = (
+                _points(self._source, run.info.run_id, name),
+                _points(self._target, copy.info.run_id, name),
+            )
+        facts["files"] = (_digests(self._source, run.info.run_id), _digests(self._target, copy.info.run_id))
+        for name, (original, found) in facts.items():
+            if original != found:
+                yield f"run {run.info.run_id}: {name} differ"
+
+    def translated(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return tags with the copies' ids in the place of the originals'."""
+        return {key: self.run_ids.get(value, value) for key, value in tags.items()}
+
+    def _copies(self, run: Run, experiment_id: str) -> list[Run]:
+        condition = f"tags.{ORIGINAL} = '{run.info.run_id}'"
+        return list(self._target.search_runs([experiment_id], condition))
+
+
+def _download(client: MlflowClient, run_id: str, into: Path) -> Path:
+    """Download a run's files but those of its checkpoint, which change until it ends; return the folder."""
+    for entry in client.list_artifacts(run_id):
+        if entry.path != "checkpoint":
+            client.download_artifacts(run_id, entry.path, str(into))
+    return into
+
+
+def _digests(client: MlflowClient, run_id: str) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = _download(client, run_id, Path(name))
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _points(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, float, int]]:
+    history = client.get_metric_history(run_id, metric)
+    return sorted((point.step, repr(point.value), point.timestamp) for point in history)  # type: ignore[misc]
+
+
+def _inputs(run: Run) -> set[tuple[str, str]]:
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return {(each.dataset.name, each.dataset.digest) for each in inputs}
