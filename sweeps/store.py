@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.storages import RDBStorage, get_storage
-from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel, TrialUserAttributeModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
@@ -42,6 +43,7 @@ HEARTBEAT_INTERVAL = 30  # seconds
 GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
 SCHEMA_LOCK, STUDY_LOCK = 7_110_501, 7_110_502  # PostgreSQL's advisory locks are numbers
+AHEAD = 10  # trials that wait, at least, while there are any left
 SEIZED = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
@@ -152,24 +154,47 @@ class Store:
 
     # Tickets
 
+    def queue_ahead(self, limit: int | None, claimed: int) -> None:
+        """Queue a few more than `claimed`, within the budget of `limit`: Optuna reads all that wait whenever it reads."""
+        self.queue(claimed + AHEAD if limit is None else min(limit, claimed + AHEAD))
+
     def queue(self, tickets: int) -> None:
         """Queue trials until there are `tickets`. Several parents may do so at once: numbers beyond the budget go unclaimed."""
         missing = tickets - len(self.trials())
         self.study().add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
 
     def claim(self, limit: int | None, lease: Lease) -> FrozenTrial | None:
-        """Claim the lowest waiting trial numbered below `limit`; None when there is none."""
-        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.WAITING,)):
-            if limit is not None and trial.number >= limit:
-                continue
-            self.beat(trial)  # before the claim: a running trial always has a heartbeat
-            try:
-                if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                    self.note(trial, "lease", str(lease))
-                    return self.reread(trial)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                continue
-        return None
+        """Claim the lowest waiting trial numbered below `limit`; None when every one of them has been claimed.
+
+        State, heartbeat and lease are written in one transaction: a running trial is never without.
+        """
+        while True:
+            trial_id = self._claim_waiting(limit, lease)
+            if trial_id is not None:
+                return self._storage.get_trial(trial_id)
+            known = len(self.trials())
+            if limit is not None and known >= limit:
+                return None
+            self.queue_ahead(limit, known)
+
+    def _claim_waiting(self, limit: int | None, lease: Lease) -> int | None:
+        waiting = sqlalchemy.select(TrialModel).where(
+            TrialModel.study_id == self._study_id, TrialModel.state == TrialState.WAITING
+        )
+        if limit is not None:
+            waiting = waiting.where(TrialModel.number < limit)
+        lowest = waiting.order_by(TrialModel.number).limit(1).with_for_update(skip_locked=True)
+        with Session(self._rdb.engine) as session, session.begin():
+            trial = session.scalars(lowest).first()
+            if trial is None:
+                return None
+            trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
+            heartbeat = TrialHeartbeatModel.where_trial_id(int(trial.trial_id), session)
+            heartbeat = heartbeat or TrialHeartbeatModel(trial_id=trial.trial_id)
+            heartbeat.heartbeat = session.scalar(sqlalchemy.select(sqlalchemy.func.now()))
+            session.add(heartbeat)
+            _note_lease(trial, str(lease), session)
+            return int(trial.trial_id)
 
     def ask(
         self,
@@ -244,10 +269,7 @@ class Store:
             noted = TrialUserAttributeModel.find_by_trial_and_key(now, "lease", session)
             if (json.loads(str(noted.value_json)) if noted else None) != trial.user_attrs.get("lease"):
                 return False
-            if noted is None:
-                noted = TrialUserAttributeModel(trial_id=trial._trial_id, key="lease")
-                session.add(noted)
-            noted.value_json = json.dumps(f"{SEIZED}{uuid.uuid4().hex}")
+            _note_lease(now, f"{SEIZED}{uuid.uuid4().hex}", session)
         return True
 
     def may_retry(self, trial: FrozenTrial) -> bool:
@@ -255,7 +277,7 @@ class Store:
         return len(trial.user_attrs.get("faults", [])) < MAX_RETRIES
 
     def running(self) -> list[tuple[FrozenTrial, Lease | None]]:
-        """Return the running trials with who holds them (None in the moment between claim and lease)."""
+        """Return the running trials with who holds them (None: somebody seized it, and is about to release it)."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,))
         return [(trial, Lease.parse(trial.user_attrs.get("lease", ""))) for trial in trials]
 
@@ -337,6 +359,13 @@ class Store:
             spent += max(0.0, until - max(began, reached))
             reached = max(reached, until)
         return spent
+
+
+def _note_lease(trial: TrialModel, text: str, session: Session) -> None:
+    noted = TrialUserAttributeModel.find_by_trial_and_key(trial, "lease", session)
+    noted = noted or TrialUserAttributeModel(trial_id=trial.trial_id, key="lease")
+    noted.value_json = json.dumps(text)
+    session.add(noted)
 
 
 def val_accuracy(trial: FrozenTrial) -> float:

@@ -27,7 +27,7 @@ from sweeps import doctor
 from sweeps.executors import Ended, Executor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
-from sweeps.store import Lost, Store, curve, front, passes, val_accuracy
+from sweeps.store import AHEAD, Lost, Store, curve, front, passes, val_accuracy
 from sweeps.study import OBJECTIVES
 from sweeps.worker import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR, Assignment
 
@@ -124,13 +124,12 @@ class Supervisor:
         return self._interrupts > 0
 
     def snapshot(self) -> Snapshot:
-        """Return where the study stands; without a budget of trials, queue as many as the workers can take."""
+        """Return where the study stands; queue a few trials if none are left to claim, and there is budget."""
         limit = self._assignment.tickets
         trials = self._store.trials()
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-        wanted = limit if limit is not None else len(trials) - waiting + self._executor.size
-        if len(trials) < wanted:
-            self._store.queue(wanted)
+        if waiting < AHEAD and (limit is None or len(trials) < limit):
+            self._store.queue_ahead(limit, len(trials) - waiting)
             trials = self._store.trials()
         held = [trial for trial in trials if limit is None or trial.number < limit]
         return Snapshot(held, limit, self._store.epochs_spent(), searches=bool(self._study.search))

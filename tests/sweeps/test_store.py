@@ -62,6 +62,32 @@ def test_each_ticket_is_claimed_once_by_four_processes(fresh: Store) -> None:
     assert claimed == list(range(40))  # none twice, none beyond the budget
 
 
+def test_tickets_are_queued_by_whoever_finds_none_and_never_beyond_the_budget(fresh: Store) -> None:
+    claimed = sorted(number for numbers in in_processes(claim_all, 4, limit=25) for number in numbers)
+    assert claimed == list(range(25))
+    assert not [trial for trial in fresh.trials() if trial.state == TrialState.WAITING and trial.number < 25]
+
+
+def test_a_claim_comes_with_heartbeat_and_lease_or_not_at_all(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh.queue(1)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_note_lease", dies)
+        with pytest.raises(KeyboardInterrupt):
+            fresh.claim(1, MINE)
+    assert fresh.trials()[0].state == TrialState.WAITING
+    claimed = fresh.claim(1, MINE)
+    assert fresh.running() == [(claimed, Lease.parse(str(MINE)))]
+    assert fresh._rdb._get_stale_trial_ids(fresh._study_id) == []
+    monkeypatch.setattr(store, "GRACE_PERIOD", 1)
+    monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 1)
+    time.sleep(2.5)
+    assert Store("study")._rdb._get_stale_trial_ids(fresh._study_id) == [claimed._trial_id]  # it had one
+
+
 def test_epochs_are_counted_exactly_by_four_processes(fresh: Store) -> None:
     assert sum(in_processes(spend_all, 4, limit=50)) == 50
     assert fresh.epochs_spent() == 50

@@ -389,22 +389,6 @@ def die_after_telling(*arguments: Any) -> None:
     worker.work(*arguments)
 
 
-def die_between_claim_and_lease_once(*arguments: Any) -> None:
-    """A worker that is killed between claim and lease, the first of its kind; the others live, and beat often."""
-    worker.HEARTBEAT_INTERVAL = 0.5
-    first = tracking.paths.mlruns() / "first"
-    note = Store.note
-
-    def deadly(store: Store, trial: Any, key: str, value: Any) -> None:
-        if key == "lease" and not first.exists():
-            first.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        note(store, trial, key, value)
-
-    Store.note = deadly
-    worker.work(*arguments)
-
-
 def launch_with(work: Callable[..., None], path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(launch, "work", work)
     return launch.run(study_file.load(str(path)), ThisMachine(device="cpu"), Console(quiet=True))
@@ -463,19 +447,6 @@ def test_a_worker_killed_between_telling_and_closing_leaves_a_true_run(
 ) -> None:
     launch_with(die_after_telling, write_study(budget={"trials": 1}), monkeypatch)
     assert check_consistent(trials=1).state.tolist() == ["complete"]
-
-
-@pytest.mark.slow
-def test_a_worker_killed_between_claim_and_lease_costs_nothing(
-    write_study: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "GRACE_PERIOD", 3)
-    monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 2)
-    path = write_study(budget={"trials": 1}, training={"epochs": 2, "batch_size": 200})
-    launch_with(die_between_claim_and_lease_once, path, monkeypatch)
-    assert check_consistent(trials=1).state.tolist() == ["complete"]
-    assert "faults" not in Store("tiny").trials()[0].user_attrs
-    assert Store("tiny").epochs_spent() == 2
 
 
 def work_impatiently(*arguments: Any) -> None:
