@@ -11,7 +11,9 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -45,6 +47,7 @@ budget: {trials: 10000}
 def main() -> None:
     """Measure what is missing, and print all."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that PostgreSQL ends with us
     RESULTS.parent.mkdir(exist_ok=True)
     while len(measured := _read()) < len(ORDER):
         with tempfile.TemporaryDirectory() as name, Postgres(Path(name)) as server:
@@ -58,7 +61,7 @@ def show(measured: list[dict[str, Any]]) -> None:
     """Print a line a level: medians of its rounds."""
     columns = {"rate": 2, "claim": 1, "ask": 1, "epoch": 1, "slowest_epoch": 0, "finish": 1, "connections": 0, "cpu": 2}
     print("workers  of ideal  " + "  ".join(f"{name:>13}" for name in columns))
-    for level in LEVELS:
+    for level in dict.fromkeys(line["workers"] for line in measured):
         rounds = [line for line in measured if line["workers"] == level]
         medians = {name: statistics.median(line[name] for line in rounds) for name in columns}
         ideal = level / (EPOCHS * EPOCH_SECONDS)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ budget: {{trials: {TRIALS}}}
 def main() -> int:
     """Run the demonstration; return 0 when nothing was lost."""
     argparse.ArgumentParser(description=__doc__).parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all parts end with us
     with tempfile.TemporaryDirectory(prefix="cluster-demo-") as name:
         folder = Path(name)
         say("starting PostgreSQL, an MLflow server and two Ray nodes, all on 127.0.0.1")
