@@ -212,6 +212,9 @@ class RayNode(Server):
         if head is not None:
             command = as_machine(f"node-{secrets.token_hex(3)}", command)
         environment = os.environ | self.driver | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+        environment["RAY_kill_child_processes_on_worker_exit"] = (
+            "0"  # a worker whose keeper is gone gives its trial back
+        )
         super().__init__(command, folder / f"ray-{secrets.token_hex(3)}.log", environment)
 
     def __exit__(self, *_: object) -> None:

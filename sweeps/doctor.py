@@ -80,7 +80,10 @@ def unlost(store: Store, lost: Lost) -> Ailment:
     """Return the ailment of a trial whose worker is gone; mending gives it back, its run the state that the trial then has."""
     final = is_final(store, lost)
 
-    def mend() -> None:  # the run first, for soon the trial may run again
+    def mend() -> None:  # the run before the release, for then the trial may run again
+        held = store.seize(lost.trial)
+        if held is None:  # another is quicker, and sees to the run too
+            return
         run_id = str(lost.trial.user_attrs.get("run_id", ""))
         state = tracking.lifecycle(run_id)
         if state == "deleted":
@@ -91,7 +94,7 @@ def unlost(store: Store, lost: Lost) -> Ailment:
                 run.set_tags({"ended": "failed"})
                 run.discard_checkpoint()
             run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
-        store.release(lost.trial, lost.reason)
+        store.release(held, lost.reason)
 
     what = f"trial {lost.trial.number} is running, and its worker is gone"
     return Ailment(what, "fail it, its retries are used up" if final else "queue it again", mend)

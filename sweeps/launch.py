@@ -72,8 +72,10 @@ def run(
     try:
         sweep.supervise()
     finally:
-        executor.kill()
-        sweep.settle()
+        try:
+            executor.kill()
+        finally:
+            sweep.settle()
     return Result(sweep.snapshot(), sweep.interrupted, name)
 
 

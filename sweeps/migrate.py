@@ -1,6 +1,8 @@
 """Moving up: a study and all that was confirmed of it, copied to shared stores and compared there with the original."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -10,7 +12,7 @@ from pipelines import checkpoint, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.copying import Copier
-from pipelines.tracking.run import CHECKPOINT
+from pipelines.tracking.run import TrackedRun
 from sweeps import doctor
 from sweeps.store import OWNER, Store, study_names
 from sweeps.store import url as optuna_url
@@ -33,6 +35,11 @@ def run(name: str, storage: str, tracking_uri: str, console: Console) -> None:
     for member in members:
         for ailment in doctor.examine(member):
             raise UserError(f"{ailment.what}: run sweep doctor {member} --fix first")
+        if held := Store(member).running():
+            number = held[0][0].number
+            raise UserError(
+                f"a worker holds trial {number} of study {member!r}: sweep run {member} --stored waits for it, or gives it back"
+            )
     copier = Copier(tracking.uri(), tracking_uri)
     wrong: list[str] = []
     for member in members:
@@ -56,10 +63,12 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
     known = target.attributes().get("uid")
     if target.trials() and known != attributes["uid"]:
         raise UserError(f"there is another study {name!r} in the target's storage: rename or delete it there")
+    if target.epochs_spent() > source.epochs_spent():
+        raise UserError(f"study {name!r} has gone on at the target since it was copied: it is left as it is there")
     target.remember("uid", attributes["uid"])
     experiment = tracking.find_experiment(attributes.get(OWNER, name))
     trials = source.trials()
-    runs = []
+    runs, checkpoints = [], defaultdict[str, list[Path]](list)
     if experiment is not None:
         experiment_id = copier.open_experiment(experiment.name)
         runs = [
@@ -68,9 +77,11 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
         ]
         unfinished = {trial.user_attrs.get("run_id"): trial for trial in trials if not trial.state.is_finished()}
         for number, each in enumerate(runs, 1):
-            trial = unfinished.get(each.info.run_id)
-            saved = checkpoint.parts(paths.checkpoint(name, trial.number)) if trial else []
-            copier.copy(each, experiment_id, {f"{CHECKPOINT}/0": path for path in saved})
+            if trial := unfinished.get(each.info.run_id):
+                own = paths.checkpoint(name, trial.number)
+                TrackedRun(each.info.run_id).fetch_checkpoint(own)
+                checkpoints[each.info.run_id] = checkpoint.parts(own)
+            copier.copy(each, experiment_id, checkpoints[each.info.run_id])
             console.print(f"{name}: {number} of {len(runs)} runs copied", soft_wrap=True)
     missing = trials[len(target.trials()) :]
     target.study().add_trials([_translated(trial, copier.run_ids) for trial in missing])
@@ -78,7 +89,7 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
         target.remember(key, value)
     target.set_epochs_spent(source.epochs_spent())
     console.print(f"{name}: {len(trials)} trials copied", soft_wrap=True)
-    wrong = [line for each in runs for line in copier.differences(each)]
+    wrong = [line for each in runs for line in copier.differences(each, checkpoints[each.info.run_id])]
     return [*wrong, *_differences(source, target, copier.run_ids)]
 
 

@@ -171,7 +171,8 @@ class Store:
         while True:
             trial_id = self._claim_waiting(limit, lease)
             if trial_id is not None:
-                return self._storage.get_trial(trial_id)
+                # From among all: Optuna's cache knows no parameters of a trial that it has not read so.
+                return next(trial for trial in self.trials() if trial._trial_id == trial_id)
             known = len(self.trials())
             if limit is not None and known >= limit:
                 return None
@@ -246,9 +247,9 @@ class Store:
 
         Returns whether it was queued; False also when somebody else released it first.
         """
-        if not self._seize(trial):
+        now = self.seize(trial)
+        if now is None:
             return False
-        now = self.reread(trial)
         if reason:
             self.note(trial, "faults", [*now.user_attrs.get("faults", []), reason])
             if not self.may_retry(now):
@@ -260,17 +261,20 @@ class Store:
             return False
         return True
 
-    def _seize(self, trial: FrozenTrial) -> bool:
-        """Take the lease of a running trial away, in one transaction; False when it is no longer the one that `trial` has."""
+    def seize(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """Take the lease of a running trial away, in one transaction, and return it as it then is, for `release`.
+
+        None when the lease is no longer the one that `trial` has: then it is somebody else's to release.
+        """
         with Session(self._rdb.engine) as session, session.begin():
             now = session.get(TrialModel, trial._trial_id, with_for_update=True)
             if now is None or now.state != TrialState.RUNNING:
-                return False
+                return None
             noted = TrialUserAttributeModel.find_by_trial_and_key(now, "lease", session)
             if (json.loads(str(noted.value_json)) if noted else None) != trial.user_attrs.get("lease"):
-                return False
+                return None
             _note_lease(now, f"{SEIZED}{uuid.uuid4().hex}", session)
-        return True
+        return self.reread(trial)
 
     def may_retry(self, trial: FrozenTrial) -> bool:
         """Whether a trial survives one more fault."""
@@ -438,8 +442,9 @@ def _opening(url: str) -> Iterator[None]:
         RuntimeError,
         ValueError,  # a port that is none
     ) as error:
+        mend = 'python -m pip install -e ".[cluster]"' if isinstance(error, ImportError) else "check OPTUNA_STORAGE"
         raise StoreUnavailable(
-            f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): check OPTUNA_STORAGE"
+            f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): {mend}"
         ) from error
 
 

@@ -1,6 +1,5 @@
 """The parent at work: keeps workers alive, releases what was lost, waits for stores that are away, and ends in order."""
 
-import math
 import signal
 import time
 import uuid
@@ -36,6 +35,7 @@ LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
 REST = 9  # and at least so many times what a look takes: supervising costs at most a tenth of a core
 SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
 LAST_EPOCH = 20.0  # seconds from SIGTERM on; schedulers kill what has not ended after thirty
+ECHO = 2.0  # seconds within which a second SIGTERM is the first
 STILLBIRTHS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
@@ -55,7 +55,7 @@ class Supervisor:
         self._study = assignment.study
         self._stays = stays
         self._interrupts = 0
-        self._kill_at = math.inf  # on the monotonic clock
+        self._terminated: float | None = None  # when SIGTERM came, on the monotonic clock
         self._fates: dict[str, str | None] = {}  # worker -> how it ended; None: no fault of its trial
         self._stillbirths = 0
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
@@ -72,7 +72,7 @@ class Supervisor:
             over = False
             while not over:
                 looked = time.monotonic()
-                if looked >= self._kill_at:
+                if self._terminated and looked > self._terminated + LAST_EPOCH:
                     self._executor.kill()
                 if self.interrupted and not told:
                     told = True
@@ -279,11 +279,13 @@ class Supervisor:
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         def on_interrupt(number: int, _: Any) -> None:
+            if number == signal.SIGTERM and self._terminated and time.monotonic() < self._terminated + ECHO:
+                return  # sent to us, and to our group besides
             self._interrupts += 1
             if self._interrupts == 1:
                 self._executor.ask_to_stop()
                 if number == signal.SIGTERM:
-                    self._kill_at = time.monotonic() + LAST_EPOCH
+                    self._terminated = time.monotonic()
             else:
                 self._executor.kill()
 

@@ -320,6 +320,8 @@ class _TrialControl:
 
     def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
         self._watch.progress()
+        if not self._store.owns(self._claimed, self._lease):  # this machine was asleep, or cut off
+            return End.ABANDONED
         self._run.log_epoch(epoch, metrics, self._meter.read())
         mean = EpochMetrics.mean(metrics)
         if not mean.finite:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 
 from pipelines.tracking import store
+from pipelines.tracking.run import CHECKPOINT
 
 ORIGINAL, WHOLE = (
     "migrated_from",
@@ -34,8 +35,8 @@ class Copier:
             self._target.set_experiment_tag(experiment_id, key, value)
         return str(experiment_id)
 
-    def copy(self, run: Run, experiment_id: str, checkpoint: Mapping[str, Path]) -> str:
-        """Copy a run, unless it is there whole; return the copy's id. `checkpoint`: files besides, by their artifact paths."""
+    def copy(self, run: Run, experiment_id: str, checkpoints: Sequence[Path]) -> str:
+        """Copy a run, unless it is there whole; return the copy's id. `checkpoints`: an unfinished one's, on this machine."""
         known = self._copies(run, experiment_id)
         whole = [copy for copy in known if WHOLE in copy.data.tags]
         if whole:
@@ -61,8 +62,8 @@ class Copier:
             folder = _download(self._source, run.info.run_id, Path(name))
             if any(folder.iterdir()):
                 self._target.log_artifacts(copy_id, str(folder))
-        for path, file in checkpoint.items():
-            self._target.log_artifact(copy_id, str(file), path)
+        for file in checkpoints:
+            self._target.log_artifact(copy_id, str(file), f"{CHECKPOINT}/0")
         if run.info.end_time is not None and run.info.status != "SCHEDULED":
             self._target.set_terminated(copy_id, run.info.status, run.info.end_time)
         else:
@@ -71,7 +72,7 @@ class Copier:
         self.run_ids[run.info.run_id] = copy_id
         return str(copy_id)
 
-    def differences(self, run: Run) -> Iterator[str]:
+    def differences(self, run: Run, checkpoints: Sequence[Path]) -> Iterator[str]:
         """Yield what the copy of a run has otherwise: state, parameters, tags, every value of every metric, every file."""
         copy = self._target.get_run(self.run_ids[run.info.run_id])
         wanted = self.translated(run.data.tags)
@@ -88,6 +89,8 @@ class Copier:
                 _points(self._source, run.info.run_id, name),
                 _points(self._target, copy.info.run_id, name),
             )
+        saved = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints}
+        facts["checkpoints"] = (saved, self._checkpoints(copy.info.run_id))
         facts["files"] = (_digests(self._source, run.info.run_id), _digests(self._target, copy.info.run_id))
         for name, (original, found) in facts.items():
             if original != found:
@@ -97,15 +100,23 @@ class Copier:
         """Return tags with the copies' ids in the place of the originals'."""
         return {key: self.run_ids.get(value, value) for key, value in tags.items()}
 
+    def _checkpoints(self, run_id: str) -> dict[str, str]:
+        """Return the digests of a copy's checkpoints, by file name."""
+        if not self._target.list_artifacts(run_id, CHECKPOINT):
+            return {}
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(self._target.download_artifacts(run_id, CHECKPOINT, name))
+            return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*/*.npz")}
+
     def _copies(self, run: Run, experiment_id: str) -> list[Run]:
         condition = f"tags.{ORIGINAL} = '{run.info.run_id}'"
         return list(self._target.search_runs([experiment_id], condition))
 
 
 def _download(client: MlflowClient, run_id: str, into: Path) -> Path:
-    """Download a run's files but those of its checkpoint, which change until it ends; return the folder."""
+    """Download a run's files but its checkpoints, which are brought up to date first and copied from here; return the folder."""
     for entry in client.list_artifacts(run_id):
-        if entry.path != "checkpoint":
+        if entry.path != CHECKPOINT:
             client.download_artifacts(run_id, entry.path, str(into))
     return into
 

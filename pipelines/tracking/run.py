@@ -145,7 +145,8 @@ class TrackedRun:
         if not store.shared():
             return
         try:
-            _artifacts_of(self.run_id).delete_artifacts(CHECKPOINT)  # type: ignore[no-untyped-call]
+            if store.client().list_artifacts(self.run_id, CHECKPOINT):
+                _artifacts_of(self.run_id).delete_artifacts(CHECKPOINT)  # type: ignore[no-untyped-call]
         except Exception as error:
             print(f"the checkpoint of run {self.run_id} could not be deleted ({first_line(error)})")
 

@@ -59,7 +59,7 @@ class Executor(Protocol):
         """How many workers there may be at a time."""
 
     def start_up_to(self, wanted: int) -> None:
-        """Start workers until `wanted` of them (at most `size`) are there."""
+        """Start workers until `wanted` of them (at most `size`) are there; those beyond that wait for room no longer."""
 
     def workers(self) -> set[str]:
         """Return the names of the workers that have not been collected yet."""
@@ -68,7 +68,7 @@ class Executor(Protocol):
         """Return the workers that ended since the last call."""
 
     def ask_to_stop(self) -> None:
-        """Ask every worker to return its trial after the current epoch."""
+        """Ask every worker to return its trial after the current epoch; start no other."""
 
     def kill(self) -> None:
         """End every worker now."""

@@ -43,7 +43,8 @@ class WorkerProcess:
         if self._process.exitcode is None:
             return None
         log = self.place.log
-        return Ended(self.place.name, self._process.exitcode, str(log), last_line(log))
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return Ended(self.place.name, self._process.exitcode, str(log), last_line(text))
 
     def wait(self) -> None:
         """Wait until it has ended."""
@@ -64,16 +65,19 @@ class ProcessExecutor:
     def __init__(self, work: Work, assignment: Any, size: int, logs: Path):
         self._work, self._assignment, self._logs = work, assignment, logs
         self.size = size
+        self._stopping = False
         self._started = 0
         self._workers: list[WorkerProcess] = []
 
     def start_up_to(self, wanted: int) -> None:
         """Start workers until `wanted` of them (at most `size`) are alive."""
-        while len(self._workers) < min(wanted, self.size):
+        while len(self._workers) < min(wanted, self.size) and not self._stopping:
             self._started += 1
             number = min(set(range(self.size)) - {worker.place.number for worker in self._workers})
             place = Place(new_name(), self._logs / f"worker-{self._started}.log", os.getpid(), number)
             self._workers.append(WorkerProcess(self._work, self._assignment, place))
+            if self._stopping:  # asked while it was being started
+                self._workers[-1].ask_to_stop()
 
     def workers(self) -> set[str]:
         """Return the names of the workers that have not been collected yet."""
@@ -86,7 +90,8 @@ class ProcessExecutor:
         return [*over.values()]
 
     def ask_to_stop(self) -> None:
-        """Ask every worker to return its trial after the current epoch."""
+        """Ask every worker to return its trial after the current epoch; start no other."""
+        self._stopping = True
         for worker in self._workers:
             worker.ask_to_stop()
 
@@ -103,13 +108,12 @@ def new_name() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def last_line(log: Path) -> str:
-    """Return the last line that is not empty of a log; nothing when there is none."""
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else ""
+def last_line(text: str) -> str:
+    """Return the last line that is not empty; nothing when there is none."""
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def _shielded(work: Work, *arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     work(*arguments)

@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class _Post:
     number: int
     log: Path
     keeper: Any
+    ready: Any  # what is there when it has found room
     end: Any  # what _Keeper.wait will return
 
 
@@ -87,6 +89,7 @@ class RayExecutor:
         self._arguments, self._environment = (ray.put(work), ray.put(assignment)), dict(environment)
         self._size, self._logs, self._share = size, logs, share
         self._keeper = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_concurrency=3)(_Keeper)
+        self._stopping = False
         self._started = 0
         self._posts: list[_Post] = []
 
@@ -96,15 +99,19 @@ class RayExecutor:
         return self._size if self._size is not None else room(self._share)
 
     def start_up_to(self, wanted: int) -> None:
-        """Start workers until `wanted` of them (at most `size`) are there, or wait for room."""
-        size = self.size
-        while len(self._posts) < min(wanted, size):
+        """Start workers until `wanted` of them (at most `size`) are there, or wait for room; no more than that wait."""
+        wanted = min(wanted, self.size)
+        if len(self._posts) > wanted:
+            self._give_up(self._waiting()[: len(self._posts) - wanted])
+        while len(self._posts) < wanted and not self._stopping:
             self._started += 1
             number = min(set(range(len(self._posts) + 1)) - {post.number for post in self._posts})
             name = new_name()
             keeper = self._keeper.remote(*self._arguments, name, number, self._environment)
             log = self._logs / f"worker-{self._started}.log"
-            self._posts.append(_Post(name, number, log, keeper, keeper.wait.remote()))
+            self._posts.append(_Post(name, number, log, keeper, keeper.__ray_ready__.remote(), keeper.wait.remote()))
+            if self._stopping:  # asked while it was being started
+                keeper.ask_to_stop.remote()
 
     def workers(self) -> set[str]:
         """Return the names of the workers that have not been collected yet."""
@@ -120,18 +127,37 @@ class RayExecutor:
         return [_ended(post) for post in over]
 
     def ask_to_stop(self) -> None:
-        """Ask every worker to return its trial after the current epoch."""
+        """Ask every worker to return its trial after the current epoch; start no other."""
+        self._stopping = True
+        self._give_up(self._waiting())
         for post in self._posts:
             post.keeper.ask_to_stop.remote()
 
     def kill(self) -> None:
         """End every worker now."""
+        self._give_up(self._waiting())
         for post in self._posts:
             post.keeper.kill.remote()
-        if self._posts:
-            ray.wait([post.end for post in self._posts], num_returns=len(self._posts), timeout=LAST_WORDS)
+        self._wait_for_ends()
         for post in self._posts:
             ray.kill(post.keeper)
+        self._wait_for_ends()
+
+    def _waiting(self) -> list[_Post]:
+        """Return those that have found no room yet."""
+        if not self._posts:
+            return []
+        _, waiting = ray.wait([post.ready for post in self._posts], num_returns=len(self._posts), timeout=0)
+        return [post for post in self._posts if post.ready in waiting]
+
+    def _give_up(self, posts: list[_Post]) -> None:
+        for post in posts:
+            ray.kill(post.keeper)
+        self._posts = [post for post in self._posts if post not in posts]
+
+    def _wait_for_ends(self) -> None:
+        if self._posts:
+            ray.wait([post.end for post in self._posts], num_returns=len(self._posts), timeout=LAST_WORDS)
 
 
 def connect() -> None:
@@ -171,6 +197,7 @@ def _ended(post: _Post) -> Ended:
         exit_code, text = 1, str(error)  # the node lacks this project, say
     finally:
         ray.kill(post.keeper)  # its room is free from now on
-    post.log.parent.mkdir(parents=True, exist_ok=True)
-    post.log.write_text(text)
-    return Ended(post.name, exit_code, str(post.log), last_line(post.log))
+    with suppress(OSError):  # a full disk here is no fault of the worker
+        post.log.parent.mkdir(parents=True, exist_ok=True)
+        post.log.write_text(text)
+    return Ended(post.name, exit_code, str(post.log), last_line(text))

@@ -117,6 +117,14 @@ def test_start_points_belong_to_trial_numbers(fresh: Store) -> None:
     assert space.suggest(trials[1], study.search) != study.start_points[0]
 
 
+def test_a_trial_that_another_process_queued_can_be_asked_for_its_start_point(fresh: Store) -> None:
+    study = study_file.load("quickstart")
+    fresh.queue(1)
+    other = Store("study")  # has read nothing yet
+    trial = other.ask(other.claim(1, MINE), study.start_points, space.sampler(study, 0), space.pruner(study))
+    assert space.suggest(trial, study.search) == study.start_points[0]
+
+
 def test_equal_seeds_ask_for_equal_points_and_trials_differ(fresh: Store) -> None:
     study = study_file.load("quickstart")
 
