@@ -161,6 +161,7 @@ def test_an_interrupted_copy_is_made_good_and_a_copy_that_differs_is_noticed(
 
 @pytest.mark.slow
 def test_what_cannot_be_copied_is_said(study: Store, there: There, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "REST_AFTER_SESSION", 1e9)
     with pytest.raises(UserError, match="was running"):
         migrate.run("tiny", there.storage, there.tracking, QUIET)
     with pytest.raises(UserError, match="Optuna and MLflow need a database each"):
