@@ -15,6 +15,7 @@ from deploy.loopback import MlflowServer, Postgres
 from pipelines import data, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
 from sweeps import confirmations, doctor, launch, migrate, runs, study_file, worker
 from sweeps.crew import ThisMachine
 from sweeps.lease import Lease
@@ -103,6 +104,7 @@ def train(study: Any, watch: Any, stop: Any) -> None:
     store, assignment = launch._prepare(study, data.load(study.dataset), ThisMachine(device="cpu"), "sweep")
     store.queue(study.budget.trials)
     worker._Worker(assignment, stop, store, watch, Lease.of_this_process("here", os.getppid())).run_trials()
+    TrackedRun(assignment.parent_run_id).close("SCHEDULED")  # as its parent would
 
 
 class Never:
