@@ -94,13 +94,13 @@ class Server:
 
 
 class MlflowServer(Server):
-    """An MLflow server whose artifacts pass through it; `backend_store`: the URI of its database."""
+    """An MLflow server whose artifacts pass through it into `artifacts`; `backend_store`: the URI of its database."""
 
-    def __init__(self, folder: Path, backend_store: str):
+    def __init__(self, folder: Path, backend_store: str, artifacts: Path):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        command = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", str(folder), *where]
+        command = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", str(artifacts), *where]
         # By environment: the URI may hold a password, and a command line is there for all to read.
         super().__init__(command, folder / "server.log", os.environ | {"MLFLOW_BACKEND_STORE_URI": backend_store})
 
@@ -114,10 +114,10 @@ class MlflowServer(Server):
 class Postgres(Server):
     """A PostgreSQL server; raises Unavailable where there is none.
 
-    It refuses to run as root; as root, it is started as user `postgres`. `settings`: of postgresql.conf.
+    It refuses to run as root; as root, it is started as user `postgres`.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None):
+    def __init__(self, folder: Path):
         self._port = free_port()
         self._password = secrets.token_urlsafe(16)
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -134,7 +134,7 @@ class Postgres(Server):
             os.chown(self._home, account.pw_uid, account.pw_gid)
         self._initialise()
         options = {"listen_addresses": "127.0.0.1", "port": str(self._port), "unix_socket_directories": ""}
-        flags = [flag for key, value in (options | dict(settings or {})).items() for flag in ("-c", f"{key}={value}")]
+        flags = [flag for key, value in options.items() for flag in ("-c", f"{key}={value}")]
         super().__init__(
             self._as_its_user([str(self._binaries / "postgres"), "-D", str(self._data), *flags]),
             folder / "postgres.log",
@@ -193,7 +193,7 @@ class RayNode(Server):
     `driver`: what a program that uses the cluster must have in its environment.
     """
 
-    def __init__(self, folder: Path, cpus: int, head: "RayNode | None" = None, gpus: int = 0):
+    def __init__(self, folder: Path, cpus: int, head: "RayNode | None" = None):
         self._temporary: Path | None = None
         if head is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="ray-"))  # short: the path of a socket has 107 characters
@@ -207,7 +207,7 @@ class RayNode(Server):
             where = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._temporary}"]
         else:
             self.driver, where = head.driver, [f"--address={head.driver['RAY_ADDRESS']}"]
-        size = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=80000000"]
+        size = [f"--num-cpus={cpus}", "--num-gpus=0", "--object-store-memory=80000000"]
         command = [sys.executable, "-c", ON_LOOPBACK, "start", "--block", "--disable-usage-stats", *where, *size]
         if head is not None:
             command = as_machine(f"node-{secrets.token_hex(3)}", command)
@@ -228,25 +228,24 @@ class RayNode(Server):
 
 
 class Cluster:
-    """All parts: PostgreSQL with a database each for MLflow and Optuna, an MLflow server, and Ray nodes of `cpus` each.
+    """All parts: PostgreSQL with a database each for MLflow and Optuna, an MLflow server, and two Ray nodes of `cpus` each.
 
     `environment`: what a command must have in its own to use them.
     """
 
-    def __init__(self, folder: Path, cpus: int = 2, nodes: int = 2):
+    def __init__(self, folder: Path, cpus: int = 2):
         self._folder, self._cpus, self._parts = folder, cpus, contextlib.ExitStack()
         self.postgres = Postgres(folder)
-        self._planned = nodes
+        self.nodes: list[RayNode] = []
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as parts:
             parts.enter_context(self.postgres)
-            self.server = parts.enter_context(MlflowServer(self._folder, self.postgres.new_database()))
+            self.server = parts.enter_context(MlflowServer(self._folder, self.postgres.new_database(), self._folder))
             self.environment = {"MLFLOW_TRACKING_URI": self.server.url, "OPTUNA_STORAGE": self.postgres.new_database()}
-            self.nodes: list[RayNode] = []
             self._parts = parts
-            for _ in range(self._planned):
-                self.add_node()
+            self.add_node()
+            self.add_node()
             self.environment |= self.nodes[0].driver
             self._parts = parts.pop_all()
         return self
@@ -270,13 +269,11 @@ def free_port() -> int:
 
 def _postgres_binaries() -> Path:
     """Return the folder of PostgreSQL's server programs, those of the newest version; Debian keeps them out of the PATH."""
-    beside_each_other = [
-        folder for name in ("postgres",) if (found := shutil.which(name)) for folder in [Path(found).parent]
-    ]
+    in_path = shutil.which("postgres")
     debian = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(re.sub(r"\D", "", path.parent.name))
     )
-    for folder in [*reversed(debian), *beside_each_other]:
+    for folder in [*reversed(debian), *([Path(in_path).parent] if in_path else [])]:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     raise Unavailable("there is no PostgreSQL server here: install the package postgresql")

@@ -105,17 +105,10 @@ def _crew_options(command: Any) -> Any:
     return command
 
 
-def _crew(
-    executor: Any,
-    workers: int | None,
-    device: Any,
-    cpus_per_trial: float | None,
-    gpus_per_trial: float | None,
-    trials_per_worker: int | None,
-) -> Any:
+def _crew(**options: Any) -> Any:
     from sweeps import crew
 
-    return crew.gather(executor, workers, device, cpus_per_trial, gpus_per_trial, trials_per_worker)
+    return crew.gather(**options)
 
 
 @main.command()

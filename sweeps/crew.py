@@ -1,16 +1,15 @@
 """Who trains: how many workers, on which devices, on this machine or on the nodes of a Ray cluster."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipelines import backend
 from pipelines import device as devices
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
-from sweeps.executors import Executor, Unsuitable, Work
+from sweeps.executors import Executor, Work
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.store import url as optuna_url
 
@@ -96,8 +95,11 @@ class Cluster:
             raise UserError(
                 '--executor ray needs Ray: python -m pip install -c constraints.txt -e ".[cluster]"'
             ) from error
-        except Unsuitable as error:
-            raise UserError(str(error)) from error
+        except Exception as error:  # Ray raises whatever its parts raise
+            reason = first_line(error)
+            raise UserError(
+                f"no Ray cluster answers ({reason}): start one with ray start --head, or set RAY_ADDRESS"
+            ) from error
         most = ray.largest_node()
         cpus = 1.0 if cpus is None else cpus
         if gpus is None:
@@ -130,7 +132,8 @@ class Cluster:
         from sweeps.executors import ray
 
         share = ray.Share(self.cpus, self.gpu_share)
-        return ray.RayExecutor(work, assignment, self.workers, logs, share, _environment(os.environ))
+        environment = {key: value for key, value in os.environ.items() if key.startswith(TRAVELS)}
+        return ray.RayExecutor(work, assignment, self.workers, logs, share, environment)
 
     def __str__(self) -> str:
         many = "as many workers as there is room for" if self.workers is None else f"at most {self.workers} workers"
@@ -144,21 +147,17 @@ def gather(
     executor: Literal["processes", "ray"] = "processes",
     workers: int | None = None,
     device: backend.Device = "auto",
-    cpus: float | None = None,
-    gpus: float | None = None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
     trials_per_worker: int | None = None,
 ) -> Crew:
     """Return the crew that was asked for; raises UserError when it cannot be had."""
     if trials_per_worker is not None and trials_per_worker < 1:
         raise UserError(f"--trials-per-worker {trials_per_worker}: expected at least 1")
     if executor == "ray":
-        return Cluster.connect(workers, device, cpus, gpus, trials_per_worker)
-    if cpus is not None or gpus is not None:
+        return Cluster.connect(workers, device, cpus_per_trial, gpus_per_trial, trials_per_worker)
+    if cpus_per_trial is not None or gpus_per_trial is not None:
         raise UserError(
             "--cpus-per-trial and --gpus-per-trial share out the nodes of a cluster: they need --executor ray"
         )
     return ThisMachine(1 if workers is None else workers, device, trials_per_worker)
-
-
-def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in own.items() if key.startswith(TRAVELS)}

@@ -1,7 +1,8 @@
 """Moving up: a study and all that was confirmed of it, copied to shared stores and compared there with the original."""
 
+import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,42 +85,28 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
             copier.copy(each, experiment_id, checkpoints[each.info.run_id])
             console.print(f"{name}: {number} of {len(runs)} runs copied", soft_wrap=True)
     missing = trials[len(target.trials()) :]
-    target.study().add_trials([_translated(trial, copier.run_ids) for trial in missing])
+    target.study().add_trials([_translated(trial, copier) for trial in missing])
     for key, value in attributes.items():
         target.remember(key, value)
     target.set_epochs_spent(source.epochs_spent())
     console.print(f"{name}: {len(trials)} trials copied", soft_wrap=True)
     wrong = [line for each in runs for line in copier.differences(each, checkpoints[each.info.run_id])]
-    return [*wrong, *_differences(source, target, copier.run_ids)]
+    return [*wrong, *_differences(source, target, copier)]
 
 
-def _translated(trial: FrozenTrial, run_ids: Mapping[str, str]) -> FrozenTrial:
+def _translated(trial: FrozenTrial, copier: Copier) -> FrozenTrial:
     """Return a trial with the ids of the copies in its attributes."""
-    attributes = {
-        key: run_ids.get(value, value) if isinstance(value, str) else value for key, value in trial.user_attrs.items()
-    }
-    return FrozenTrial(
-        number=trial.number,
-        state=trial.state,
-        value=None,
-        values=trial.values,
-        datetime_start=trial.datetime_start,
-        datetime_complete=trial.datetime_complete,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=attributes,
-        system_attrs=trial.system_attrs,
-        intermediate_values=trial.intermediate_values,
-        trial_id=trial._trial_id,
-    )
+    translated = copy.copy(trial)
+    translated.user_attrs = copier.translated(trial.user_attrs)
+    return translated
 
 
-def _differences(source: Store, target: Store, run_ids: Mapping[str, str]) -> Iterator[str]:
+def _differences(source: Store, target: Store, copier: Copier) -> Iterator[str]:
     originals, copies = source.trials(), target.trials()
     if len(originals) != len(copies):
         yield f"study {source.study_name}: {len(originals)} trials, and {len(copies)} in the copy"
-    for original, copy in zip(originals, copies, strict=False):
-        if _facts(_translated(original, run_ids)) != _facts(copy):
+    for original, found in zip(originals, copies, strict=False):
+        if _facts(_translated(original, copier)) != _facts(found):
             yield f"study {source.study_name}: trial {original.number} differs"
     for what in ("attributes", "directions", "epochs_spent"):
         if getattr(source, what)() != getattr(target, what)():

@@ -5,18 +5,18 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+
+from deploy.loopback import MlflowServer
 
 ROOT = Path(__file__).parents[2]
 STUDY = "faults"
@@ -39,8 +39,10 @@ class Scene:
         self.environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         for variable in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
             self.environment.pop(variable, None)
-        self.server = Server(self.outputs) if server else None
+        database = f"sqlite:///{self.outputs / 'mlflow.db'}"
+        self.server = MlflowServer(folder, database, self.outputs) if server else None
         if self.server:
+            self.server.start()
             self.environment["MLFLOW_TRACKING_URI"] = self.server.url
         self.others: list[subprocess.Popen[bytes]] = []
         self.command = self.start()
@@ -128,38 +130,3 @@ class Scene:
             "trial_timeout": trial_timeout,
         }
         (self.folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-
-
-class Server:
-    """An MLflow server on loopback."""
-
-    def __init__(self, outputs: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        stores = ["--backend-store-uri", f"sqlite:///{outputs / 'mlflow.db'}", "--artifacts-destination", str(outputs)]
-        where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        self._command = [sys.executable, "-m", "mlflow", "server", *stores, *where]
-        self._log = outputs.parent / "server.log"
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, start_new_session=True, stdout=log, stderr=log)
-        until = time.monotonic() + GAVE_UP
-        while not self._answers():
-            if time.monotonic() > until:
-                raise TimeoutError(f"the MLflow server did not start: see {self._log}")
-            time.sleep(0.2)
-
-    def kill(self) -> None:
-        """Kill it."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
-            return bool(response.status == 200)
-        return False

@@ -12,10 +12,8 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from pipelines.tracking import store
 from pipelines.tracking.run import CHECKPOINT
 
-ORIGINAL, WHOLE = (
-    "migrated_from",
-    "migrated_whole",
-)  # tags of a copy: the run that it is of, and that nothing is missing
+ORIGINAL = "migrated_from"  # tags of a copy: the run that it is of,
+WHOLE = "migrated_whole"  # and that nothing is missing
 BATCH = 500  # metrics a request
 
 
@@ -35,13 +33,13 @@ class Copier:
             self._target.set_experiment_tag(experiment_id, key, value)
         return str(experiment_id)
 
-    def copy(self, run: Run, experiment_id: str, checkpoints: Sequence[Path]) -> str:
-        """Copy a run, unless it is there whole; return the copy's id. `checkpoints`: an unfinished one's, on this machine."""
+    def copy(self, run: Run, experiment_id: str, checkpoints: Sequence[Path]) -> None:
+        """Copy a run, unless it is there whole. `checkpoints`: an unfinished one's, on this machine."""
         known = self._copies(run, experiment_id)
         whole = [copy for copy in known if WHOLE in copy.data.tags]
         if whole:
             self.run_ids[run.info.run_id] = whole[0].info.run_id
-            return str(whole[0].info.run_id)
+            return
         for part in known:  # an earlier call was interrupted
             self._target.delete_run(part.info.run_id)
         tags = self.translated(run.data.tags) | {ORIGINAL: run.info.run_id}
@@ -70,7 +68,6 @@ class Copier:
             self._target.update_run(copy_id, status=run.info.status)
         self._target.log_batch(copy_id, tags=[RunTag(WHOLE, "true")])
         self.run_ids[run.info.run_id] = copy_id
-        return str(copy_id)
 
     def differences(self, run: Run, checkpoints: Sequence[Path]) -> Iterator[str]:
         """Yield what the copy of a run has otherwise: state, parameters, tags, every value of every metric, every file."""
@@ -89,16 +86,17 @@ class Copier:
                 _points(self._source, run.info.run_id, name),
                 _points(self._target, copy.info.run_id, name),
             )
-        saved = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints}
+        saved = {path.name: _digest(path) for path in checkpoints}
         facts["checkpoints"] = (saved, self._checkpoints(copy.info.run_id))
         facts["files"] = (_digests(self._source, run.info.run_id), _digests(self._target, copy.info.run_id))
         for name, (original, found) in facts.items():
             if original != found:
                 yield f"run {run.info.run_id}: {name} differ"
 
-    def translated(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return tags with the copies' ids in the place of the originals'."""
-        return {key: self.run_ids.get(value, value) for key, value in tags.items()}
+    def translated(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return tags, or a trial's attributes, with the copies' ids in the place of the originals'."""
+        ids = self.run_ids
+        return {key: ids.get(value, value) if isinstance(value, str) else value for key, value in values.items()}
 
     def _checkpoints(self, run_id: str) -> dict[str, str]:
         """Return the digests of a copy's checkpoints, by file name."""
@@ -106,7 +104,7 @@ class Copier:
             return {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(self._target.download_artifacts(run_id, CHECKPOINT, name))
-            return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*/*.npz")}
+            return {path.name: _digest(path) for path in folder.glob("*/*.npz")}
 
     def _copies(self, run: Run, experiment_id: str) -> list[Run]:
         condition = f"tags.{ORIGINAL} = '{run.info.run_id}'"
@@ -124,13 +122,16 @@ def _download(client: MlflowClient, run_id: str, into: Path) -> Path:
 def _digests(client: MlflowClient, run_id: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as name:
         folder = _download(client, run_id, Path(name))
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {path.relative_to(folder).as_posix(): _digest(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def _points(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, float, int]]:
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _points(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, str, int]]:
     history = client.get_metric_history(run_id, metric)
-    return sorted((point.step, repr(point.value), point.timestamp) for point in history)  # type: ignore[misc]
+    return sorted((point.step, repr(point.value), point.timestamp) for point in history)
 
 
 def _inputs(run: Run) -> set[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Executors: keep n workers alive on one machine or several. They know neither Optuna nor MLflow."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,15 +37,17 @@ class Ended:
         return f"ended with exit code {self.exit_code}"
 
 
-class Unsuitable(Exception):
-    """An executor cannot serve here; the message says why."""
-
-
 class StopFlag(Protocol):
     """Set when a worker should return its trial after the current epoch."""
 
     def is_set(self) -> bool:
         """Whether to stop."""
+
+
+def free_number(taken: Iterable[int]) -> int:
+    """Return the lowest number, from 0, that is not taken."""
+    known = set(taken)
+    return min(set(range(len(known) + 1)) - known)
 
 
 Work = Callable[[Any, StopFlag, Place], None]  # what a worker does with its assignment, until the flag is set

@@ -8,7 +8,7 @@ from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
 
-from sweeps.executors import Ended, Place, Work
+from sweeps.executors import Ended, Place, Work, free_number
 
 
 class _Flag:
@@ -73,7 +73,7 @@ class ProcessExecutor:
         """Start workers until `wanted` of them (at most `size`) are alive."""
         while len(self._workers) < min(wanted, self.size) and not self._stopping:
             self._started += 1
-            number = min(set(range(self.size)) - {worker.place.number for worker in self._workers})
+            number = free_number(worker.place.number for worker in self._workers)
             place = Place(new_name(), self._logs / f"worker-{self._started}.log", os.getpid(), number)
             self._workers.append(WorkerProcess(self._work, self._assignment, place))
             if self._stopping:  # asked while it was being started

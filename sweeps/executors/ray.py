@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from sweeps.executors import Ended, Place, Unsuitable, Work
+from sweeps.executors import Ended, Place, Work, free_number
 from sweeps.executors.processes import WorkerProcess, last_line, new_name
 
 LAST_WORDS = 10.0  # seconds that a node has to end a worker when all are to end
@@ -40,7 +40,7 @@ class Share:
 
 
 class _Keeper:
-    """On a node: keeps one worker. It serves two calls at a time, so that it can be told to stop while somebody waits."""
+    """On a node: keeps one worker. It serves several calls at a time, so that it can be told to stop while somebody waits."""
 
     def __init__(self, work: Work, assignment: Any, name: str, number: int, environment: Mapping[str, str]):
         os.environ.update(environment)
@@ -105,7 +105,7 @@ class RayExecutor:
             self._give_up(self._waiting()[: len(self._posts) - wanted])
         while len(self._posts) < wanted and not self._stopping:
             self._started += 1
-            number = min(set(range(len(self._posts) + 1)) - {post.number for post in self._posts})
+            number = free_number(post.number for post in self._posts)
             name = new_name()
             keeper = self._keeper.remote(*self._arguments, name, number, self._environment)
             log = self._logs / f"worker-{self._started}.log"
@@ -161,20 +161,14 @@ class RayExecutor:
 
 
 def connect() -> None:
-    """Connect to the cluster at RAY_ADDRESS, or to the one of this machine. Raises Unsuitable when there is none."""
+    """Connect to the cluster at RAY_ADDRESS, or to the one of this machine. Raises what Ray does when there is none."""
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS") or "auto"
     host, colon, port = address.rpartition(":")
-    try:
-        if colon and port.isdigit() and "://" not in address:  # Ray itself tries for many minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises whatever its parts raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise Unsuitable(
-            f"no Ray cluster answers ({reason}): start one with ray start --head, or set RAY_ADDRESS"
-        ) from error
+    if colon and port.isdigit() and "://" not in address:  # Ray itself tries for many minutes
+        socket.create_connection((host, int(port)), timeout=10).close()
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def room(share: Share) -> int:

@@ -24,7 +24,7 @@ Write = Callable[..., Path]
 @pytest.fixture
 def stores(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
     """Both stores where every machine reaches them."""
-    with MlflowServer(tmp_path, postgres.new_database()) as server:
+    with MlflowServer(tmp_path, postgres.new_database(), tmp_path) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
         monkeypatch.setenv("OPTUNA_STORAGE", postgres.new_database())
         yield server

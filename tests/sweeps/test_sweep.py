@@ -19,7 +19,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from benchmarks.faults.scene import Server
+from deploy.loopback import MlflowServer
 from pipelines import execute
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
@@ -489,8 +489,7 @@ def test_a_locked_database_is_waited_for(
 def test_an_mlflow_server_may_go_and_come_back_while_the_training_goes_on(
     sweep: Start, write_study: Write, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server(outputs)
-    try:
+    with MlflowServer(outputs.parent, f"sqlite:///{outputs / 'mlflow.db'}", outputs) as server:
         with_password = server.url.replace("//", "//me:s3cret@")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", with_password)
         command = sweep("run", write_study(training={"epochs": 15}, budget={"trials": 1}))
@@ -502,8 +501,6 @@ def test_an_mlflow_server_may_go_and_come_back_while_the_training_goes_on(
         code, out, err = command.wait()
         assert (code, err) == (0, "")
         check_consistent(trials=1, epochs=15)
-    finally:
-        server.kill()
     (log,) = (outputs / "logs").rglob("worker-*.log")
     assert "epochs wait to be logged" in log.read_text()
     assert Store("tiny").epochs_spent() == 15
