@@ -36,8 +36,11 @@ def first_line(error: BaseException) -> str:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the error that led to this one: libraries wrap what they meet, and say less."""
-    return [*_causes(error)][-1]
+    """Return the error that led to this one: libraries wrap what they meet, and say less.
+
+    A lookup that failed before it is no cause: a cache was asked, and had it not.
+    """
+    return [error, *(cause for cause in _causes(error) if not isinstance(cause, LookupError))][-1]
 
 
 def without_passwords(text: str) -> str:

@@ -102,6 +102,14 @@ def test_an_error_that_is_its_own_cause_comes_to_an_end() -> None:
     assert root_cause(error) is error and not out_of_memory(error)
 
 
+def test_a_lookup_that_failed_on_the_way_is_no_cause() -> None:
+    refused = ConnectionRefusedError("the server is away")
+    refused.__context__ = KeyError(())  # as a cache has it that is asked first
+    assert root_cause(chained(refused)) is refused
+    alone = KeyError("colour")
+    assert root_cause(alone) is alone
+
+
 def test_a_long_message_is_said_quickly() -> None:
     assert len(first_line(ValueError("a" * 1_000_000))) == LONGEST + 1
 
