@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipelines import data
 from pipelines.errors import UserError, first_line
+from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
 from sweeps import ensemble, results, study_file
 from sweeps.confirm import choose, confirmed_trials, final_trials
@@ -69,7 +70,7 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
     for phase, trials in (("confirm", confirmed_trials(name)), ("final", final_trials(name))):
         for number, confirming in trials.items():
             uid = Store(confirming).attributes()["uid"]
-            for run in tracking.study_runs(experiment.experiment_id, uid) if experiment else []:
+            for run in facts.of_trials(experiment.experiment_id, results.WANTED, uid) if experiment else []:
                 row = results.row(run)
                 own = {"study": name, "trial": number, "phase": phase, "seed": row["trial"]}
                 found.append({key: (row | own)[key] for key in OF_A_SEED})

@@ -1,18 +1,29 @@
 """Reading back: tidy DataFrames of one study at a time, ordered by validation accuracy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from pipelines.errors import UserError
+from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
+from pipelines.tracking.facts import RunFacts
 from sweeps.study import OBJECTIVES
 
+VAL_ACCURACY = "final_validation_accuracy"  # the metric: of the kept epoch
 WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
 MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second", "gpu_hours"}
 ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
 WORDS = {"study", "state", "model", "device", "dataset"}
 DEVIATIONS = {"val_sd": "final_validation_accuracy_sd", "test_sd": "test_accuracy_sd"}
+WANTED = facts.Wanted(
+    metrics=(
+        *(VAL_ACCURACY, "test_accuracy", "parameters", "epochs_trained", "kept_epoch", "seconds"),
+        *("samples_per_second", "gpu_hours", *DEVIATIONS.values()),
+    ),
+    tags=("study", "trial", "ended", "device", "dataset", "objectives"),
+)
 RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
 STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
 
@@ -49,6 +60,27 @@ def runs(study: str | None = None) -> pd.DataFrame:
     rest; those come first.
     Raises UserError for an unknown study.
     """
+    experiment_id = _experiment(study)
+    return _table(facts.of_trials(experiment_id, WANTED)) if experiment_id else _table([])
+
+
+def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
+    """Return the `top` complete trials of a study (the latest if not named), in the order of `runs`.
+
+    Where MLflow's store is a database, no others are read. The columns, and their types, are those that these trials need.
+    """
+    experiment_id = _experiment(study)
+    if experiment_id is None:
+        return _table([])
+    best = facts.of_best_trials(experiment_id, WANTED, VAL_ACCURACY, top)
+    if best and "," in _objectives(best[0]):
+        best = facts.of_trials(experiment_id, WANTED)  # which of them are on the front, all together say
+    frame = _table(best)
+    return frame[frame.state == "complete"].head(top).reset_index(drop=True)
+
+
+def _experiment(study: str | None) -> str | None:
+    """Return the id of a study's experiment, of the latest sweep with trials if not named; None where nothing has begun."""
     known = studies()
     wanted = known[known.phase == "sweep"] if study is None else known[known.study == study]
     if known.empty:
@@ -59,30 +91,33 @@ def runs(study: str | None = None) -> pd.DataFrame:
         )
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
-    found = (tracking.trial_runs(experiment_id) for experiment_id in wanted.experiment_id)
-    frame = pd.DataFrame([row(run) for run in next(filter(None, found), [])])
-    if frame.empty:
+    return next(filter(tracking.has_trials, wanted.experiment_id), None)
+
+
+def _table(found: Sequence[RunFacts]) -> pd.DataFrame:
+    if not found:
         return pd.DataFrame(
             columns=["study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds", "run_id"]
         )
-    return _ordered(_typed(frame))
+    objectives = _objectives(found[0])
+    return _ordered(_typed(pd.DataFrame([row(run) for run in found])), objectives.split(","))
 
 
-def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
-    """Return the `top` complete trials of a study (the latest if not named), in the order of `runs`."""
-    frame = runs(study)
-    return frame[frame.state == "complete"].head(top).reset_index(drop=True)
+def _objectives(run: RunFacts) -> str:
+    return run.tags.get("objectives", "val_accuracy")
 
 
-def row(run: Any) -> dict[str, Any]:
+def row(run: RunFacts) -> dict[str, Any]:
     """Return what is known of a trial from its run, as `runs` has it, untyped."""
-    tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
-    settings = {RENAMED.get(name, name): value for name, value in params.items() if name not in ("model", "dataset")}
+    tags, metrics, params = run.tags, run.metrics, run.params
+    settings = {
+        RENAMED.get(name, name): value for name, value in sorted(params.items()) if name not in ("model", "dataset")
+    }
     return {
         "study": tags["study"],
         "trial": int(tags["trial"]),
-        "state": ended if (ended := tags.get("ended")) in ENDS else STATES[run.info.status],
-        "val_accuracy": metrics.get("final_validation_accuracy"),
+        "state": ended if (ended := tags.get("ended")) in ENDS else STATES[run.status],
+        "val_accuracy": metrics.get(VAL_ACCURACY),
         "test_accuracy": metrics.get("test_accuracy"),
         **{name: metrics[metric] for name, metric in DEVIATIONS.items() if metric in metrics},
         **settings,
@@ -95,8 +130,7 @@ def row(run: Any) -> dict[str, Any]:
         **({"gpu_hours": metrics["gpu_hours"]} if "gpu_hours" in metrics else {}),
         "device": tags.get("device"),
         "dataset": tags["dataset"],
-        "run_id": run.info.run_id,
-        "objectives": tags.get("objectives", "val_accuracy"),
+        "run_id": run.run_id,
     }
 
 
@@ -113,11 +147,9 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+def _ordered(frame: pd.DataFrame, objectives: list[str]) -> pd.DataFrame:
     """Return complete trials before the others, a front before the rest, high validation accuracy before low."""
     keys = {"incomplete": frame.state != "complete"}
-    objectives = str(frame.objectives.iloc[0]).split(",")
-    frame = frame.drop(columns="objectives")
     if len(objectives) > 1:
         from sweeps.store import front
 

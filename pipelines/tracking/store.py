@@ -145,10 +145,23 @@ def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
             return runs
 
 
+def current_study(experiment_id: str) -> str | None:
+    """Return the uid of the study that an experiment is now of; None where another program made it."""
+    uid = client().get_experiment(experiment_id).tags.get(STUDY_UID)
+    return uid if uid is None else str(uid)
+
+
 def trial_runs(experiment_id: str) -> list[Run]:
     """Return the runs of the trials of an experiment's current study."""
-    uid = client().get_experiment(experiment_id).tags.get(STUDY_UID)
+    uid = current_study(experiment_id)
     return study_runs(experiment_id, uid) if uid else all_runs(experiment_id, OF_TRIALS)
+
+
+def has_trials(experiment_id: str) -> bool:
+    """Whether a trial of an experiment's current study has begun."""
+    uid = current_study(experiment_id)
+    own = OF_TRIALS + (f" and tags.study_uid = '{uid}'" if uid else "")
+    return bool(client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1))
 
 
 def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:

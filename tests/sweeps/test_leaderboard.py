@@ -134,6 +134,7 @@ def test_the_front_of_several_objectives_comes_first(
     store = run_here(study_file.load(str(path)))
     frame = results.runs("tiny")
     assert frame.trial.tolist() == [1, 0, 2] and frame.on_front.tolist() == [True, True, False]
+    assert results.best_runs("tiny", top=2).trial.tolist() == [1, 0]
     text = printed("tiny")
     assert "1 *" in text and "0 *" in text and "2 *" not in text
     assert "on the front of val_accuracy, parameters" in text

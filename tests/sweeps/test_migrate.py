@@ -17,7 +17,7 @@ from pipelines import data, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps import confirmations, doctor, launch, migrate, runs, study_file, worker
+from sweeps import best_runs, confirmations, doctor, launch, migrate, runs, study_file, worker
 from sweeps.crew import ThisMachine
 from sweeps.lease import Lease
 from sweeps.store import Store
@@ -64,12 +64,14 @@ def test_a_study_and_what_was_confirmed_of_it_are_all_there(
 ) -> None:
     before, seeds = runs("tiny"), confirmations("tiny")
     assert len(before) == 4 and len(seeds) == 6
+    check_best(before)
     migrate.run("tiny", there.storage, there.tracking, QUIET)
     migrate.run("tiny", there.storage, there.tracking, QUIET)  # again: nothing is copied twice
     there.move_in(monkeypatch)
     after = runs("tiny")
     pd.testing.assert_frame_equal(without_ids(after), without_ids(before))
     assert not set(after.run_id) & set(before.run_id)
+    check_best(after)  # of a server now
     pd.testing.assert_frame_equal(without_ids(confirmations("tiny")), without_ids(seeds))
     assert Store("tiny").epochs_spent() == seeded.epochs_spent() == 4
     assert [trial.user_attrs["run_id"] for trial in Store("tiny").trials()] == list(after.sort_values("trial").run_id)
@@ -83,6 +85,12 @@ def test_a_study_and_what_was_confirmed_of_it_are_all_there(
     assert "model.keras" in tracking.artifacts(after.run_id[0])
     for name in ("tiny", *confirmed_studies()):
         assert [ailment.what for ailment in doctor.examine(name)] == []
+
+
+def check_best(frame: pd.DataFrame) -> None:
+    for top in (1, 2, 10):
+        complete = frame[frame.state == "complete"].head(top).reset_index(drop=True)
+        pd.testing.assert_frame_equal(best_runs("tiny", top=top), complete, check_dtype=False, check_categorical=False)
 
 
 def confirmed_studies() -> list[str]:

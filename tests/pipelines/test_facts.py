@@ -1,0 +1,97 @@
+"""The facts of many runs, read from the database's tables, are those that MLflow gives."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.loopback import MlflowServer, Postgres
+from pipelines.tracking import facts, store
+from pipelines.tracking.facts import RunFacts, Wanted
+from pipelines.tracking.run import TrackedRun
+
+METRIC = "final_validation_accuracy"
+WANTED = Wanted(metrics=(METRIC, "seconds"), tags=("trial", "ended"))
+VALUES = {0: 0.97, 1: math.nan, 2: 0.99, 10: 0.98, 9: 0.98, 4: None, 5: 0.995, 6: 0.999, 7: 1.0}
+PRUNED, DELETED, UNFINISHED = 5, 6, 7
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def experiment(request: pytest.FixtureRequest, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An experiment with the trials of VALUES, their parent run, and a trial of a study before this one."""
+    outputs.mkdir()
+    if request.param == "postgresql":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("postgres").new_database())
+    experiment = store.open_experiment("study")
+    make_trial(experiment.experiment_id, store.open_parent(experiment, "earlier", "sweep", {}), "earlier", 2, 1.0)
+    parent = store.open_parent(experiment, "uid", "sweep", {})
+    for number, value in VALUES.items():
+        run = make_trial(experiment.experiment_id, parent, "uid", number, value)
+        if number == DELETED:
+            store.discard_run(run.run_id)
+    yield experiment.experiment_id
+
+
+def make_trial(experiment_id: str, parent: str, uid: str, number: int, value: float | None) -> TrackedRun:
+    tags = {"phase": "sweep", "study_uid": uid, "trial": str(number), "ended": "completed", "git_commit": "def"}
+    run = TrackedRun.create(experiment_id, parent, f"trial {number}", tags)
+    run.log_inputs({"dropout": number / 10, "l2": 0.001}, "mnist-5k", "abc")
+    run.log_summary({"seconds": 1.0 * number, "unwanted": 5.0} | ({} if value is None else {METRIC: value}))
+    run.send()
+    if number != UNFINISHED:
+        run.close("KILLED" if number == PRUNED else "FINISHED")
+    return run
+
+
+def comparable(found: list[RunFacts]) -> dict[int, RunFacts]:
+    """By trial, and with text for NaN, which equals nothing."""
+    told = {int(each.tags["trial"]): each for each in found}
+    assert len(told) == len(found)
+    return {
+        number: replace(each, metrics={name: repr(value) for name, value in each.metrics.items()})
+        for number, each in told.items()
+    }
+
+
+def as_mlflow_has_them(experiment_id: str) -> list[RunFacts]:
+    whole = [RunFacts.of(run) for run in store.study_runs(experiment_id, "uid")]
+    return [
+        replace(
+            each,
+            metrics={name: value for name, value in each.metrics.items() if name in WANTED.metrics},
+            tags={name: value for name, value in each.tags.items() if name in WANTED.tags},
+        )
+        for each in whole
+    ]
+
+
+def test_the_facts_are_mlflows(experiment: str) -> None:
+    everything = comparable(as_mlflow_has_them(experiment))
+    for uid in ("uid", None):
+        assert comparable(facts.of_trials(experiment, WANTED, uid)) == everything
+    assert set(everything) == set(VALUES) - {DELETED}
+    assert everything[1].metrics == {METRIC: "nan", "seconds": "1.0"} and everything[4].metrics == {"seconds": "4.0"}
+    by_rank = [2, 9, 10, 0, 1, 4]  # equal ones by number; without an accuracy, or with NaN, last
+    for most in range(1, 9):
+        best = comparable(facts.of_best_trials(experiment, WANTED, METRIC, most))
+        assert best == {number: everything[number] for number in by_rank[:most]}
+
+
+@pytest.mark.slow
+def test_a_server_gives_the_same(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = postgres.new_database()
+    with MlflowServer(tmp_path, database, tmp_path) as server:
+        found = []
+        for uri in (server.url, database):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            experiment = store.open_experiment("study")
+            if not found:
+                parent = store.open_parent(experiment, "uid", "sweep", {})
+                make_trial(experiment.experiment_id, parent, "uid", 3, 0.5)
+            (each,) = facts.of_trials(experiment.experiment_id, WANTED)
+            (best,) = facts.of_best_trials(experiment.experiment_id, WANTED, METRIC, 5)
+            assert best == each
+            found.append((each.run_id, each.status, each.params, each.metrics[METRIC], each.tags["trial"]))
+    assert found[0] == found[1]
