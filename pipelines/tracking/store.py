@@ -147,8 +147,7 @@ def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
 
 def current_study(experiment_id: str) -> str | None:
     """Return the uid of the study that an experiment is now of; None where another program made it."""
-    uid = client().get_experiment(experiment_id).tags.get(STUDY_UID)
-    return uid if uid is None else str(uid)
+    return client().get_experiment(experiment_id).tags.get(STUDY_UID) or None
 
 
 def trial_runs(experiment_id: str) -> list[Run]:

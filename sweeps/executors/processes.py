@@ -25,12 +25,16 @@ class _Flag:
 
 
 class WorkerProcess:
-    """A process that runs `work` at `place`; it ends with this one."""
+    """A process that runs `work` at `place`; it ends with this one.
 
-    def __init__(self, work: Work, assignment: Any, place: Place):
+    `own_group`: in a process group of its own, so that it has a moment left where this one's whole group is killed.
+    """
+
+    def __init__(self, work: Work, assignment: Any, place: Place, own_group: bool = False):
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
         self.place, self._stop = place, _Flag(context)
-        self._process = context.Process(target=_shielded, args=(work, assignment, self._stop, place), daemon=True)
+        arguments = (work, assignment, self._stop, place, own_group)
+        self._process = context.Process(target=_shielded, args=arguments, daemon=True)
         # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -113,7 +117,9 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
 
 
-def _shielded(work: Work, *arguments: Any) -> None:
+def _shielded(work: Work, assignment: Any, stop: _Flag, place: Place, own_group: bool) -> None:
+    if own_group:
+        os.setpgrp()
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides what they mean
         signal.signal(number, signal.SIG_IGN)
-    work(*arguments)
+    work(assignment, stop, place)

@@ -48,7 +48,8 @@ class _Keeper:
         self._folder = tempfile.TemporaryDirectory(prefix="sweep-")
         os.environ["MLRUNS_DIR"] = self._folder.name
         log = Path(self._folder.name) / "worker.log"
-        self._worker = WorkerProcess(work, assignment, Place(name, log, os.getpid(), number))
+        # When the command is killed, Ray kills this process with its group: the worker is to give its trial back first.
+        self._worker = WorkerProcess(work, assignment, Place(name, log, os.getpid(), number), own_group=True)
 
     def wait(self) -> tuple[int | None, str]:
         """Wait until the worker has ended; return its exit code and its log."""

@@ -1,6 +1,7 @@
 """One study on several machines: PostgreSQL, an MLflow server and Ray nodes, all real; they die in turn."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -128,8 +129,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def on_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """The cluster, for the commands that the test starts."""
-    for name, value in cluster.environment.items():
+    """The cluster, with an Optuna database of the test's own, for the commands that the test starts."""
+    for name, value in (cluster.environment | {"OPTUNA_STORAGE": cluster.postgres.new_database()}).items():
         monkeypatch.setenv(name, value)
     return cluster
 
@@ -166,6 +167,26 @@ def test_a_node_the_mlflow_server_and_the_database_die_in_turn_and_nothing_is_lo
     assert trials * epochs <= Store("tiny").epochs_spent() <= trials * epochs + 4
     parents = experiment_runs("tags.phase = 'study'")
     assert [parent.info.status for parent in parents] == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_the_command_is_killed_its_workers_end_and_the_same_command_goes_on(
+    on_cluster: Cluster, sweep: Start, write_study: Write
+) -> None:
+    trials, epochs = 3, 8
+    path = write_study(budget={"trials": trials}, training={"epochs": epochs, "batch_size": 200})
+    command = sweep("run", path, "--executor", "ray", "--workers", 2)
+    eventually(lambda: len([trial for trial, _ in _running() if trial.intermediate_values]) == 2, 180)
+    os.killpg(command.process.pid, signal.SIGKILL)
+    eventually(lambda: not Store("tiny").running())  # each worker gives its trial back, and ends
+    states = [trial.state for trial in Store("tiny").trials()]
+    assert TrialState.WAITING in states and TrialState.FAIL not in states
+
+    code, out, err = sweep("run", path, "--executor", "ray", "--workers", 2).wait()
+    assert code == 0, (out, err)
+    check_consistent(trials, epochs)
+    assert not [trial for trial in Store("tiny").trials() if "faults" in trial.user_attrs]
+    assert trials * epochs <= Store("tiny").epochs_spent() <= trials * epochs + 2  # the epoch under way of each worker
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
 from sweeps import explain, leaderboard, report, results, study_file
 from sweeps.store import Store
 from tests.conftest import Sweep
@@ -145,6 +146,16 @@ def test_the_front_of_several_objectives_comes_first(
     for run_id, kept in zip(frame.run_id, [True, True, False], strict=True):
         names = {file.path for file in tracking.client().list_artifacts(run_id)}
         assert ("model.keras" in names) == kept and "probabilities.npz" in names
+
+
+def test_gpu_hours_are_counted_where_there_are_any(study: Any) -> None:
+    for number in range(3):
+        add_trial(study, number, 0.99, 0.99)
+    assert "gpu_hours" not in results.runs("lean_cnn") and "GPU hours" not in printed("lean_cnn")
+    for hours, run_id in zip((0.25, 1.5), results.runs("lean_cnn").run_id, strict=False):
+        TrackedRun(run_id).log_summary({"gpu_hours": hours})
+    assert results.runs("lean_cnn").gpu_hours.dropna().tolist() == [0.25, 1.5]
+    assert "; 1.75 GPU hours" in printed("lean_cnn")
 
 
 def test_means_are_shown_with_their_deviation(
