@@ -83,6 +83,9 @@ def compile_model(model: Any, settings: TrainingSettings) -> None:
         optimizers[settings.optimizer](settings.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     model.optimizer.build(model.trainable_variables)
+    # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
+    model.compute_metrics(None, np.zeros(1), np.zeros((1, model.output_shape[-1]), np.float32))
+    model.reset_metrics()
 
 
 class Training:
