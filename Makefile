@@ -33,7 +33,7 @@ FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RE
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast lint faults fuzz audit clean
+.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast lint bench faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,16 @@ lint: $(TESTED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(READY) ## Measure this project beside what people use today, and write docs/benchmarks.md (hours on an idle machine)
+	$(INSTALL) ".[bench]"
+	$(BIN)/python -m benchmarks.peers short
+	$(BIN)/python -m benchmarks.peers lean
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.strategies record
+	$(BIN)/python -m benchmarks.strategies
+	$(BIN)/python -m benchmarks.page
 
 faults: $(READY) ## Break real sweeps at random instants, and look whether anything is lost (FAULTS=200 RESULTS=a new file)
 	@$(BIN)/python -m benchmarks.faults $(FAULT_CAMPAIGN)

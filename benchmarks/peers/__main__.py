@@ -35,7 +35,7 @@ def main() -> None:
         for system in SYSTEMS[number:] + SYSTEMS[:number]:
             if (options.workload, str(number), system) not in known:
                 measure(options.workload, number, system)
-    show(options.workload)
+    show(recording.read(RESULTS), options.workload)
 
 
 def measure(workload: str, number: int, system: str) -> None:
@@ -60,9 +60,9 @@ def measure(workload: str, number: int, system: str) -> None:
     recording.append(RESULTS, line)
 
 
-def show(workload: str) -> None:
+def show(every: list[dict[str, str]], workload: str) -> None:
     """Print each system's median, and the medians of its ratios to Keras alone in the same round."""
-    lines = [line for line in recording.read(RESULTS) if line["workload"] == workload]
+    lines = [line for line in every if line["workload"] == workload]
     alone = {line["round"]: float(line["seconds"]) for line in lines if line["system"] == "bare"}
     print(
         f"{'system':<14} {'n':>2} {'median s':>9} {'from':>7} {'to':>7} {'ratio':>6} {'from':>6} {'to':>6}  best validation"

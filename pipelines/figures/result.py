@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from pipelines.data import Bytes
 from pipelines.figures.style import BLUE, COUNTS, FAINT, WRONG, bare, canvas, place, sheet
@@ -120,6 +119,8 @@ def _paper_to(ink: str) -> LinearSegmentedColormap:
 
 
 def _intervals(axes: Axes, outcomes: Sequence[NDArray[np.bool_]], at: Sequence[float], horizontal: bool) -> None:
+    from scipy.stats import binomtest  # takes a second, which a sweep need not wait for to begin
+
     for place_, each in zip(at, outcomes, strict=True):
         if not len(each):
             continue
