@@ -194,12 +194,12 @@ def _ask(asks: int) -> dict[str, Any]:
 
 def start_help() -> dict[str, Any]:
     """Time `sweep --help`."""
-    return _timed(lambda: _command("--help").communicate()[0].splitlines())
+    return _timed(lambda: _command("--help").communicate()[0].splitlines(), of_a_command=True)
 
 
 def start_best() -> dict[str, Any]:
     """Time `sweep best`."""
-    return _timed(lambda: _command("best").communicate()[0].splitlines())
+    return _timed(lambda: _command("best").communicate()[0].splitlines(), of_a_command=True)
 
 
 def start_run() -> dict[str, Any]:
@@ -218,7 +218,7 @@ def start_run() -> dict[str, Any]:
                 process.communicate()
             return []
 
-        return _timed(first_epoch)
+        return _timed(first_epoch, of_a_command=True)
 
 
 def _command(*arguments: str) -> "subprocess.Popen[str]":
@@ -257,14 +257,15 @@ def _with_mlflow() -> str:
     return str(experiment.experiment_id)
 
 
-def _timed(call: Callable[[], Any]) -> dict[str, Any]:
+def _timed(call: Callable[[], Any], of_a_command: bool = False) -> dict[str, Any]:
     """Call; return seconds, what the process's memory grew by at most (MB; all of it, of a command), and the number of rows."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     found = call()
     seconds = time.perf_counter() - began
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    grown += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    if of_a_command:
+        grown = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {"seconds": round(seconds, 4), "peak_mb": round(grown / 1024, 1), "rows": len(found)}
 
 
