@@ -91,7 +91,7 @@ def _experiment(study: str | None) -> str | None:
         )
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
-    return next(filter(tracking.has_trials, wanted.experiment_id), None)
+    return next(filter(facts.has_trials, wanted.experiment_id), None)
 
 
 def _table(found: Sequence[RunFacts]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What tracking costs: the same configurations through each system, as whole commands, in turn.
 
     python -m pip install -c constraints.txt -e ".[bench]"
+    python -m benchmarks.peers tiny         # whether all of them work
     python -m benchmarks.peers short        # 6 configurations, 6 epochs of 4,000 images
     python -m benchmarks.peers lean         # the recipe, 15 epochs of 55,000 images
 
@@ -16,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from benchmarks import recording
-from benchmarks.peers.work import WORKLOADS
+from benchmarks.peers.work import TOLD, WORKLOADS
 
 RESULTS = recording.RESULTS / "peers.csv"
 SYSTEMS = ["bare", "ours", "optuna_mlflow", "kerastuner", "ray_tune"]
@@ -48,9 +50,9 @@ def measure(workload: str, number: int, system: str) -> None:
         began = time.time()
         command = [sys.executable, "-m", f"benchmarks.peers.{system}"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{system} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
+        if done.returncode:
+            raise SystemExit(f"{system} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        told = json.loads((Path(folder) / TOLD).read_text())
     wanted = WORKLOADS[workload]
     if (told["trials"], told["epochs"]) != (wanted.configurations, wanted.configurations * wanted.epochs):
         raise SystemExit(f"{system} did other work than it was given: {told}")

@@ -2,8 +2,7 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pipelines import backend, data
 from pipelines.images import Scaling
 
 SPACE_SEED = 9
+TOLD = "told.json"
 MODEL_ARGUMENTS = ("filters1", "filters2", "filters3", "filters4", "dropout", "l2")
 
 
@@ -26,7 +26,7 @@ class Workload:
     epochs: int
 
 
-WORKLOADS = {"short": Workload("mnist-5k", 6, 6), "lean": Workload("mnist", 1, 15)}
+WORKLOADS = {"tiny": Workload("mnist-5k", 2, 1), "short": Workload("mnist-5k", 6, 6), "lean": Workload("mnist", 1, 15)}
 
 
 def workload() -> Workload:
@@ -74,9 +74,8 @@ def build(configuration: dict[str, Any]) -> Any:
 
     keras.utils.set_random_seed(0)
     model = lean_cnn.build(**{name: configuration[name] for name in MODEL_ARGUMENTS})
-    model.compile(
-        keras.optimizers.Adam(configuration["learning_rate"]), "sparse_categorical_crossentropy", ["accuracy"]
-    )
+    optimizer = keras.optimizers.Adam(configuration["learning_rate"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -102,9 +101,8 @@ def learning_rates(configuration: dict[str, Any]) -> Any:
     )
 
 
-def tell(accuracies: Callable[[], Sequence[float]], epochs: int, versions: dict[str, str]) -> None:
-    """Say that the work is done by now, and then what came of it."""
-    ended = time.time()
-    found = list(accuracies())
-    told = {"ended": ended, "trials": len(found), "epochs": epochs, "best": max(found), "worst": min(found)}
-    print(json.dumps(told | {"versions": versions}))
+def tell(ended: float, accuracies: Sequence[float], epochs: int, versions: dict[str, str]) -> None:
+    """Say when the work was done (Unix seconds), and what came of it."""
+    told = {"ended": ended, "trials": len(accuracies), "epochs": epochs}
+    told |= {"best": max(accuracies), "worst": min(accuracies)}
+    (folder() / TOLD).write_text(json.dumps(told | {"versions": versions}))

@@ -54,6 +54,15 @@ def of_trials(experiment_id: str, wanted: Wanted, study_uid: str | None = None) 
         return _read(session, own, own.with_only_columns(SqlRun.run_uuid), wanted)
 
 
+def has_trials(experiment_id: str) -> bool:
+    """Whether a trial of an experiment's current study has begun."""
+    database = _database()
+    if database is None:
+        return bool(store.trial_runs(experiment_id))
+    with database.ManagedSessionMaker() as session:
+        return session.execute(_own(experiment_id, store.current_study(experiment_id)).limit(1)).first() is not None
+
+
 def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, most: int) -> list[RunFacts]:
     """Return the facts of the `most` best finished trials of an experiment's current study, in no order.
 

@@ -156,13 +156,6 @@ def trial_runs(experiment_id: str) -> list[Run]:
     return study_runs(experiment_id, uid) if uid else all_runs(experiment_id, OF_TRIALS)
 
 
-def has_trials(experiment_id: str) -> bool:
-    """Whether a trial of an experiment's current study has begun."""
-    uid = current_study(experiment_id)
-    own = OF_TRIALS + (f" and tags.study_uid = '{uid}'" if uid else "")
-    return bool(client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1))
-
-
 def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
     """Return the parent runs of a study, the oldest first; there should be one."""
     found = all_runs(experiment_id, f"tags.phase = 'study' and tags.study_uid = '{study_uid}'")
