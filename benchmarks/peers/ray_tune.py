@@ -3,6 +3,8 @@
 Records: parameters, and every reported metric of each epoch, in MLflow and in files of its own; no model.
 """
 
+from __future__ import annotations  # Ray sends the function without what only its annotations name
+
 import logging
 import os
 import time
