@@ -41,9 +41,7 @@ SIZES = {  # runs -> what is measured there
 def main() -> None:
     """Measure what is missing, and print all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--most", type=int, default=100_000, help="runs; fewer spare the hour that MLflow takes for 100,000"
-    )
+    parser.add_argument("--most", type=int, default=100_000, help="the longest history, in runs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -91,6 +91,8 @@ def _experiment(study: str | None) -> str | None:
         )
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
+    if study is not None:
+        return str(wanted.experiment_id.iloc[0])
     return next(filter(facts.has_trials, wanted.experiment_id), None)
 
 

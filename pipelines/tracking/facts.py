@@ -58,7 +58,7 @@ def has_trials(experiment_id: str) -> bool:
     """Whether a trial of an experiment's current study has begun."""
     database = _database()
     if database is None:
-        return bool(store.trial_runs(experiment_id))
+        return store.has_trials(experiment_id)
     with database.ManagedSessionMaker() as session:
         return session.execute(_own(experiment_id, store.current_study(experiment_id)).limit(1)).first() is not None
 

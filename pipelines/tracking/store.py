@@ -156,6 +156,13 @@ def trial_runs(experiment_id: str) -> list[Run]:
     return study_runs(experiment_id, uid) if uid else all_runs(experiment_id, OF_TRIALS)
 
 
+def has_trials(experiment_id: str) -> bool:
+    """Whether a trial of an experiment's current study has begun; one run is asked for, however many there are."""
+    uid = current_study(experiment_id)
+    own = _of_study(uid) if uid else OF_TRIALS
+    return bool(client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1))
+
+
 def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
     """Return the parent runs of a study, the oldest first; there should be one."""
     found = all_runs(experiment_id, f"tags.phase = 'study' and tags.study_uid = '{study_uid}'")
@@ -164,8 +171,12 @@ def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
 
 def study_runs(experiment_id: str, study_uid: str, condition: str = "") -> list[Run]:
     """Return the runs of a study's trials that meet an MLflow filter, whatever their phase, the oldest first."""
-    own = f"{OF_TRIALS} and tags.study_uid = '{study_uid}'" + (f" and {condition}" if condition else "")
+    own = _of_study(study_uid) + (f" and {condition}" if condition else "")
     return sorted(all_runs(experiment_id, own), key=lambda run: run.info.start_time)
+
+
+def _of_study(study_uid: str) -> str:
+    return f"{OF_TRIALS} and tags.study_uid = '{study_uid}'"
 
 
 def lifecycle(run_id: str) -> str | None:

@@ -88,8 +88,12 @@ def test_a_server_gives_the_same(postgres: Postgres, tmp_path: Path, monkeypatch
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             experiment = store.open_experiment("study")
             if not found:
+                assert not facts.has_trials(experiment.experiment_id)
                 parent = store.open_parent(experiment, "uid", "sweep", {})
                 make_trial(experiment.experiment_id, parent, "uid", 3, 0.5)
+            with monkeypatch.context() as patch:  # to know whether there are any, one is enough
+                patch.delattr(store, "all_runs")
+                assert facts.has_trials(experiment.experiment_id)
             (each,) = facts.of_trials(experiment.experiment_id, WANTED)
             (best,) = facts.of_best_trials(experiment.experiment_id, WANTED, METRIC, 5)
             assert best == each
