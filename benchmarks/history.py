@@ -15,16 +15,14 @@ import signal
 import sqlite3
 import statistics
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import recording
+from benchmarks import processes, recording
 
 RESULTS = recording.RESULTS / "history.csv"
 STUDY = "lean_cnn"
@@ -74,10 +72,7 @@ def _measure(size: int, wanted: list[str]) -> None:
     if not missing:
         return
     with tempfile.TemporaryDirectory() as name:
-        environment = {
-            key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
-        }
-        environment |= {"MLRUNS_DIR": name}
+        environment = processes.environment(Path(name))
         _call("make", environment)
         multiply(Path(name), size)
         for what in missing:
@@ -95,9 +90,7 @@ def make() -> dict[str, Any]:
     from pipelines import backend, data
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics
-    from sweeps import launch, study_file, worker
-    from sweeps.crew import ThisMachine
-    from sweeps.lease import Lease
+    from sweeps import study_file, worker
 
     random = np.random.default_rng(0)
 
@@ -118,11 +111,7 @@ def make() -> dict[str, Any]:
     content |= {"dataset": "mnist-5k", "pruner": "none", "budget": {"trials": TEMPLATES}}
     study = study_file.check(content, STUDY)
     vars(worker)["execute"] = pretend
-    store, assignment = launch._prepare(study, data.load("mnist-5k"), ThisMachine(), "sweep")
-    watch = worker._Watch(os.getppid(), 3600)
-    worker._Worker(
-        assignment, threading.Event(), store, watch, Lease.of_this_process("here", os.getppid())
-    ).run_trials()
+    processes.worker_here(study, data.load("mnist-5k")).run_trials()
     return {}
 
 
@@ -208,7 +197,7 @@ def start_run() -> dict[str, Any]:
         def first_epoch() -> list[int]:
             process = _command("run", "quickstart")
             try:
-                while not _epochs_begun(Path(folder)):
+                while not epochs_begun(Path(folder)):
                     assert process.poll() is None, "the sweep ended before its first epoch"
                     time.sleep(0.05)
             finally:
@@ -220,11 +209,12 @@ def start_run() -> dict[str, Any]:
 
 
 def _command(*arguments: str) -> "subprocess.Popen[str]":
-    command = [str(Path(sys.executable).parent / "sweep"), *arguments]
+    command = processes.sweep(*arguments)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def _epochs_begun(folder: Path) -> int:
+def epochs_begun(folder: Path) -> int:
+    """Return how many epochs have begun in any one of the studies in a folder."""
     try:
         with sqlite3.connect(f"file:{folder / 'optuna.db'}?mode=ro", uri=True) as database:
             return int((database.execute("SELECT max(spent) FROM epoch_ledger").fetchone() or [0])[0] or 0)
@@ -268,9 +258,7 @@ def _timed(call: Callable[[], Any], of_a_command: bool = False) -> dict[str, Any
 
 
 def _call(what: str, environment: dict[str, str]) -> Any:
-    command = [sys.executable, "-m", "benchmarks.history", "--one", what]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    return processes.answer("benchmarks.history", "--one", what, environment=environment)
 
 
 # Copies of rows

@@ -13,13 +13,12 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks import processes
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -96,9 +95,6 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
     from pipelines import checkpoint, evaluate
     from pipelines.figures.style import Drawn
     from pipelines.tracking.run import TrackedRun
-    from sweeps import launch, worker
-    from sweeps.crew import ThisMachine
-    from sweeps.lease import Lease
 
     spent: dict[str, float] = {}
     _timed(keras.Model, "fit", spent, "fit")
@@ -109,10 +105,7 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
         _timed(TrackedRun, name, spent, "MLflow")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLRUNS_DIR"] = folder
-        store, assignment = launch._prepare(study, images, ThisMachine(), "sweep")
-        store.queue(1)
-        watch = worker._Watch(os.getppid(), 3600)
-        one = worker._Worker(assignment, threading.Event(), store, watch, Lease.of_this_process("here", os.getppid()))
+        one = processes.worker_here(study, images)
         began = time.perf_counter()
         one.run_trials()
         wall = time.perf_counter() - began
@@ -144,10 +137,9 @@ def _timed(owner: Any, name: str, spent: dict[str, float], label: str) -> None:
 
 
 def _in_fresh_process(kind: str, options: argparse.Namespace) -> Any:
-    command = [sys.executable, "-m", "benchmarks.overhead", "--one", kind]
-    command += ["--epochs", str(options.epochs), "--dataset", options.dataset]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return processes.answer(
+        "benchmarks.overhead", "--one", kind, "--epochs", options.epochs, "--dataset", options.dataset
+    )
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,44 +1,128 @@
-"""Puts the recorded results into docs/benchmarks.md, between its markers; the words around them are written by hand.
+"""Puts the recorded results into docs/benchmarks.md, between its markers: tables, and a plot of every single measurement.
 
-python -m benchmarks.page
+    python -m benchmarks.page
+
+The words around them are written by hand.
 """
 
 import contextlib
 import io
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import history, recording, strategies, throughput
-from benchmarks.peers import __main__ as peers
+from matplotlib.figure import Figure
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-SHOWN: dict[str, tuple[Path, Callable[[list[dict[str, str]]], None]]] = {
-    "peers-short": (peers.RESULTS, lambda lines: peers.show(lines, "short")),
-    "peers-lean": (peers.RESULTS, lambda lines: peers.show(lines, "lean")),
-    "history": (history.RESULTS, history.show),
-    "strategies": (strategies.RESULTS, strategies.show),
-    "throughput": (throughput.RESULTS, throughput.show),
+from benchmarks import history, recording, throughput
+from benchmarks.peers import __main__ as peers
+from benchmarks.strategies import __main__ as strategies
+from benchmarks.strategies import real
+from pipelines.figures import style
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+Line = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Block:
+    """What stands between two markers: a table, and for each `label` every `value` as a dot."""
+
+    results: Path
+    show: Callable[[list[Line]], None]
+    label: Callable[[Line], str]
+    value: Callable[[Line], float]
+    axis: str
+    log: bool = False
+    wanted: Callable[[Line], bool] = lambda line: True
+
+
+def _of_peers(workload: str) -> Block:
+    return Block(
+        peers.RESULTS,
+        lambda lines: peers.show(lines, workload),
+        label=lambda line: line["system"],
+        value=lambda line: float(line["seconds"]),
+        axis="seconds, imports included",
+        wanted=lambda line: line["workload"] == workload,
+    )
+
+
+BLOCKS = {
+    "peers-short": _of_peers("short"),
+    "peers-lean": _of_peers("lean"),
+    "history": Block(
+        history.RESULTS,
+        history.show,
+        label=lambda line: f"{line['what']} · {int(line['runs']):,} runs",
+        value=lambda line: float(line["seconds"]),
+        axis="seconds",
+        log=True,
+    ),
+    "strategies": Block(
+        strategies.RESULTS,
+        strategies.show,
+        label=lambda line: line["strategy"],
+        value=lambda line: float(line["epochs"]),
+        axis="epochs until the target",
+    ),
+    "real-searches": Block(
+        real.RESULTS,
+        real.show,
+        label=lambda line: line["strategy"],
+        value=lambda line: float(line["epochs"]),
+        axis="epochs until the target",
+    ),
+    "throughput": Block(
+        throughput.RESULTS,
+        throughput.show,
+        label=lambda line: f"{line['threads']} threads, {line['steps']} steps a call",
+        value=lambda line: float(line["images_per_second"]),
+        axis="images a second",
+    ),
 }
 
 
 def main() -> None:
     """Write the page anew."""
     text = PAGE.read_text()
-    for name, (path, show) in SHOWN.items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\1{_block(path, show)}\2", text, flags=re.DOTALL)
+    for name, block in BLOCKS.items():
+        before, marker, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        assert marker and end, f"{PAGE} has no place for {name}"
+        text = before + marker + _written(name, block) + end + after
     PAGE.write_text(text)
 
 
-def _block(path: Path, show: Callable[[list[dict[str, str]]], None]) -> str:
-    lines = recording.read(path)
+def _written(name: str, block: Block) -> str:
+    lines = [line for line in recording.read(block.results) if block.wanted(line)]
     if not lines:
         return "Not measured yet.\n"
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        show(lines)
+        block.show(lines)
+    file = DOCS / "figures" / f"bench-{name}.png"
+    with style.sheet():
+        _plot(block, lines).savefig(file)
     where = " and ".join(sorted({f"{line['machine']}, commit {line['commit']}" for line in lines}))
-    return f"```\n{shown.getvalue()}```\n\n{where}.\n"
+    return f"```\n{shown.getvalue()}```\n\n![each measurement](figures/{file.name})\n\n{where}.\n"
+
+
+def _plot(block: Block, lines: list[Line]) -> Figure:
+    """Draw each measurement as a dot, a row a label, the first on top."""
+    labels = list(dict.fromkeys(block.label(line) for line in lines))
+    height = 0.9 + 0.24 * len(labels)
+    figure = style.canvas(height, "Every measurement")
+    axes = style.place(figure, 1, 1, left=2.6, right=0.2, bottom=0.5, top=0.3)[0, 0]
+    for row, label in enumerate(labels):
+        values = [block.value(line) for line in lines if block.label(line) == label]
+        axes.plot(values, [row] * len(values), "o", color=style.BLUE, alpha=0.5, markersize=5, clip_on=False)
+    axes.set(yticks=range(len(labels)), yticklabels=labels, xlabel=block.axis, ylim=(len(labels) - 0.5, -0.5))
+    if block.log:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
+    return figure
 
 
 if __name__ == "__main__":

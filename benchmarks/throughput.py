@@ -12,12 +12,10 @@ import hashlib
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
-from benchmarks import recording
+from benchmarks import processes, recording
 
 RESULTS = recording.RESULTS / "throughput.csv"
 IMAGES, BATCH, EPOCHS, ROUNDS = 12_800, 128, 2, 5
@@ -41,7 +39,7 @@ def main() -> None:
         known = {(line["round"], line["threads"], line["steps"]) for line in recording.read(RESULTS)}
         for threads, steps in SETTINGS if number % 2 == 0 else SETTINGS[::-1]:
             if (str(number), str(threads), str(steps)) not in known:
-                told = _in_fresh_process(threads, steps)
+                told = processes.answer("benchmarks.throughput", "--one", threads, steps)
                 recording.append(RESULTS, {"round": number, "threads": threads, "steps": steps, **told})
     show(recording.read(RESULTS))
 
@@ -94,12 +92,6 @@ def _matmul() -> float:
     for _ in range(10):
         ops.convert_to_numpy(ops.matmul(matrix, matrix))
     return round(10 * 2 * size**3 / (time.perf_counter() - began))
-
-
-def _in_fresh_process(threads: int, steps: int) -> Any:
-    command = [sys.executable, "-m", "benchmarks.throughput", "--one", str(threads), str(steps)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
+from benchmarks import processes
 from deploy.loopback import MlflowServer
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +36,8 @@ class Scene:
         if small_disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "faults", self.outputs], check=True)
         self._write_study(trial_timeout)
-        self.environment = os.environ | {"MLRUNS_DIR": str(self.outputs), "FAULTS_DIR": str(folder)}
+        self.environment = processes.environment(self.outputs) | {"FAULTS_DIR": str(folder)}
         self.environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        for variable in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
-            self.environment.pop(variable, None)
         database = f"sqlite:///{self.outputs / 'mlflow.db'}"
         self.server = MlflowServer(folder, database, self.outputs) if server else None
         if self.server:

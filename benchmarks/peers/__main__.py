@@ -11,7 +11,6 @@ a time. The order changes from round to round. Lines go to `results/peers.csv` a
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import recording
+from benchmarks import processes, recording
 from benchmarks.peers.work import TOLD, WORKLOADS
 
 RESULTS = recording.RESULTS / "peers.csv"
@@ -43,10 +42,8 @@ def main() -> None:
 def measure(workload: str, number: int, system: str) -> None:
     """Give one system the work, in a fresh process and an empty folder; write the line."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
-        }
-        environment |= {"WORKLOAD": workload, "FOLDER": folder, "MLRUNS_DIR": folder, "CUDA_VISIBLE_DEVICES": "-1"}
+        environment = processes.environment(Path(folder))
+        environment |= {"WORKLOAD": workload, "FOLDER": folder, "CUDA_VISIBLE_DEVICES": "-1"}
         began = time.time()
         command = [sys.executable, "-m", f"benchmarks.peers.{system}"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

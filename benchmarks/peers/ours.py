@@ -6,13 +6,12 @@ images, figures, the model and its provenance; the study in Optuna's SQLite, the
 
 import os
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks import processes
 from benchmarks.peers.work import configurations, folder, tell, workload
 
 study = {
@@ -41,7 +40,7 @@ def trained() -> Any:
     return runs("peers")
 
 
-command = [str(Path(sys.executable).parent / "sweep"), "run", str(folder() / "study.yaml")]
+command = processes.sweep("run", folder() / "study.yaml")
 subprocess.run(command, check=True, env=os.environ | {"MLRUNS_DIR": str(folder())})
 ended = time.time()
 frame = trained()
