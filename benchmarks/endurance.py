@@ -17,13 +17,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+
+from benchmarks import processes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -91,20 +92,19 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
     """Run trials that report one number and train nothing, with both stores, in this process; return as `run` does."""
     from pipelines import backend, data
     from pipelines.execute import Outcome
-    from pipelines.train import End, EpochMetrics
-    from sweeps import launch, study_file, worker
-    from sweeps.crew import ThisMachine
-    from sweeps.lease import Lease
+    from pipelines.train import End, EpochMetrics, Epochs
+    from sweeps import study_file, worker
 
     readings: list[dict[str, Any]] = []
 
-    def execute(_config: Any, run: Any, control: Any, *_: Any) -> Outcome:
+    def execute(_config: Any, run: Any, control: Any, *_: Any) -> Epochs[Outcome]:
         control.before_epoch(0)
         control.after_epoch(0, [EpochMetrics(1.0, 0.5, 1.0, 0.5, 0.1, 0.0)])
         measured = {"final_validation_accuracy": 0.5, "test_accuracy": 0.5}
         run.log_summary(measured)
         memory = round(psutil.Process().memory_info().rss / 2**20)
         readings.append({"done": len(readings), "parent": memory, "workers": {str(os.getpid()): memory}})
+        yield from ()  # nothing is to be trained
         return Outcome(End.COMPLETED, measured)
 
     vars(worker)["execute"] = execute  # in place of training
@@ -117,12 +117,10 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
             | {"budget": {"trials": trials}},
             STUDY,
         )
-        store, assignment = launch._prepare(study, data.load("mnist-5k"), ThisMachine(workers, "cpu"), "sweep")
-        store.queue(trials)
-        watch, lease = worker._Watch(os.getppid(), 3600), Lease.of_this_process("here", os.getppid())
+        one = processes.worker_here(study, data.load("mnist-5k"))
         began = time.monotonic()
-        worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
-        states = [trial.state.name.lower() for trial in store.trials()]
+        one.run_trials()
+        states = [trial.state.name.lower() for trial in one._store.trials()]
     return {
         "trials": {state: states.count(state) for state in sorted(set(states))},
         "workers": workers,

@@ -9,11 +9,12 @@ import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks import history, recording, throughput
+from benchmarks import history, population, recording, throughput
 from benchmarks.peers import __main__ as peers
 from benchmarks.strategies import __main__ as strategies
 from benchmarks.strategies import real
@@ -63,15 +64,22 @@ BLOCKS = {
         strategies.RESULTS,
         strategies.show,
         label=lambda line: line["strategy"],
-        value=lambda line: float(line["epochs"]),
-        axis="epochs until the target",
+        value=lambda line: float(line["epochs"]) if line["reached"] in ("1", "True") else nan,
+        axis="epochs until the target, where it was reached",
     ),
     "real-searches": Block(
         real.RESULTS,
         real.show,
         label=lambda line: line["strategy"],
-        value=lambda line: float(line["epochs"]),
-        axis="epochs until the target",
+        value=lambda line: float(line["epochs"]) if line["reached"] in ("1", "True") else nan,
+        axis="epochs until the target, where it was reached",
+    ),
+    "population": Block(
+        population.RESULTS,
+        population.show,
+        label=lambda line: f"{line['how']}, {line['members']} at once",
+        value=lambda line: float(line["step_ms"]) / int(line["members"]),
+        axis="milliseconds a step and member (medians)",
     ),
     "throughput": Block(
         throughput.RESULTS,

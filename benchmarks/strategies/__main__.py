@@ -26,7 +26,6 @@ from benchmarks.strategies.table import Over, Row, Trainer
 RESULTS = recording.RESULTS / "strategies.csv"
 SEEDS = 50
 BASELINE = "Optuna: TPE, no pruner"
-DEFAULT = "sweep: TPE, Hyperband, recipe first"
 STRATEGIES: dict[str, Callable[[Trainer, int], None]] = {
     BASELINE: partial(searches.sweep, sampler="tpe", pruner="none"),
     "Optuna: random, no pruner": partial(searches.sweep, sampler="random", pruner="none"),
@@ -35,7 +34,12 @@ STRATEGIES: dict[str, Callable[[Trainer, int], None]] = {
     "KerasTuner: Hyperband": searches.keras_tuner,
     "sweep: TPE, median": partial(searches.sweep, sampler="tpe", pruner="median"),
     "sweep: TPE, Hyperband": partial(searches.sweep, sampler="tpe", pruner="hyperband"),
-    DEFAULT: partial(searches.sweep, sampler="tpe", pruner="hyperband", start=["recipe"]),
+    "sweep: TPE, ASHA (default)": partial(searches.sweep, sampler="tpe", pruner="asha"),
+    "sweep: the same, recipe first": partial(searches.sweep, sampler="tpe", pruner="asha", start=["recipe"]),
+    "sweep: random, ASHA": partial(searches.sweep, sampler="random", pruner="asha"),
+    "sweep: TPE, ASHA, quarters": partial(
+        searches.sweep, sampler="tpe", pruner={"name": "asha", "reduction_factor": 4}
+    ),
 }
 
 
@@ -62,25 +66,35 @@ def main() -> None:
 
 
 def replay(search: Callable[[Trainer, int], None], seed: int, rows: Sequence[Row]) -> dict[str, int]:
-    """Search the table until the target is reached or nothing is left of it; return the epochs and trials that took."""
+    """Search the table until the target is reached or nothing is left of it; return the epochs and trials that took.
+
+    `reached` is 0 where all configurations were begun, and those that reach the target pruned before they did.
+    """
     trainer = Trainer(rows, table.target(rows))
     with contextlib.suppress(Over):
         search(trainer, seed)
-    return {"epochs": trainer.epochs, "trials": trainer.trials}
+    return {"epochs": trainer.epochs, "trials": trainer.trials, "reached": int(trainer.reached)}
 
 
 def show(lines: list[dict[str, str]]) -> None:
-    """Print a line a strategy: epochs to the target, and what share they are of the baseline's."""
+    """Print a line a strategy: epochs to the target, never where it was not reached, and what share of the baseline's."""
     print(f"target: {float(lines[0]['target']):.2%} of the validation images")
-    baseline = statistics.median(int(line["epochs"]) for line in lines if line["strategy"] == BASELINE)
-    print(f"{'strategy':<36} {'n':>3} {'median epochs':>13} {'quartiles':>11} {'trials':>6} {'of the first':>12}")
+    baseline = np.median(_epochs(lines, BASELINE))
+    print(
+        f"{'strategy':<34} {'n':>3} {'reached':>7} {'median epochs':>13} {'quartiles':>11} {'trials':>6} {'of the first':>12}"
+    )
     for strategy in dict.fromkeys(line["strategy"] for line in lines):
         own = [line for line in lines if line["strategy"] == strategy]
         trials = statistics.median(int(line["trials"]) for line in own)
-        low, middle, high = np.percentile([int(line["epochs"]) for line in own], [25, 50, 75])
-        print(
-            f"{strategy:<36} {len(own):>3} {middle:>13.0f} {low:>5.0f}–{high:<5.0f} {trials:>6.0f} {middle / baseline:>12.2f}"
-        )
+        low, middle, high = np.percentile(_epochs(lines, strategy), [25, 50, 75], method="nearest")
+        reached = sum(int(line["reached"]) for line in own)
+        spread = f"{middle:>13.0f} {f'{low:.0f}–{high:.0f}':>11}"
+        print(f"{strategy:<34} {len(own):>3} {reached:>7} {spread} {trials:>6.0f} {middle / baseline:>12.2f}")
+
+
+def _epochs(lines: list[dict[str, str]], strategy: str) -> list[float]:
+    own = [line for line in lines if line["strategy"] == strategy]
+    return [float(line["epochs"]) if int(line["reached"]) else np.inf for line in own]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ SEEDS = 5
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "TPE, no pruner": {"sampler": "tpe", "pruner": "none"},
-    "TPE, Hyperband, recipe first": {"sampler": "tpe", "pruner": "hyperband", "start": ["recipe"]},
+    "TPE, ASHA": {"sampler": "tpe", "pruner": "asha"},
 }
 
 

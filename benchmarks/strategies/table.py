@@ -40,6 +40,7 @@ class Trainer:
     def __init__(self, rows: Sequence[Row], goal: float):
         self._rows, self._goal, self._untried = rows, goal, list(range(len(rows)))
         self.epochs = self.trials = 0
+        self.reached = False
 
     def begin(self, wanted: Mapping[str, Any]) -> int:
         """Return the number of the row, among those not had yet, that lies next to `wanted`; raises Over."""
@@ -54,6 +55,7 @@ class Trainer:
         self.epochs += 1
         accuracy = self._rows[row].accuracies[epoch - 1]
         if accuracy >= self._goal:
+            self.reached = True
             raise Over
         return accuracy
 
