@@ -2,7 +2,7 @@
 # besides is installed by the first of them.
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS DATASET SEED STORED, as in `sweep run --help`; and of it and `make confirm`:
 # WORKERS DEVICE EXECUTOR CPUS_PER_TRIAL GPUS_PER_TRIAL TRIALS_PER_WORKER.
-# Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE, as in `sweep baselines --help`.
+# Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL POPULATION DEVICE, as in `sweep baselines --help`.
 # Variables of `make confirm`: STUDY TOP SEEDS FINAL. Of `make report`: STUDY OUTPUT.
 # Variables of `make explain`: RUN STUDY DIGIT FEATURE AGAINST ONLY OUTPUT DEVICE, as in `sweep explain --help`.
 # Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
@@ -22,7 +22,8 @@ OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call optio
           $(call option,DATASET,dataset) $(call option,SEED,seed) $(call flag,STORED,stored) $(CREW)
 
 BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) \
-            $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device)
+            $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device) \
+            $(call option,POPULATION,population)
 
 EXPLAIN = $(call option,STUDY,study) $(call option,DIGIT,digit) $(call option,FEATURE,feature) $(call option,AGAINST,against) \
           $(foreach figure,$(ONLY),--only $(figure)) $(call option,OUTPUT,output) $(call option,DEVICE,device)
@@ -38,7 +39,7 @@ SECONDS ?= 60
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED EXECUTOR"
-	@echo "  Variables of make baselines: ONLY SEEDS EPOCHS DATASET PROTOCOL DEVICE"
+	@echo "  Variables of make baselines: ONLY SEEDS EPOCHS DATASET PROTOCOL POPULATION DEVICE"
 
 setup: $(READY) ## Make .venv and install what a sweep needs
 
@@ -95,6 +96,7 @@ bench: $(READY) ## Measure this project beside what people use today, and write 
 	$(BIN)/python -m benchmarks.peers short
 	$(BIN)/python -m benchmarks.peers lean
 	$(BIN)/python -m benchmarks.throughput
+	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.population
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.strategies record
 	$(BIN)/python -m benchmarks.strategies

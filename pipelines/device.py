@@ -4,6 +4,7 @@ import os
 import platform
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 import pynvml
 
 SAMPLING_INTERVAL = 1.0  # seconds between looks at a GPU
+SAMPLES_KEPT = 3_600
 
 
 def cores() -> int:
@@ -56,14 +58,36 @@ def gpu_facts() -> dict[str, str]:
 
 
 class Meter:
-    """How busy this process and its GPU have been since the last reading; another process's device is not looked at."""
+    """How busy this process and its GPU are; another process's device is not looked at."""
 
     def __init__(self, gpu_id: str | None) -> None:
-        self._process = psutil.Process()
-        self._process.cpu_percent()  # the first reading is the beginning
-        self._samples: list[dict[str, float]] = []
+        self.samples: deque[tuple[float, dict[str, float]]] = deque(
+            maxlen=SAMPLES_KEPT
+        )  # of the GPU, by monotonic seconds
         if gpu_id is not None:
             threading.Thread(target=self._watch, args=(gpu_id,), daemon=True).start()
+
+    def reader(self) -> "Reader":
+        """Return one who reads from now on, whoever else does."""
+        return Reader(self)
+
+    def _watch(self, gpu_id: str) -> None:
+        try:
+            with _nvml():
+                gpu = _handle(gpu_id)
+                while True:
+                    self.samples.append((time.monotonic(), _gpu_readings(gpu)))
+                    time.sleep(SAMPLING_INTERVAL)
+        except pynvml.NVMLError as error:
+            print(f"the GPU cannot be measured ({error}): its system metrics are missing")
+
+
+class Reader:
+    """What a meter has seen since the last reading."""
+
+    def __init__(self, meter: Meter):
+        self._meter, self._process, self._read = meter, psutil.Process(), time.monotonic()
+        self._process.cpu_percent()  # the first reading is the beginning
 
     def read(self) -> dict[str, float]:
         """Return CPU use in percent of one core, memory in megabytes, and the GPU's means, as MLflow names system metrics."""
@@ -71,21 +95,12 @@ class Meter:
             "system/process_cpu_utilization_percentage": self._process.cpu_percent(),
             "system/process_memory_usage_megabytes": self._process.memory_info().rss / 1e6,
         }
-        samples, self._samples = self._samples, []
+        before, self._read = self._read, time.monotonic()
+        samples = [sample for when, sample in list(self._meter.samples) if when > before]
         for name in {name for sample in samples for name in sample}:
             values = [sample[name] for sample in samples if name in sample]
             readings[name] = sum(values) / len(values)
         return readings
-
-    def _watch(self, gpu_id: str) -> None:
-        try:
-            with _nvml():
-                gpu = _handle(gpu_id)
-                while True:
-                    self._samples.append(_gpu_readings(gpu))
-                    time.sleep(SAMPLING_INTERVAL)
-        except pynvml.NVMLError as error:
-            print(f"the GPU cannot be measured ({error}): its system metrics are missing")
 
 
 def _gpu_readings(gpu: Any) -> dict[str, float]:

@@ -23,6 +23,10 @@ def accuracy(predicted: Floats, labels: NDArray[np.uint8]) -> float:
 
 def loss(model: Any, predicted: Floats, labels: NDArray[np.uint8]) -> float:
     """Return mean cross-entropy in nats plus the model's regularisation, as Keras's `evaluate` does."""
+    return cross_entropy(predicted, labels) + sum(float(penalty) for penalty in model.losses)
+
+
+def cross_entropy(predicted: Floats, labels: NDArray[np.uint8]) -> float:
+    """Return mean cross-entropy in nats."""
     chosen = predicted[np.arange(len(labels)), labels]
-    cross_entropy = -np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0)).mean()
-    return float(cross_entropy) + sum(float(penalty) for penalty in model.losses)
+    return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0)).mean())

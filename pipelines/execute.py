@@ -16,7 +16,7 @@ from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
 from pipelines.images import Floats
 from pipelines.tracking.run import MODEL_FILE, TrackedRun
-from pipelines.train import Control, End, Training, compile_model, train
+from pipelines.train import Control, End, Epochs, Training, compile_model, train
 
 TEST, VALIDATION, TRAINING = "test", "final_validation", "final_train"  # of the kept weights, in the metrics' names
 
@@ -45,8 +45,8 @@ def execute(
     checkpoint_path: Path,
     targets: Sequence[float],
     keep_model_after: Collection[End],
-) -> Outcome:
-    """Build, train, evaluate and track one run; leave closing it to the caller.
+) -> Epochs[Outcome]:
+    """Build, train, evaluate and track one run; leave its epochs, and closing it, to the caller.
 
     `targets`: published test accuracies in percent, for the gaps to them; ignored where the data set is not comparable.
     `keep_model_after`: the ends after which the trained model is an artifact too.
@@ -58,7 +58,7 @@ def execute(
         _training(config, number, seed, checkpoint.part(checkpoint_path, number))
         for number, seed in enumerate(config.seeds())
     ]
-    end = train(trainings, control)
+    end = yield from train(trainings, control)
     if not end.final or any(training.kept_epoch is None for training in trainings):
         return Outcome(end, {})
 
@@ -114,7 +114,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     predicted, measured = {}, {}
     for part, name in parts.items():
         images = getattr(training.dataset, part)
-        predicted[part] = evaluate.probabilities(training.model, training.scaling(images.x))
+        predicted[part] = training.probabilities(images.x)
         measured[f"{name}_accuracy"] = evaluate.accuracy(predicted[part], images.y)
         measured[f"{name}_loss"] = evaluate.loss(training.model, predicted[part], images.y)
     folder.mkdir(exist_ok=True)
@@ -138,7 +138,7 @@ def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Dr
     if classes == data.DIGITS:
         drawn.draw(
             folder / "font_digits.png",
-            lambda: fonts.predictions(evaluate.probabilities(training.model, training.scaling(fonts.digits()))),
+            lambda: fonts.predictions(training.probabilities(fonts.digits())),
         )
 
 

@@ -72,17 +72,22 @@ class Scaling:
         return np.divide(centred, self.deviation, out=centred)
 
 
+def distorts(settings: TrainingSettings) -> bool:
+    """Whether images are distorted in training at all."""
+    return bool(settings.rotation or settings.shift or settings.shear or settings.zoom)
+
+
 def distorted(x: Bytes, settings: TrainingSettings, seed: int, epoch: int) -> Bytes | Floats:
     """Return images (n, 28, 28, 1) each turned, sheared, zoomed and moved at random, as floats in 0..255.
 
     All four are one affine map about the image's centre and so one bilinear interpolation: four in a row would blur the digits.
     What enters from outside repeats the nearest pixel. The draws depend on (seed, epoch) alone.
     """
-    if not (settings.rotation or settings.shift or settings.shear or settings.zoom):
+    if not distorts(settings):
         return x
     from keras import ops
 
-    maps = _affine_maps(len(x), x.shape[1], settings, np.random.default_rng([seed, epoch, 1]))
+    maps = affine_maps(len(x), x.shape[1], settings, seed, epoch)
     result = np.empty(x.shape, np.float32)
     for begin in range(0, len(x), CHUNK):
         part = slice(begin, begin + CHUNK)
@@ -91,8 +96,9 @@ def distorted(x: Bytes, settings: TrainingSettings, seed: int, epoch: int) -> By
     return result
 
 
-def _affine_maps(n: int, side: int, settings: TrainingSettings, draws: np.random.Generator) -> Floats:
+def affine_maps(n: int, side: int, settings: TrainingSettings, seed: int, epoch: int) -> Floats:
     """Return (n, 8) coefficients: where in an image each pixel of the distorted one comes from, as Keras takes them."""
+    draws = np.random.default_rng([seed, epoch, 1])
 
     def up_to(limit: float) -> NDArray[np.float64]:
         return draws.uniform(-limit, limit, n)

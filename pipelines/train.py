@@ -5,19 +5,24 @@ exactly where it stopped. What may end it early is asked of `Control` between ep
 """
 
 import enum
+import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines import checkpoint, evaluate
+from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
-from pipelines.data import Dataset
-from pipelines.images import Scaling, distorted
+from pipelines.data import Bytes, Dataset
+from pipelines.images import Floats, Scaling, distorted
+
+Result = TypeVar("Result")
 
 
 class End(enum.StrEnum):
@@ -105,6 +110,7 @@ class Training:
         self.history: list[EpochMetrics] = []
         self._checkpoint_path, self._fingerprint = checkpoint_path, fingerprint
         self._kept: list[Any] = []
+        self.predict: Callable[[Arrays, Floats], Floats] | None = None  # by weights; in place of the model's own
         saved = checkpoint.load(checkpoint_path, fingerprint)
         if saved:
             model.set_weights(saved.weights)
@@ -122,18 +128,32 @@ class Training:
         return _finished(self.history[:epochs], self.settings)
 
     def run_epoch(self) -> EpochMetrics:
-        """Train one epoch more and write the checkpoint; an epoch with a loss that is no number is not kept."""
-        epoch = len(self.history)
-        metrics = self._train_epoch(epoch)
-        if metrics.finite:
-            self.history.append(metrics)
-            if self.kept_epoch == epoch:
-                self._kept = self.model.get_weights()
-            optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
-            history = [vars(m) for m in self.history]
-            state = checkpoint.State(history, self.model.get_weights(), optimizer, self._kept)
-            checkpoint.save(self._checkpoint_path, self._fingerprint, state)
+        """Train one epoch more and note it."""
+        metrics = self._train_epoch(len(self.history))
+        optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
+        self.note(metrics, self.model.get_weights(), optimizer)
         return metrics
+
+    def note(self, metrics: EpochMetrics, weights: Arrays, optimizer: Arrays) -> None:
+        """Write the checkpoint after an epoch; one with a loss that is no number is not kept."""
+        if not metrics.finite:
+            return
+        self.history.append(metrics)
+        if self.kept_epoch == len(self.history) - 1:
+            self._kept = weights
+        state = checkpoint.State([vars(m) for m in self.history], weights, optimizer, self._kept)
+        checkpoint.save(self._checkpoint_path, self._fingerprint, state)
+
+    def order_of(self, epoch: int) -> NDArray[np.int64]:
+        """Return the order of the training images in `epoch`."""
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
+
+    def probabilities(self, x: Bytes) -> Floats:
+        """Return the class probabilities (n, classes) of images (n, 28, 28, 1) by the model as it is."""
+        scaled = self.scaling(x)
+        if self.predict is None:
+            return evaluate.probabilities(self.model, scaled)
+        return self.predict(self.model.get_weights(), scaled)
 
     def restore_kept(self) -> None:
         """Give the model the kept weights."""
@@ -145,8 +165,9 @@ class Training:
 
         model, train, validation = self.model, self.dataset.train, self.dataset.validation
         began = time.perf_counter()
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(train))
-        _seed_random_layers(model, self.seed, epoch)
+        order = self.order_of(epoch)
+        for state, seed in zip(random_states(model), seeds_of(self.seed, epoch), strict=False):
+            state.assign(seed)
         model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
         logs = model.fit(
             self.scaling(distorted(train.x[order], self.settings, self.seed, epoch)),
@@ -167,7 +188,27 @@ class Training:
         )
 
 
-def train(trainings: Sequence[Training], control: Control) -> End:
+Epochs = Generator[
+    Training, EpochMetrics, Result
+]  # yields the training that wants an epoch, and is sent what came of it
+
+
+def attempt(training: Training) -> EpochMetrics | Exception:
+    """Train an epoch; return what came of it."""
+    try:
+        return training.run_epoch()
+    except Exception as error:
+        return error
+
+
+def tell(epochs: Epochs[Any], told: EpochMetrics | Exception | None) -> Training:
+    """Say what came of the epoch that was wanted (None at the beginning); return who wants the next. Raises StopIteration."""
+    if told is None:
+        return next(epochs)
+    return epochs.throw(told) if isinstance(told, Exception) else epochs.send(told)
+
+
+def train(trainings: Sequence[Training], control: Control) -> Epochs[End]:
     """Train models side by side, an epoch of each at a time; leave them with their kept weights and return why it ended.
 
     They live and end together: what `control` says after an epoch of all holds for all, and one that diverges ends all. A model
@@ -182,7 +223,7 @@ def train(trainings: Sequence[Training], control: Control) -> End:
                 end = control.before_epoch(epoch)
                 if end is not None:
                     break
-            told.append(training.history[: epoch + 1][-1] if behind else training.run_epoch())
+            told.append(training.history[: epoch + 1][-1] if behind else (yield training))
         if end is not None:
             break
         end = control.after_epoch(epoch, told)
@@ -219,7 +260,12 @@ def _finished(history: list[EpochMetrics], settings: TrainingSettings) -> bool:
     return len(history) - 1 - _best_epoch(history) >= settings.patience
 
 
-def _seed_random_layers(model: Any, seed: int, epoch: int) -> None:
-    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
-    for index, state in enumerate(states):
-        state.assign(np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint32))
+def random_states(model: Any) -> list[Any]:
+    """Return the variables from which a model's random layers draw, in the model's order."""
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+
+
+def seeds_of(seed: int, epoch: int) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+    """Return the values of the random layers' states at the beginning of `epoch`, one after the other, without end."""
+    for index in itertools.count():
+        yield np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint32)

@@ -39,6 +39,7 @@ class Plan:
     device: backend.Device = "auto"
     epochs: int | None = None
     protocol: Protocol | None = None
+    population: int = 1  # seeds that train at once, where a recipe's protocol lets them
 
     def as_published(self, name: str) -> bool:
         """Whether recipe `name` is trained as published."""
@@ -93,6 +94,7 @@ def study(plan: Plan, name: str, place: str) -> Study:
             "budget": {"trials": plan.seeds},
             "trial_timeout": HANGS_AFTER,
             "keep_models": 0,
+            "population": plan.population if protocol != "reshuffled" else 1,
         },
         f"recipe {name}",
     )

@@ -213,6 +213,7 @@ def best(study: str | None) -> None:
 @click.option(
     "--protocol", type=click.Choice(["official", "held_out", "reshuffled"]), help="In place of the published one."
 )
+@click.option("--population", type=int, default=1, show_default=True, help="Train so many seeds at once (on JAX).")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.option(
     "--output",
@@ -227,6 +228,7 @@ def baselines(
     epochs: int | None,
     dataset: str,
     protocol: Any,
+    population: int,
     device: Any,
     output: Path,
 ) -> None:
@@ -241,7 +243,7 @@ def baselines(
 
     console = _console()
     recipes = [*dict.fromkeys(only)] or [*models.MODELS]
-    plan = baselines.Plan(recipes, seeds, dataset, device, epochs, protocol)
+    plan = baselines.Plan(recipes, seeds, dataset, device, epochs, protocol, population)
     baselines.check_plan(plan)
     baselines_report.check_page(output)
     complete = baselines.run(plan, console)

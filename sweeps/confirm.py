@@ -107,6 +107,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
             "targets": [target.model_dump() for target in owner.targets],
             "seed": int(own_seed.generate_state(1)[0]),
             "trial_timeout": owner.trial_timeout,
+            "population": owner.population,
         },
         f"trial {trial.number} of {owner.name}",
     )
@@ -115,15 +116,17 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
 def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bool = False) -> bool:
     """Train what is missing; return False when Ctrl-C ended it. The same call goes on where it was.
 
-    First FEWEST_SEEDS seeds of every configuration; then a seed more of each that is not clearly behind, until there are `seeds`.
+    First FEWEST_SEEDS seeds of every configuration, or as many as train together; then a seed more of each that is not clearly
+    behind, until there are `seeds`.
     `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
     """
-    fewest = min(FEWEST_SEEDS, seeds)
+    together = study_file.restore(name, Store(name).attributes()).population
+    fewest = min(max(FEWEST_SEEDS, together), seeds)
     for so_far in range(fewest, seeds + 1):
         racing = candidates(name, top, so_far)
         if so_far == fewest:  # what is asked for is possible
             _caution(Store(name), seeds, console)
-        if so_far > FEWEST_SEEDS:
+        if so_far > fewest:
             behind = clearly_behind({each.number: accuracies(each.study.name, so_far - 1) for each in racing})
             for each in racing:
                 if each.number in behind and ended(each) < so_far:

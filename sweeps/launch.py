@@ -10,7 +10,7 @@ from rich.console import Console
 from pipelines import backend, data, paths, provenance
 from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
-from sweeps import space
+from sweeps import population, space
 from sweeps.crew import Crew
 from sweeps.progress import Snapshot
 from sweeps.store import OWNER, Store, alone, is_away, val_accuracy
@@ -51,7 +51,7 @@ def run(
             "table of the same name, so give them two databases"
         )
     dataset = data.load(study.dataset)
-    backend.name()
+    population.check(study, backend.name())
     folder = paths.make_mlruns()
     try:
         store, assignment = _prepare(study, dataset, crew, phase, owner)

@@ -32,6 +32,7 @@ SAMPLER_NAMES = (*SAMPLERS, GRID, AUTO)
 NEEDS = {"gp": ("torch", "pip install torch"), "cmaes": ("cmaes", "pip install cmaes")}
 
 PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
+    "asha": optuna.pruners.SuccessiveHalvingPruner,
     "hyperband": optuna.pruners.HyperbandPruner,
     "median": optuna.pruners.MedianPruner,
     "percentile": optuna.pruners.PercentilePruner,
@@ -111,25 +112,28 @@ def chosen_sampler(study: Study) -> Chosen:
     return Chosen("tpe", {}, "learns from pruned trials too, of any number")
 
 
-def sampler(study: Study, trial_number: int, feasible: Feasible | None = None) -> optuna.samplers.BaseSampler:
+def sampler(
+    study: Study, trial_number: int, feasible: Feasible | None = None, given: Mapping[str, Any] | None = None
+) -> optuna.samplers.BaseSampler:
     """Return the study's sampler, seeded for one trial: equal seeds in two workers would suggest the same point twice.
 
-    `feasible`: whether a point may be trained; the sampler is asked again until it proposes one that may.
+    `feasible`: whether a point may be trained; the sampler is asked again until it proposes one that may. `given`: parameters
+    that are not to be chosen.
     """
     chosen = chosen_sampler(study)
     options: dict[str, Any] = dict(chosen.options)
     name = "random" if chosen.name == GRID else chosen.name  # a grid's points are fixed, see `points`
     if name == "tpe":
         conditional = any(entry.when for entry in study.search.values())
-        grouped = conditional and options.get("multivariate") is not False
+        grouped = conditional and not given and options.get("multivariate") is not False
         options = ({"group": True, "multivariate": True} if grouped else {}) | options
     elif name in ("cmaes", "gp", "qmc"):
         options = {"warn_independent_sampling": False} | options
     seed = own_seed = study.seed_of(trial_number)
     if name == "qmc":  # one sequence for all trials, so one seed; what it leaves to others differs by trial
-        options["independent_sampler"] = _sampler("random", seed, {})
+        options["independent_sampler"] = _sampler("random", seed, {}, None)
         own_seed = study.seed % 2**32
-    made = _sampler(name, own_seed, options)
+    made = _sampler(name, own_seed, options, given)
     if feasible is None:
         return made
     asked = [(made, DRAWS)]
@@ -138,14 +142,17 @@ def sampler(study: Study, trial_number: int, feasible: Feasible | None = None) -
     elif name == "tpe":
         # It takes the best of 24 candidates by what it knows: nothing of what is not feasible, and so it goes there. One
         # candidate is a draw from its model of good trials.
-        asked = [(made, DRAWS // 5), (_sampler(name, seed, options | {"n_ei_candidates": 1}), DRAWS)]
-    return _FeasibleSampler([*asked, (_sampler("random", seed, {}), RANDOM_DRAWS)], study.search, feasible)
+        asked = [(made, DRAWS // 5), (_sampler(name, seed, options | {"n_ei_candidates": 1}, given), DRAWS)]
+    return _FeasibleSampler([*asked, (_sampler("random", seed, {}, given), RANDOM_DRAWS)], study.search, feasible)
 
 
-def _sampler(name: str, seed: int, options: Mapping[str, Any]) -> optuna.samplers.BaseSampler:
+def _sampler(
+    name: str, seed: int, options: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name](seed=seed, **options)  # type: ignore[call-arg]
+        made = SAMPLERS[name](seed=seed, **options)  # type: ignore[call-arg]
+        return optuna.samplers.PartialFixedSampler(dict(given), made) if given else made
 
 
 def points(study: Study) -> list[Params]:
@@ -268,7 +275,9 @@ def pruner(study: Study) -> optuna.pruners.BasePruner:
 
 def _pruner(chosen: Chosen, longest_training: int) -> optuna.pruners.BasePruner:
     options: dict[str, Any] = dict(chosen.options)
-    if chosen.name == "hyperband":
+    if chosen.name == "asha":
+        options = {"min_resource": 2, "reduction_factor": 3} | options
+    elif chosen.name == "hyperband":
         options = {"min_resource": 1, "max_resource": longest_training, "reduction_factor": 3} | options
     elif chosen.name == "median":
         options = {"n_startup_trials": 5, "n_warmup_steps": 3} | options

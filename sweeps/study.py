@@ -201,7 +201,7 @@ StartPoint = Literal["recipe"] | dict[str, Scalar]
 PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: dict[str, Direction] = {"val_accuracy": "maximize", PARAMETERS: "minimize", "seconds": "minimize"}
-CHANGEABLE = {"budget", "targets", "trial_timeout", "keep_models"}
+CHANGEABLE = {"budget", "targets", "trial_timeout", "keep_models", "population"}
 
 
 class Study(_Strict):
@@ -219,7 +219,7 @@ class Study(_Strict):
     repeats: int = Field(1, ge=1, le=20)
     folds: int | None = Field(None, ge=2, le=20)
     sampler: str | dict[str, Any] = "tpe"
-    pruner: str | dict[str, Any] = "hyperband"
+    pruner: str | dict[str, Any] = "asha"
     budget: Budget
     start: list[StartPoint] = ["recipe"]  # the recipe, if listed, comes first: it is trial 0
     targets: list[TargetEntry] = []
@@ -229,6 +229,7 @@ class Study(_Strict):
         3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
     )
     keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
+    population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -237,6 +238,11 @@ class Study(_Strict):
             raise ValueError(f"objectives must begin with val_accuracy and may add, once each, {others}")
         if self.repeats > 1 and self.folds:
             raise ValueError("give repeats or folds, not both")
+        if self.population > 1 and (self.trainings > 1 or self.protocol == "reshuffled"):
+            raise ValueError(
+                "population: its trials share their images, and are one model each: give no repeats, no folds, and no protocol "
+                "reshuffled"
+            )
         if self.search and self.protocol != "held_out":
             raise ValueError(
                 f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "

@@ -8,8 +8,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,8 +33,8 @@ from pipelines.errors import (
 from pipelines.execute import count_parameters, execute
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from pipelines.train import End, EpochMetrics
-from sweeps import space
+from pipelines.train import End, EpochMetrics, Epochs, tell
+from sweeps import population, space
 from sweeps.executors import Place, StopFlag
 from sweeps.lease import Lease
 from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, passes
@@ -121,37 +121,65 @@ class _Worker:
         self._assignment, self._study, self._stop = assignment, assignment.study, stop
         self._store, self._watch, self._lease = store, watch, lease
         self._points, self._counted = space.points(self._study), dict[str, int]()
-        self._facts = backend.describe()
+        self._facts, self._trials, self._memory = backend.describe(), 0, 0.0  # GiB
         gc.freeze()  # the libraries are loaded, and Keras collects garbage before every model: leave theirs out of it
         self._meter = device.Meter(device.gpus()[0] if self._facts["device"] == "gpu" else None)
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
 
     def run_trials(self) -> None:
-        first_memory, trials = None, 0
-        while not self._stop.is_set() and self._budget_left():
+        population.train(self._study, self._begin, self._advance)
+
+    def _begin(self, given: Mapping[str, Any]) -> population.Running | None:
+        """Return the next trial that wants an epoch; None when it is time to end, or nothing is left to claim."""
+        while self._goes_on():
             claimed = self._store.claim(self._assignment.tickets, self._lease)
             if claimed is None:
-                break
-            with self._watch.over(claimed, self._store):
-                self._run_trial(claimed)
-            trials += 1
-            if trials == self._assignment.trials_per_worker:
-                print(f"{trials} trials are done: making room for a fresh worker")
-                break
-            memory = psutil.Process().memory_info().rss / 2**30
-            first_memory = first_memory or memory
-            if memory > first_memory + GROWTH:
-                print(f"grown from {first_memory:.1f} to {memory:.1f} GiB: making room for a fresh worker")
-                break
+                return None
+            self._watch.hold(claimed, self._store)
+            self._trials += 1
+            running = population.Running(claimed)
+            running.epochs = self._train(running, given)
+            if self._advance(running, None):
+                return running
+        return None
 
-    def _run_trial(self, claimed: FrozenTrial) -> None:
-        store, study = self._store, self._study
+    def _advance(self, running: population.Running, told: EpochMetrics | Exception | None) -> bool:
+        """Tell a trial what came of the epoch that it wanted, if it did already; return whether it wants another."""
+        wants = False
+        try:
+            running.training = tell(running.epochs, told)
+            wants = True
+        except StopIteration:
+            pass
+        finally:
+            if not wants:
+                self._watch.let_go(running.claimed)
+        return wants
+
+    def _goes_on(self) -> bool:
+        """Whether another trial may begin in this process."""
+        if self._stop.is_set() or not self._budget_left():
+            return False
+        if self._trials == self._assignment.trials_per_worker:
+            print(f"{self._trials} trials are done: making room for a fresh worker")
+            return False
+        if self._trials and not self._watch.held:
+            memory = psutil.Process().memory_info().rss / 2**30
+            self._memory = self._memory or memory
+            if memory > self._memory + GROWTH:
+                print(f"grown from {self._memory:.1f} to {memory:.1f} GiB: making room for a fresh worker")
+                return False
+        return True
+
+    def _train(self, running: population.Running, given: Mapping[str, Any]) -> Epochs[None]:
+        """Train a claimed trial, but for its epochs; `given`: parameters that are not to be asked for."""
+        store, study, claimed = self._store, self._study, running.claimed
         saved = paths.checkpoint(study.name, claimed.number)
         run = None
         try:
-            sampler = space.sampler(study, claimed.number, self._feasible)
+            sampler = space.sampler(study, claimed.number, self._feasible, given)
             trial = store.ask(claimed, self._points, sampler, space.pruner(study))
-            params = space.suggest(trial, study.search)
+            running.params = params = space.suggest(trial, study.search)
             config = study.run_config(params, study.seed_of(claimed.number))
             run = self._open_run(claimed, config)
             run.fetch_checkpoint(saved)
@@ -163,7 +191,7 @@ class _Worker:
                 self._assignment, self._stop, store, claimed, self._lease, trial, run, saved, self._watch, self._meter
             )
             targets = [target.accuracy for target in study.targets]
-            outcome = execute(config, run, control, saved, targets, self._ends_that_keep_models())
+            outcome = yield from execute(config, run, control, saved, targets, self._ends_that_keep_models())
         except Exception as error:
             if passes(error) or tracking.refused(error):
                 raise  # a fresh worker may have better luck
@@ -303,8 +331,7 @@ class _TrialControl:
         self._assignment, self._stop, self._store, self._watch = assignment, stop, store, watch
         self._claimed, self._lease, self._trial, self._run, self._saved = claimed, lease, trial, run, saved
         self._reported = set(curve(claimed))
-        self._meter = meter
-        meter.read()  # what was before is not this trial's
+        self._meter = meter.reader()
 
     def before_epoch(self, epoch: int) -> End | None:
         self._watch.progress()
@@ -335,24 +362,23 @@ class _TrialControl:
 
 
 class _Watch:
-    """A thread that beats for the running trial, and ends the process when its parent is gone or nothing moves any more."""
+    """A thread that beats for the running trials, and ends the process when its parent is gone or nothing moves any more."""
 
     def __init__(self, parent_pid: int, timeout: float):
         self._parent_pid, self._timeout = parent_pid, timeout
-        self._held: tuple[FrozenTrial, Store] | None = None
+        self.held: dict[int, tuple[FrozenTrial, Store]] = {}  # by number
         self._progress = self._beat = time.monotonic()
         threading.Thread(target=self._run, daemon=True).start()
 
-    @contextmanager
-    def over(self, trial: FrozenTrial, store: Store) -> Iterator[None]:
-        """Beat for `trial` meanwhile, and give it back if the parent goes."""
+    def hold(self, trial: FrozenTrial, store: Store) -> None:
+        """Beat for `trial` from now on, and give it back if the parent goes."""
         self.progress()
-        self._held = trial, store
-        try:
-            yield
-        finally:
-            self._held = None
-            self.progress()
+        self.held = {**self.held, trial.number: (trial, store)}
+
+    def let_go(self, trial: FrozenTrial) -> None:
+        """Beat for `trial` no longer."""
+        self.held = {number: held for number, held in self.held.items() if number != trial.number}
+        self.progress()
 
     def progress(self) -> None:
         """Note that something moves."""
@@ -361,12 +387,12 @@ class _Watch:
     def _run(self) -> None:
         while True:
             time.sleep(0.5)
-            held = self._held
+            held = self.held  # never changed, only replaced
             if os.getppid() != self._parent_pid:
                 print("the parent process is gone", flush=True)
                 try:
-                    if held:
-                        self._try(lambda held=held: held[1].release(held[0]))
+                    for trial, store in held.values():
+                        self._try(lambda trial=trial, store=store: store.release(trial))
                 finally:
                     os._exit(ORPHANED)
             limit = self._timeout if held else max(self._timeout, BETWEEN_TRIALS)
@@ -375,7 +401,8 @@ class _Watch:
                 os._exit(HUNG)
             if held and time.monotonic() - self._beat > HEARTBEAT_INTERVAL:
                 self._beat = time.monotonic()
-                self._try(lambda held=held: held[1].beat(held[0]))
+                for trial, store in held.values():
+                    self._try(lambda trial=trial, store=store: store.beat(trial))
 
     def _try(self, action: Any) -> None:
         try:

@@ -22,7 +22,7 @@ DOORS = {  # library -> where it may be imported
     "pynvml": ["pipelines/device.py"],
     "plotly": ["sweeps/plots.py"],
     "tensorflow": ["pipelines/backend.py"],
-    "jax": ["pipelines/backend.py"],
+    "jax": ["pipelines/backend.py", "pipelines/population.py"],
     "torch": ["pipelines/backend.py"],
     "keras": ["models/", "pipelines/"],
     "click": ["sweeps/cli.py"],

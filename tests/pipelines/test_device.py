@@ -24,7 +24,7 @@ def test_without_a_choice_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_meter_reads_this_process_since_the_last_reading() -> None:
-    meter = device.Meter(None)
+    meter = device.Meter(None).reader()
     until = time.process_time() + 0.5
     while time.process_time() < until:
         pass

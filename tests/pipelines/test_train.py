@@ -15,7 +15,7 @@ from pipelines import train as training
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
 from pipelines.images import distorted
-from pipelines.train import End, EpochMetrics, Training, compile_model, kept_epoch, train
+from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compile_model, kept_epoch, tell, train
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,16 @@ class Witness:
         self.ended.append(epoch)
         self.told.append([one.val_accuracy for one in metrics])
         return self.after.get(epoch)
+
+
+def in_turn(epochs: Epochs[End]) -> End:
+    """Give every training the epochs that it wants."""
+    told = None
+    try:
+        while True:
+            told = attempt(tell(epochs, told))
+    except StopIteration as stop:
+        return End(stop.value)
 
 
 @dataclass
@@ -75,7 +85,7 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
             compile_model(model, checked)
             path = tmp_path / (f"{index}-{file}" if index else file)
             trainings.append(Training(model, dataset, checked, seed + index, path, "same"))
-        end = train(trainings, control)
+        end = in_turn(train(trainings, control))
         return trainings[0].model, Trained(end, trainings)
 
     return go

@@ -55,7 +55,14 @@ def proposed(of: Study, trials: int, feasible: space.Feasible | None = None) -> 
 PAIRS = list(
     itertools.zip_longest(
         ["tpe", "random", "cmaes", "qmc", "grid", "auto", "gp"],
-        ["hyperband", "median", {"name": "percentile", "percentile": 25.0}, {"name": "patient", "patience": 1}, "none"],
+        [
+            "asha",
+            "hyperband",
+            "median",
+            {"name": "percentile", "percentile": 25.0},
+            {"name": "patient", "patience": 1},
+            "none",
+        ],
         fillvalue="median",
     )
 )
@@ -193,6 +200,8 @@ def test_options_reach_optuna_under_its_own_names() -> None:
     assert space.sampler(study(sampler={"name": "tpe", "n_startup_trials": 3}), 0)._n_startup_trials == 3
     assert space.sampler(study(sampler={"name": "qmc", "qmc_type": "halton"}), 0)._qmc_type == "halton"
     assert space.sampler(study(sampler={"name": "cmaes", "popsize": 9}), 0)._popsize == 9
+    asha = space.pruner(study(pruner={"name": "asha", "min_resource": 4}))
+    assert (asha._min_resource, asha._reduction_factor) == (4, 3)
     hyperband = space.pruner(study(pruner={"name": "hyperband", "reduction_factor": 4}, training={"epochs": 27}))
     assert hyperband._reduction_factor == 4 and hyperband._max_resource == 27
     assert space.pruner(study(pruner={"name": "percentile", "percentile": 10.0}))._percentile == 10.0

@@ -152,7 +152,10 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"dataset": "mnist5k"}, r"dataset: 'mnist5k' is unknown \(did you mean 'mnist-5k'\?\)"),
     ({"sampler": "tpee"}, r"sampler: 'tpee' is unknown \(did you mean 'tpe'\?\); expected one of tpe, random"),
-    ({"pruner": "asha"}, r"pruner: 'asha' is unknown; expected one of hyperband, median, percentile, patient, none"),
+    (
+        {"pruner": "halving"},
+        r"pruner: 'halving' is unknown; expected one of asha, hyperband, median, percentile, patient, none",
+    ),
     ({"smapler": "tpe"}, r"'smapler' is no key \(did you mean 'sampler'\?\)"),
     (
         {"search": {"filter1": {"int": [1, 2]}}},

@@ -1,0 +1,358 @@
+"""Several trainings as one compiled program, on Keras's JAX backend: what differs between them is data of the program.
+
+Members of a population share its shape (layers, batch size, optimizer, images) and differ in what the program traces: weights,
+dropout rates, L2 factors, learning rates, strengths of distortions, and seeds. Each gets the numbers that it would get alone, up
+to the order in which floats are added. Epochs, patience and the kept epoch are each member's own affair.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from keras import layers, ops
+
+from pipelines import evaluate
+from pipelines.checkpoint import Arrays
+from pipelines.config import TrainingSettings
+from pipelines.errors import out_of_memory
+from pipelines.images import SIDE, Floats, affine_maps, distorts
+from pipelines.train import EpochMetrics, Training, random_states, seeds_of
+
+TRACED = "traced"
+Formulation = Literal["in turn", "grouped", "patches"]
+"""How members train side by side: one after the other inside the program; all at once, which makes their convolutions grouped
+ones; or all at once, with convolutions as products of matrices over patches of the images."""
+TRIED_BATCHES = 4  # of an epoch, to see which formulation is the fastest
+
+
+class NotVectorisable(Exception):
+    """A training that cannot be a member of any population; the message says why."""
+
+
+def shape_of(model: Any, settings: TrainingSettings) -> str:
+    """Return, as a text, all that the members of one population share; raises NotVectorisable."""
+    text = json.dumps([_shape_of_layer(layer) for layer in model.layers], sort_keys=True)
+    for number, layer in enumerate(model.layers):
+        text = text.replace(f'"{layer.name}"', f'"layer {number}"')
+    momentum = settings.momentum if settings.optimizer == "sgd" else 0.0
+    shared = (settings.optimizer, momentum, settings.batch_size, settings.pixels, distorts(settings))
+    return json.dumps([text, *shared])
+
+
+def _shape_of_layer(layer: Any) -> dict[str, Any]:
+    """Return a layer's configuration without what is traced."""
+    if hasattr(layer, "layers"):
+        raise NotVectorisable(f"its layer {layer.name} is a model of its own")
+    if getattr(layer, "activity_regularizer", None) is not None:
+        raise NotVectorisable(f"its layer {layer.name} regularises what it puts out")
+    config = {key: value for key, value in layer.get_config().items() if key not in ("name", "seed")}
+    if isinstance(layer, layers.Dropout):
+        if layer.rate == 1 or layer.noise_shape is not None:
+            raise NotVectorisable(f"its layer {layer.name} drops everything, or whole parts")
+        config["rate"] = TRACED
+    for key in config:
+        if isinstance(getattr(layer, key, None), keras.regularizers.L2):
+            config[key] = TRACED
+    return {"class": type(layer).__name__, **config}
+
+
+class TracedDropout(layers.Layer):  # type: ignore[misc]
+    """Dropout whose rate is a variable. Keras's own decides by its rate what to compute; the masks are the same."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.seed_generator = keras.random.SeedGenerator(0)
+        self.kept = self.add_weight(name="kept", shape=(), trainable=False)  # the share that is not dropped
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return `inputs`, in training with some of them dropped."""
+        if not training:
+            return inputs
+        drawn = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator)
+        return ops.where(drawn < self.kept, inputs / self.kept, 0.0)
+
+
+class PatchesConv2D(layers.Conv2D):  # type: ignore[misc]
+    """A convolution as one product of matrices, which many members, each with a kernel of its own, can share."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Return the convolution of `inputs` (n, height, width, channels) with `kernel` (height, width, channels, filters)."""
+        height, width, channels, filters = kernel.shape
+        patches = jax.lax.conv_general_dilated_patches(
+            inputs,
+            (height, width),
+            self.strides,
+            self.padding.upper(),
+            rhs_dilation=self.dilation_rate,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        by_channel = jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels * height * width, filters)
+        return patches @ by_channel
+
+
+State = dict[str, Any]  # of one member; of a population, each array with an axis more in front
+
+
+@dataclass
+class _Seat:
+    training: Training
+    randoms: list[int]  # for each random variable of its own model, the number of the program's
+
+
+class Population:
+    """Up to `size` members of one shape, made from the `first` of them, which is not seated by that."""
+
+    def __init__(self, first: Training, size: int, formulation: Formulation | None = None):
+        """`formulation`: the fastest on the device at hand if not given."""
+        self.shape, self.size = shape_of(first.model, first.settings), size
+        self._seats: dict[int, _Seat] = {}
+        self._settings, self._dataset, self._scaling = first.settings, first.dataset, first.scaling
+        self._at_once = size  # as many as memory allows
+        self.formulation: Formulation = formulation or _fastest(first, size)
+        twin = partial(_twin, patches=self.formulation == "patches")
+        self._model = keras.models.clone_model(first.model, clone_function=twin)
+        self._optimizer = first.model.optimizer
+        self._regularisers = [variable.regularizer for variable in first.model.trainable_variables]
+        self._rate = _index(self._optimizer.variables, self._optimizer._learning_rate)
+        fixed = self._model.non_trainable_variables
+        self._drops = [_index(fixed, layer.kept) for layer in self._model.layers if isinstance(layer, TracedDropout)]
+        self._random = [_index(fixed, state) for state in random_states(self._model)]
+        self._plain = [i for i in range(len(fixed)) if i not in (*self._drops, *self._random)]
+        own = [variable for variable in first.model.non_trainable_variables if not _is_random(variable)]
+        trained = first.model.trainable_variables
+        self._weights = [  # where each of a model's weights lies in a state
+            ("trained", _index(trained, weight)) if weight.trainable else ("fixed", self._plain[_index(own, weight)])
+            for weight in first.model.weights
+        ]
+        train = first.dataset.train
+        self._distorts = distorts(first.settings)
+        self._x = jnp.asarray(train.x if self._distorts else first.scaling(train.x))
+        self._y = jnp.asarray(train.y, jnp.int32)
+        self._validation = jnp.asarray(first.scaling(first.dataset.validation.x))
+        self._states: State = jax.tree.map(lambda array: np.stack([array] * size), self._state_of(first))
+        self._epoch, self._predict = jax.jit(self._epoch_of_all), jax.jit(self._predict_of_all)
+        self._predict_one = jax.jit(self._predict_of_one)
+
+    def seat(self, training: Training) -> None:
+        """Let a training of this population's shape take a free place, from where it stands."""
+        number = min(set(range(self.size)) - self._seats.keys())
+        self._seats[number] = _Seat(training, self._randoms_of(training.model))
+        training.predict = self.probabilities  # compiled already, and for all members alike
+        for whole, own in zip(jax.tree.leaves(self._states), jax.tree.leaves(self._state_of(training)), strict=True):
+            whole[number] = own
+
+    def leave(self, training: Training) -> None:
+        """Free the place of a training."""
+        self._seats = {number: seat for number, seat in self._seats.items() if seat.training is not training}
+
+    def run_epoch(self) -> list[EpochMetrics]:
+        """Train every member by the epoch that it wants next, and note it; return what came of each, in the order of seating."""
+        began = time.perf_counter()
+        order, maps = self._drawn()
+        self._states, losses, hits, penalties = self._as_memory_allows(
+            self._epoch, (self._states, order, maps), self._x, self._y
+        )
+        states, predicted = self._states, self._predicted()
+        seconds = (time.perf_counter() - began) / len(self._seats)
+        n, labels, told = len(self._dataset.train), self._dataset.validation.y, []
+        for number, seat in self._seats.items():
+            training = seat.training
+            metrics = EpochMetrics(
+                loss=float(losses[number]) / n,
+                accuracy=float(hits[number]) / n,
+                val_loss=evaluate.cross_entropy(predicted[number], labels) + float(penalties[number]),
+                val_accuracy=evaluate.accuracy(predicted[number], labels),
+                learning_rate=training.settings.learning_rate_of(len(training.history)),
+                epoch_seconds=seconds,
+            )
+            weights: Arrays = [states[kind][index][number].copy() for kind, index in self._weights]
+            training.note(metrics, weights, [values[number] for values in states["optimizer"]])
+            told.append(metrics)
+        return told
+
+    def probabilities(self, weights: Arrays, x: Floats) -> Floats:
+        """Return the class probabilities (n, classes) of scaled images (n, 28, 28, 1) by a model with a member's `weights`."""
+        state = {name: [array[0] for array in self._states[name]] for name in ("trained", "fixed")}
+        for (kind, index), values in zip(self._weights, weights, strict=True):
+            state[kind][index] = values
+        parts = range(0, len(x), evaluate.BATCH)
+        return np.concatenate(
+            [np.asarray(self._predict_one(state, x[begin : begin + evaluate.BATCH])) for begin in parts]
+        )
+
+    def time_batches(self, batches: int) -> float:
+        """Return the seconds that so many batches of every place take; nobody is trained by it."""
+        order = np.tile(np.arange(batches * self._settings.batch_size) % len(self._dataset.train), (self.size, 1))
+        maps = np.zeros((*order.shape, 8), np.float32) if self._distorts else None
+        began = time.perf_counter()
+        self._as_memory_allows(self._epoch, (self._states, order, maps), self._x, self._y)
+        return time.perf_counter() - began
+
+    def _drawn(self) -> tuple[Any, Any]:
+        """Put this epoch's learning rates and random states into the states; return the order of images, and their maps."""
+        n = len(self._dataset.train)
+        order = np.zeros((self.size, n), np.int32)
+        maps = np.zeros((self.size, n, 8), np.float32) if self._distorts else None
+        for number, seat in self._seats.items():
+            training = seat.training
+            epoch, settings = len(training.history), training.settings
+            order[number] = training.order_of(epoch)
+            if maps is not None:
+                maps[number] = affine_maps(n, SIDE, settings, training.seed, epoch)
+            self._states["optimizer"][self._rate][number] = settings.learning_rate_of(epoch)
+            for random, seeds in zip(seat.randoms, seeds_of(training.seed, epoch), strict=False):
+                self._states["fixed"][self._random[random]][number] = seeds
+        return order, maps
+
+    def _predicted(self) -> Any:
+        """Return the class probabilities of the validation images (members, n, classes)."""
+        parts = range(0, len(self._validation), evaluate.BATCH)
+        model = {name: self._states[name] for name in ("trained", "fixed")}
+        each = [
+            self._as_memory_allows(self._predict, model, self._validation[begin : begin + evaluate.BATCH])
+            for begin in parts
+        ]
+        return np.concatenate(each, axis=1)
+
+    def _as_memory_allows(self, function: Any, of_members: Any, *images: Any) -> Any:
+        """Call a function of all members for as many of them at a time as there is memory for; return arrays of this machine."""
+        while True:
+            try:
+                parts = [
+                    jax.tree.map(np.array, function(_members(of_members, begin, self._at_once), *images))
+                    for begin in range(0, self.size, self._at_once)
+                ]
+                return jax.tree.map(lambda *each: np.concatenate(each), *parts)
+            except Exception as error:
+                if not out_of_memory(error) or self._at_once == 1:
+                    raise
+                self._at_once = -(-self._at_once // 2)
+                print(f"{self.size} trainings at a time need more memory than there is: now {self._at_once} at a time")
+
+    def _state_of(self, training: Training) -> State:
+        """Return a member's state, from its own model and optimizer."""
+        model = training.model
+        fixed: list[Any] = [np.zeros(2, np.uint32)] * len(self._model.non_trainable_variables)
+        rates = [layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)]
+        for index, rate in zip(self._drops, rates, strict=True):
+            fixed[index] = np.float32(1 - rate)
+        own = [np.asarray(variable) for variable in model.non_trainable_variables if not _is_random(variable)]
+        for index, values in zip(self._plain, own, strict=True):
+            fixed[index] = values
+        return {
+            "trained": [np.asarray(variable) for variable in model.trainable_variables],
+            "fixed": fixed,
+            "optimizer": [np.asarray(variable) for variable in model.optimizer.variables],
+            "factors": [np.float32(getattr(v.regularizer, "l2", 0)) for v in model.trainable_variables],
+        }
+
+    def _randoms_of(self, model: Any) -> list[int]:
+        """Return which of the program's random states each of a model's own is: a layer that drops nothing has none."""
+        places = {id(state): place for place, layer in enumerate(model.layers) for state in random_states(layer)}
+        of_program = {
+            place: number
+            for number, state in enumerate(random_states(self._model))
+            for place, layer in enumerate(self._model.layers)
+            if any(state is own for own in random_states(layer))
+        }
+        return [of_program[places[id(state)]] for state in random_states(model)]
+
+    # As the program traces it
+
+    def _epoch_of_all(self, members: tuple[State, Any, Any], x: Any, y: Any) -> Any:
+        return self._for_each(lambda member: self._epoch_of_one(member, x, y), members)
+
+    def _predict_of_all(self, members: State, x: Any) -> Any:
+        return self._for_each(lambda member: self._predict_of_one(member, x), members)
+
+    def _for_each(self, function: Callable[[Any], Any], members: Any) -> Any:
+        return jax.lax.map(function, members) if self.formulation == "in turn" else jax.vmap(function)(members)
+
+    def _epoch_of_one(self, member: tuple[State, Any, Any], x: Any, y: Any) -> tuple[State, Any, Any, Any]:
+        """Train on the images in their order, a batch after the other; return state, sums of losses and hits, and penalty."""
+        state, *drawn = member
+        order, batch = drawn[0], self._settings.batch_size
+        whole = len(order) // batch * batch
+
+        def step(state: State, of_batch: list[Any]) -> tuple[State, tuple[Any, Any]]:
+            chosen, maps = of_batch
+            return self._step(state, self._prepared(x[chosen], maps), y[chosen])
+
+        batches = jax.tree.map(lambda each: each[:whole].reshape(-1, batch, *each.shape[1:]), drawn)
+        state, (losses, hits) = jax.lax.scan(step, state, batches)
+        loss, hit = jnp.sum(losses), jnp.sum(hits)
+        if whole < len(order):
+            state, (rest, more) = step(state, jax.tree.map(lambda each: each[whole:], drawn))
+            loss, hit = loss + rest, hit + more
+        return state, loss, hit, self._penalty(state["trained"], state["factors"])
+
+    def _step(self, state: State, x: Any, y: Any) -> tuple[State, tuple[Any, Any]]:
+        def loss(trained: Any) -> Any:
+            predicted, fixed = self._model.stateless_call(trained, state["fixed"], x, training=True)
+            entropy = jnp.mean(keras.losses.sparse_categorical_crossentropy(y, predicted))
+            return entropy + self._penalty(trained, state["factors"]), (predicted, fixed)
+
+        (value, (predicted, fixed)), gradients = jax.value_and_grad(loss, has_aux=True)(state["trained"])
+        trained, optimizer = self._optimizer.stateless_apply(state["optimizer"], gradients, state["trained"])
+        hits = jnp.sum(jnp.argmax(predicted, axis=1) == y)
+        return {**state, "trained": trained, "fixed": fixed, "optimizer": optimizer}, (value * len(y), hits)
+
+    def _penalty(self, trained: Any, factors: Any) -> Any:
+        each = [
+            factor * jnp.sum(jnp.square(values))
+            if isinstance(regulariser, keras.regularizers.L2)
+            else regulariser(values)
+            for regulariser, values, factor in zip(self._regularisers, trained, factors, strict=True)
+            if regulariser is not None
+        ]
+        return sum(each, jnp.float32(0))
+
+    def _prepared(self, x: Any, maps: Any) -> Any:
+        if maps is None:
+            return x
+        moved = ops.image.affine_transform(x.astype(jnp.float32), maps, fill_mode="nearest")
+        return (moved - self._scaling.mean) / self._scaling.deviation
+
+    def _predict_of_one(self, state: Mapping[str, Any], x: Any) -> Any:
+        return self._model.stateless_call(state["trained"], state["fixed"], x, training=False)[0]
+
+
+def _twin(layer: Any, patches: bool) -> Any:
+    """Return what stands for a layer in the program."""
+    if isinstance(layer, layers.Dropout):
+        return TracedDropout(name=layer.name)
+    config = layer.get_config()
+    without = {key: None for key in config if isinstance(getattr(layer, key, None), keras.regularizers.Regularizer)}
+    kind = PatchesConv2D if patches and type(layer) is layers.Conv2D else type(layer)
+    return kind.from_config(config | without)
+
+
+def _fastest(first: Training, size: int) -> Formulation:
+    """Return the formulation that trains a few batches fastest here; XLA's convolutions inside a loop are slow on every CPU."""
+    if jax.default_backend() == "cpu":
+        return "patches"
+    seconds = {}
+    for formulation in get_args(Formulation):
+        tried = Population(first, size, formulation)
+        seconds[formulation] = min(tried.time_batches(TRIED_BATCHES) for _ in range(3))
+    print(f"{size} trainings, {TRIED_BATCHES} batches each: " + ", ".join(f"{k} {v:.3f} s" for k, v in seconds.items()))
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _members(arrays: Any, begin: int, number: int) -> Any:
+    return jax.tree.map(lambda array: array[begin : begin + number], arrays)
+
+
+def _index(variables: list[Any], wanted: Any) -> int:
+    return next(index for index, variable in enumerate(variables) if variable is wanted)
+
+
+def _is_random(variable: Any) -> bool:
+    return bool(variable.path.endswith("seed_generator_state"))
