@@ -30,15 +30,32 @@ JAX = os.environ.get("KERAS_BACKEND") == "jax"
 under_jax = pytest.mark.skipif(not JAX, reason="runs in a process of its own, under JAX")
 Check = Callable[..., Study]
 SMALL = {"filters1": 4, "filters2": 4, "filters3": 4, "filters4": 4, "dense": 8, "dense1": 8, "dense2": 8, "dense3": 8}
+DIFFERING: list[dict[str, Any]] = [{"dropout": 0.4, "l2": 1e-3}, {"dropout": 0.0, "l2": 1e-5}]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(JAX, reason="this is that process")
-def test_all_of_this_file_under_jax() -> None:
+@pytest.mark.parametrize("part", ["equals", "not equals"])
+def test_this_file_under_jax(part: str) -> None:
     pytest.importorskip("jax")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-k",
+        part,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        __file__,
+    ]
     done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
+    assert int(done.stdout.split(" passed")[0].split()[-1]) >= 10
 
 
 @pytest.fixture
@@ -122,9 +139,6 @@ def test_a_member_equals_the_same_training_alone(model: str, few: Dataset, tmp_p
             np.testing.assert_allclose(its, mine, atol=5e-3)
         for mine, its in zip(one.model.optimizer.variables, other.model.optimizer.variables, strict=True):
             assert mine.shape == its.shape
-
-
-DIFFERING: list[dict[str, Any]] = [{"dropout": 0.4, "l2": 1e-3}, {"dropout": 0.0, "l2": 1e-5}]
 
 
 @under_jax
