@@ -49,6 +49,16 @@ def _of_peers(workload: str) -> Block:
     )
 
 
+def _of_searches(results: Path, show: Callable[[list[Line]], None]) -> Block:
+    return Block(
+        results,
+        show,
+        label=lambda line: line["strategy"],
+        value=lambda line: float(line["epochs"]) if int(line["reached"]) else nan,
+        axis="epochs until the target, where it was reached",
+    )
+
+
 BLOCKS = {
     "peers-short": _of_peers("short"),
     "peers-lean": _of_peers("lean"),
@@ -60,20 +70,8 @@ BLOCKS = {
         axis="seconds",
         log=True,
     ),
-    "strategies": Block(
-        strategies.RESULTS,
-        strategies.show,
-        label=lambda line: line["strategy"],
-        value=lambda line: float(line["epochs"]) if line["reached"] in ("1", "True") else nan,
-        axis="epochs until the target, where it was reached",
-    ),
-    "real-searches": Block(
-        real.RESULTS,
-        real.show,
-        label=lambda line: line["strategy"],
-        value=lambda line: float(line["epochs"]) if line["reached"] in ("1", "True") else nan,
-        axis="epochs until the target, where it was reached",
-    ),
+    "strategies": _of_searches(strategies.RESULTS, strategies.show),
+    "real-searches": _of_searches(real.RESULTS, real.show),
     "population": Block(
         population.RESULTS,
         population.show,

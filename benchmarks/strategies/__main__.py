@@ -52,25 +52,26 @@ def main() -> None:
         table.record()
         return
     rows = table.read()
+    goal = table.target(rows)
     if options.what == "real":
-        real.measure(table.target(rows))
+        real.measure(goal)
         real.show(recording.read(real.RESULTS))
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     RESULTS.unlink(missing_ok=True)
     for name, search in STRATEGIES.items():
         for seed in range(SEEDS):
-            spent = replay(search, seed, rows)
-            recording.append(RESULTS, {"strategy": name, "seed": seed, "target": table.target(rows), **spent})
+            spent = replay(search, seed, rows, goal)
+            recording.append(RESULTS, {"strategy": name, "seed": seed, "target": goal, **spent})
     show(recording.read(RESULTS))
 
 
-def replay(search: Callable[[Trainer, int], None], seed: int, rows: Sequence[Row]) -> dict[str, int]:
-    """Search the table until the target is reached or nothing is left of it; return the epochs and trials that took.
+def replay(search: Callable[[Trainer, int], None], seed: int, rows: Sequence[Row], goal: float) -> dict[str, int]:
+    """Search the table until the accuracy `goal` is reached or nothing is left of it; return the epochs and trials that took.
 
     `reached` is 0 where all configurations were begun, and those that reach the target pruned before they did.
     """
-    trainer = Trainer(rows, table.target(rows))
+    trainer = Trainer(rows, goal)
     with contextlib.suppress(Over):
         search(trainer, seed)
     return {"epochs": trainer.epochs, "trials": trainer.trials, "reached": int(trainer.reached)}

@@ -48,7 +48,7 @@ def search(goal: float, settings: dict[str, Any]) -> dict[str, Any]:
         sweeping.terminate()
         sweeping.wait()
     epochs = sum(len(accuracies) for accuracies in spent)
-    return {"reached": reached(spent, goal), "epochs": epochs, "trials": len(spent), "seconds": round(seconds, 1)}
+    return {"reached": int(reached(spent, goal)), "epochs": epochs, "trials": len(spent), "seconds": round(seconds, 1)}
 
 
 def curves(store: Store) -> list[list[float]]:
@@ -67,6 +67,6 @@ def show(lines: list[dict[str, str]]) -> None:
     for strategy in dict.fromkeys(line["strategy"] for line in lines):
         own = [line for line in lines if line["strategy"] == strategy]
         epochs = [int(line["epochs"]) for line in own]
-        reached = sum(line["reached"] == "True" for line in own)
+        reached = sum(int(line["reached"]) for line in own)
         each = ", ".join(str(number) for number in sorted(epochs))
         print(f"{strategy:<30} {len(own):>2} {reached:>7} {statistics.median(epochs):>13.0f}  {each}")
