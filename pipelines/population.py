@@ -214,7 +214,7 @@ class Population:
     def _predicted(self) -> Any:
         """Return the class probabilities of the validation images (members, n, classes)."""
         parts = range(0, len(self._validation), evaluate.BATCH)
-        model = {name: self._states[name] for name in ("trained", "fixed")}
+        model = jax.device_put({name: self._states[name] for name in ("trained", "fixed")})  # once, not with every part
         each = [
             self._as_memory_allows(self._predict, model, self._validation[begin : begin + evaluate.BATCH])
             for begin in parts
