@@ -111,6 +111,14 @@ def _crew(**options: Any) -> Any:
     return crew.gather(**options)
 
 
+def _recruit(executor: str, workers: int | None, **_: Any) -> None:
+    """Let the first worker load its libraries while this process loads its own: they take seconds in each."""
+    from sweeps.executors import processes
+
+    if executor == "processes" and workers != 0:
+        click.get_current_context().call_on_close(processes.recruit("sweeps.worker"))
+
+
 @main.command()
 @click.argument("study", required=False)
 @click.option("--trials", type=int, help="Budget: trials in all, those of earlier calls included.")
@@ -138,6 +146,7 @@ def run(
     Example:
       sweep run lean_cnn --trials 60 --workers 2
     """
+    _recruit(**crew)
     from pipelines import data
     from sweeps import launch, study_file
     from sweeps.store import Store
@@ -180,6 +189,7 @@ def worker(study: str, **crew: Any) -> None:
     Example:
       sweep worker lean_cnn --workers 2
     """
+    _recruit(**crew)
     from sweeps import launch, study_file
     from sweeps.store import Store
 

@@ -1,9 +1,13 @@
 """Workers as processes of this machine, each in a fresh interpreter, replaced by whoever supervises them."""
 
+import importlib
 import multiprocessing
 import os
 import signal
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
@@ -24,23 +28,58 @@ class _Flag:
         return bool(self._value.value)
 
 
+class _Recruit:
+    """A process that loads `module`, if any, and then waits to be told its work. It ends with this one."""
+
+    def __init__(self, module: str | None = None):
+        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+        self.stop = _Flag(context)
+        theirs, self._orders = context.Pipe(duplex=False)
+        self.process = context.Process(target=_serve, args=(theirs, self.stop, module), daemon=True)
+        # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()
+
+    def tell(self, work: Work, assignment: Any, place: Place, own_group: bool) -> None:
+        """Set it to work."""
+        with suppress(BrokenPipeError):  # it has died, and its exit code says how
+            self._orders.send((work, assignment, place, own_group))
+        self._orders.close()
+
+    def dismiss(self) -> None:
+        """End it, there being nothing to do for it."""
+        self.process.kill()
+        self.process.join()
+
+
+_recruits: list[_Recruit] = []
+
+
+def recruit(module: str) -> Callable[[], None]:
+    """Let the first worker of this process load `module` from now on; call what is returned when no worker is wanted any more."""
+    _recruits.append(_Recruit(module))
+    return _dismiss
+
+
+def _dismiss() -> None:
+    while _recruits:
+        _recruits.pop().dismiss()
+
+
 class WorkerProcess:
-    """A process that runs `work` at `place`; it ends with this one.
+    """A process that runs `work` at `place`, the one that was recruited if there is one; it ends with this one.
 
     `own_group`: in a process group of its own, so that it has a moment left where this one's whole group is killed.
     """
 
     def __init__(self, work: Work, assignment: Any, place: Place, own_group: bool = False):
-        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-        self.place, self._stop = place, _Flag(context)
-        arguments = (work, assignment, self._stop, place, own_group)
-        self._process = context.Process(target=_shielded, args=arguments, daemon=True)
-        # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        recruit = _recruits.pop() if _recruits else _Recruit()
+        recruit.tell(work, assignment, place, own_group)
+        self.place, self._stop, self._process = place, recruit.stop, recruit.process
 
     def ended(self) -> Ended | None:
         """Return how it ended; None while it runs."""
@@ -117,7 +156,13 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
 
 
-def _shielded(work: Work, assignment: Any, stop: _Flag, place: Place, own_group: bool) -> None:
+def _serve(orders: "Connection[Any, Any]", stop: _Flag, module: str | None) -> None:
+    if module is not None:
+        importlib.import_module(module)
+    try:
+        work, assignment, place, own_group = orders.recv()
+    except EOFError:  # its parent is gone
+        return
     if own_group:
         os.setpgrp()
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides what they mean

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import psutil
 import pytest
 
 from deploy.loopback import RayNode
-from sweeps.executors import Ended, Executor, Place, StopFlag
+from sweeps.executors import Ended, Executor, Place, StopFlag, processes
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.worker import gpu_of
 from tests.conftest import ROOT, eventually
@@ -151,6 +153,64 @@ class UnknownThere:
 
     def __reduce__(self) -> tuple:
         return (__import__, ("not_on_this_node",))
+
+
+def children() -> set[int]:
+    """Return the processes of this one that run Python code of their own."""
+    return {child.pid for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
+
+
+def loaded(pid: int, library: str) -> bool:
+    """Whether a process has a library's compiled part in its memory."""
+    return any(library in place.path for place in psutil.Process(pid).memory_maps())
+
+
+def test_a_recruit_loads_its_libraries_before_there_is_work_and_is_the_first_worker(tmp_path: Path) -> None:
+    before = children()
+    dismiss = processes.recruit("pandas")
+    (recruited,) = children() - before
+    eventually(lambda: loaded(recruited, "pandas"))
+    executor = ProcessExecutor(note_place, tmp_path, 2, tmp_path / "logs")
+    executor.start_up_to(2)
+    try:
+        eventually(lambda: len(noted(tmp_path)) == 2 and all(noted(tmp_path).values()))
+        dismiss()  # those at work are none of its business
+        assert {pid: loaded(pid, "pandas") for pid in noted(tmp_path)}.pop(recruited) is True
+        assert all(map(alive, noted(tmp_path)))
+    finally:
+        executor.kill()
+
+
+def test_a_recruit_that_is_not_wanted_is_gone() -> None:
+    before = children()
+    dismiss = processes.recruit("pandas")
+    (recruited,) = children() - before
+    dismiss()
+    assert not alive(recruited) and children() == before
+
+
+def test_a_recruit_that_died_is_a_worker_that_ended(tmp_path: Path) -> None:
+    before = children()
+    processes.recruit("time")
+    (recruited,) = children() - before
+    os.kill(recruited, signal.SIGKILL)
+    eventually(lambda: not alive(recruited))
+    executor = ProcessExecutor(note_place, tmp_path, 1, tmp_path / "logs")
+    executor.start_up_to(1)
+    (ended,) = eventually(executor.collect_ended)
+    assert ended.how == "was killed by SIGKILL"
+
+
+def test_a_recruit_ends_with_its_parent(tmp_path: Path) -> None:
+    code = "from sweeps.executors.processes import recruit; recruit('time'); print(flush=True); input()"
+    command = [sys.executable, "-c", code]
+    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    recruited = psutil.Process(parent.pid).children()[-1].pid
+    parent.kill()
+    parent.wait()
+    eventually(lambda: not alive(recruited))
 
 
 def test_workers_are_spread_over_the_gpus() -> None:
