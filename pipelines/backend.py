@@ -5,7 +5,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Literal
 
@@ -25,15 +26,12 @@ def configure(device: Device = "auto", threads: int | None = None, gpu: str | No
     Raises UserError for a GPU that is not there.
     """
     backend = name()
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that NVML uses
+    _set_defaults()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if threads:
         for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):  # NPROC is what XLA's CPU client reads
             os.environ[variable] = str(threads)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -47,6 +45,13 @@ def configure(device: Device = "auto", threads: int | None = None, gpu: str | No
         torch.set_num_threads(threads)
 
 
+def _set_defaults() -> None:
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that NVML uses
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def name() -> str:
     """Return the Keras backend in use, made explicit in the environment; raises UserError for an unknown one."""
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -55,18 +60,33 @@ def name() -> str:
     return backend
 
 
-def load() -> None:
-    """Import Keras and find the devices, and keep to ourselves what TensorFlow's libraries then write to stderr.
+def preload() -> None:
+    """Import Keras where `configure` has yet to speak: TensorFlow and PyTorch read threads and devices when they first compute.
 
-    They do so before they can be told not to. If the import fails, it is shown.
+    JAX reads its devices when it is imported, so it is left alone.
     """
+    _set_defaults()
+    if name() != "jax":
+        with _quiet():
+            import keras  # noqa: F401
+
+
+def load() -> None:
+    """Import Keras and find the devices."""
+    with _quiet():
+        import keras
+
+        keras.ops.zeros(1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to ourselves what TensorFlow's libraries write to stderr before they can be told not to; if all fails, show it."""
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
         try:
-            import keras
-
-            keras.ops.zeros(1)
+            yield
         except BaseException:
             aside.seek(0)
             os.write(stderr, aside.read())

@@ -116,7 +116,7 @@ def _recruit(executor: str, workers: int | None, **_: Any) -> None:
     from sweeps.executors import processes
 
     if executor == "processes" and workers != 0:
-        click.get_current_context().call_on_close(processes.recruit("sweeps.worker"))
+        click.get_current_context().call_on_close(processes.recruit("sweeps.worker:get_ready"))
 
 
 @main.command()
@@ -168,6 +168,8 @@ def run(
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
+    if checked.search:
+        from sweeps import report  # noqa: F401  # for the end, now that the worker is loading too
     result = launch.run(checked, _crew(**crew), console)
     for line in launch.farewell(checked, result):
         console.print(line, soft_wrap=True)

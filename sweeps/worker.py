@@ -72,6 +72,11 @@ class Assignment:
     deadline: float | None  # Unix seconds at which the budget's hours are used up
 
 
+def get_ready() -> None:
+    """Load what every worker needs, so far as that does not depend on its assignment; loading this module is most of it."""
+    backend.preload()
+
+
 def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
     """Run trials until there is nothing left to do; prints go to the log. Ends with its parent.
 

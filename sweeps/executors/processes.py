@@ -1,8 +1,8 @@
 """Workers as processes of this machine, each in a fresh interpreter, replaced by whoever supervises them."""
 
-import importlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import uuid
 from collections.abc import Callable
@@ -29,13 +29,13 @@ class _Flag:
 
 
 class _Recruit:
-    """A process that loads `module`, if any, and then waits to be told its work. It ends with this one."""
+    """A process that calls `ready`, if given, and then waits to be told its work. It ends with this one."""
 
-    def __init__(self, module: str | None = None):
+    def __init__(self, ready: str | None = None):
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
         self.stop = _Flag(context)
         theirs, self._orders = context.Pipe(duplex=False)
-        self.process = context.Process(target=_serve, args=(theirs, self.stop, module), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.stop, ready), daemon=True)
         # The worker inherits the mask: a Ctrl-C while it imports its libraries is the parent's to hear, and is not lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -59,9 +59,12 @@ class _Recruit:
 _recruits: list[_Recruit] = []
 
 
-def recruit(module: str) -> Callable[[], None]:
-    """Let the first worker of this process load `module` from now on; call what is returned when no worker is wanted any more."""
-    _recruits.append(_Recruit(module))
+def recruit(ready: str) -> Callable[[], None]:
+    """Let the first worker of this process get ready by itself; call what is returned when no worker is wanted any more.
+
+    `ready`: a function by name, `module:function`, so that only the worker need load its module.
+    """
+    _recruits.append(_Recruit(ready))
     return _dismiss
 
 
@@ -156,9 +159,9 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
 
 
-def _serve(orders: "Connection[Any, Any]", stop: _Flag, module: str | None) -> None:
-    if module is not None:
-        importlib.import_module(module)
+def _serve(orders: "Connection[Any, Any]", stop: _Flag, ready: str | None) -> None:
+    if ready is not None:
+        pkgutil.resolve_name(ready)()
     try:
         work, assignment, place, own_group = orders.recv()
     except EOFError:  # its parent is gone
