@@ -173,7 +173,7 @@ def loaded(pid: int, library: str) -> bool:
 def test_a_recruit_loads_its_libraries_before_there_is_work_and_is_the_first_worker(tmp_path: Path) -> None:
     before = children()
     dismiss = processes.recruit("tests.sweeps.test_executors:load_pandas")
-    (recruited,) = children() - before
+    (recruited,) = eventually(lambda: children() - before)  # it shows its own command line in a moment
     eventually(lambda: loaded(recruited, "pandas"))
     executor = ProcessExecutor(note_place, tmp_path, 2, tmp_path / "logs")
     executor.start_up_to(2)
@@ -189,7 +189,7 @@ def test_a_recruit_loads_its_libraries_before_there_is_work_and_is_the_first_wor
 def test_a_recruit_that_is_not_wanted_is_gone() -> None:
     before = children()
     dismiss = processes.recruit("tests.sweeps.test_executors:load_pandas")
-    (recruited,) = children() - before
+    (recruited,) = eventually(lambda: children() - before)  # it shows its own command line in a moment
     dismiss()
     assert not alive(recruited)
 
@@ -197,7 +197,7 @@ def test_a_recruit_that_is_not_wanted_is_gone() -> None:
 def test_a_recruit_that_died_is_a_worker_that_ended(tmp_path: Path) -> None:
     before = children()
     processes.recruit("time:time")
-    (recruited,) = children() - before
+    (recruited,) = eventually(lambda: children() - before)  # it shows its own command line in a moment
     os.kill(recruited, signal.SIGKILL)
     eventually(lambda: not alive(recruited))
     executor = ProcessExecutor(note_place, tmp_path, 1, tmp_path / "logs")
