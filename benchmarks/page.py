@@ -82,7 +82,9 @@ BLOCKS = {
     "throughput": Block(
         throughput.RESULTS,
         throughput.show,
-        label=lambda line: f"{line['threads']} threads, {line['steps']} steps a call",
+        label=lambda line: (
+            f"batch {line['batch']}, {line['workers']} × {line['threads']} threads, {line['steps']} steps a call"
+        ),
         value=lambda line: float(line["images_per_second"]),
         axis="images a second",
     ),

@@ -1,10 +1,10 @@
-"""How fast the lean CNN trains, by how it is asked to: batches a call, and threads; against what the machine multiplies.
+"""How fast the lean CNN trains, by how it is asked to: batches a call, threads, and workers; against what the machine multiplies.
 
     python -m benchmarks.throughput
 
-Each measurement is a fresh process: one epoch of 12,800 images to warm up, then two that are timed. Settings alternate from round
-to round; lines go to `results/throughput.csv` as they come, and the same command goes on with them. What a setting may not change
-is the result: the weights after training are compared by their digest.
+Each measurement is a fresh process, or two at once: one epoch of 12,800 images to warm up, then two that are timed. The order of
+settings turns around from round to round; lines go to `results/throughput.csv` as they come, and the same command goes on with
+them. What a setting may not change is the result: the weights after training are compared by their digest.
 """
 
 import argparse
@@ -13,14 +13,23 @@ import json
 import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks import processes, recording
 
 RESULTS = recording.RESULTS / "throughput.csv"
-IMAGES, BATCH, EPOCHS, ROUNDS = 12_800, 128, 2, 5
+IMAGES, EPOCHS, ROUNDS = 12_800, 2, 5
+BATCHES = (32, 128)
 CORES = os.cpu_count() or 1
-SETTINGS = [(threads, steps) for threads in sorted({1, CORES}) for steps in (1, 10, 100)]
+CREWS = [
+    (1, CORES, 1),
+    (1, CORES, 100),
+    (1, 1, 1),
+    (CORES, 1, 1),
+    (CORES, 1, 100),
+]  # workers, threads each, batches a call
+SETTING = ("batch", "workers", "threads", "steps")
 FORWARD = 2 * (
     28 * 28 * 32 * 9 + 14 * 14 * 32 * 9 * 32 + 7 * 7 * 32 * 9 * 32 + 3 * 3 * 16 * 9 * 32 + 144 * 128 + 128 * 10
 )
@@ -30,35 +39,66 @@ TRAINING = 3 * FORWARD  # operations an image: forwards, and backwards to weight
 def main() -> None:
     """Measure what is missing, and print all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--one", nargs=2, type=int, metavar=("THREADS", "STEPS"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, type=int, metavar=("BATCH", "THREADS", "STEPS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(*options.one)))
         return
+    settings = [(batch, *crew) for batch in BATCHES for crew in CREWS]
     for number in range(ROUNDS):
-        known = {(line["round"], line["threads"], line["steps"]) for line in recording.read(RESULTS)}
-        for threads, steps in SETTINGS if number % 2 == 0 else SETTINGS[::-1]:
-            if (str(number), str(threads), str(steps)) not in known:
-                told = processes.answer("benchmarks.throughput", "--one", threads, steps)
-                recording.append(RESULTS, {"round": number, "threads": threads, "steps": steps, **told})
+        known = {(line["round"], *(line[name] for name in SETTING)) for line in recording.read(RESULTS)}
+        for setting in settings if number % 2 == 0 else settings[::-1]:
+            if (str(number), *map(str, setting)) not in known:
+                recording.append(
+                    RESULTS, {"round": number, **dict(zip(SETTING, setting, strict=True)), **together(*setting)}
+                )
     show(recording.read(RESULTS))
 
 
+def together(batch: int, workers: int, threads: int, steps: int) -> dict[str, Any]:
+    """Measure in so many processes at once; return images and operations a second of all, the longest first epoch, the weights."""
+
+    def one(_: int) -> dict[str, Any]:
+        return dict(processes.answer("benchmarks.throughput", "--one", batch, threads, steps))
+
+    with ThreadPoolExecutor(workers) as pool:
+        told = list(pool.map(one, range(workers)))
+    whole = {name: round(sum(each[name] for each in told), 1) for name in ("images_per_second", "flops")}
+    first = max(each["first_seconds"] for each in told)
+    return whole | {"first_seconds": first, "weights": " ".join(sorted({each["weights"] for each in told}))}
+
+
 def show(lines: list[dict[str, str]]) -> None:
-    """Print a line a setting: images a second, what share of the machine's multiplications that is, and the digest."""
+    """Print a line a setting: images a second, what share of the machine's multiplications that is, first epoch, and digest.
+
+    `ratio`: to one worker with all cores and one batch a call, in the same round.
+    """
     print(f"{TRAINING / 1e6:.1f} million operations an image")
-    print(f"{'threads':>7} {'steps':>6} {'n':>2} {'images/s':>9} {'from':>7} {'to':>7} {'of matmul':>9}  weights")
-    for threads, steps in dict.fromkeys((line["threads"], line["steps"]) for line in lines):
-        own = [line for line in lines if (line["threads"], line["steps"]) == (threads, steps)]
+    named = "".join(f"{name:>8}" for name in SETTING)
+    print(f"{named}  n images/s    from      to  ratio  from    to  matmul  first s  weights")
+    usual = {
+        (line["round"], line["batch"]): float(line["images_per_second"]) for line in lines if _crew(line) == CREWS[0]
+    }
+    for setting in sorted({tuple(int(line[name]) for name in SETTING) for line in lines}):
+        own = [line for line in lines if tuple(int(line[name]) for name in SETTING) == setting]
         rates = [float(line["images_per_second"]) for line in own]
+        known = [line for line in own if (line["round"], line["batch"]) in usual]
+        ratios = [float(line["images_per_second"]) / usual[line["round"], line["batch"]] for line in known]
         share = statistics.median(float(line["images_per_second"]) * TRAINING / float(line["flops"]) for line in own)
+        first = statistics.median(float(line["first_seconds"]) for line in own)
         digests = ", ".join(sorted({line["weights"] for line in own}))
-        spread = f"{statistics.median(rates):>9.0f} {min(rates):>7.0f} {max(rates):>7.0f}"
-        print(f"{threads:>7} {steps:>6} {len(own):>2} {spread} {share:>9.0%}  {digests}")
+        spread = f"{statistics.median(rates):>8.0f} {min(rates):>7.0f} {max(rates):>7.0f}"
+        against = f"{statistics.median(ratios):>6.2f} {min(ratios):>5.2f} {max(ratios):>5.2f}"
+        values = "".join(f"{value:>8}" for value in setting)
+        print(f"{values} {len(own):>2} {spread} {against} {share:>7.0%} {first:>8.1f}  {digests}")
 
 
-def measure(threads: int, steps: int) -> dict[str, Any]:
-    """Train; return images a second, the operations a second of a large matrix product, and the digest of the weights."""
+def _crew(line: dict[str, str]) -> tuple[int, int, int]:
+    return int(line["workers"]), int(line["threads"]), int(line["steps"])
+
+
+def measure(batch: int, threads: int, steps: int) -> dict[str, Any]:
+    """Train; return images a second, seconds of the first epoch, the operations a second of a large matrix product, the weights' digest."""
     from pipelines import backend
 
     backend.configure("cpu", threads)
@@ -73,12 +113,15 @@ def measure(threads: int, steps: int) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
     model = lean_cnn.build()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=steps)
-    model.fit(x, y, batch_size=BATCH, verbose=0, shuffle=False)
     began = time.perf_counter()
-    model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0, shuffle=False)
+    model.fit(x, y, batch_size=batch, verbose=0, shuffle=False)
+    first = time.perf_counter() - began
+    began = time.perf_counter()
+    model.fit(x, y, batch_size=batch, epochs=EPOCHS, verbose=0, shuffle=False)
     seconds = time.perf_counter() - began
     weights = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in model.get_weights())).hexdigest()
-    return {"images_per_second": round(EPOCHS * IMAGES / seconds, 1), "flops": _matmul(), "weights": weights[:12]}
+    rate = round(EPOCHS * IMAGES / seconds, 1)
+    return {"images_per_second": rate, "first_seconds": round(first, 2), "flops": _matmul(), "weights": weights[:12]}
 
 
 def _matmul() -> float:

@@ -19,8 +19,9 @@ import models
 from pipelines import data
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
+from pipelines.tracking import store as tracking
 from pipelines.train import Training, compile_model
-from sweeps import baselines, confirm, population, results, study_file
+from sweeps import baselines, confirm, confirmed, population, results, study_file
 from sweeps.store import Store, curve
 from sweeps.study import Study
 from tests.conftest import Sweep, eventually
@@ -328,7 +329,7 @@ def test_fresh_seeds_train_together_as_the_studys_trials_do(check: Check) -> Non
 
 @pytest.mark.slow
 @pytest.mark.skipif(JAX, reason="starts processes of its own")
-def test_a_killed_population_loses_an_epoch_of_each(
+def test_a_killed_population_loses_an_epoch_of_each_and_fresh_seeds_train_together_too(
     check: Check, sweep: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("jax")
@@ -341,6 +342,13 @@ def test_a_killed_population_loses_an_epoch_of_each(
     assert (code, err) == (0, "") and out.count("a worker was killed by SIGKILL") == 1
     check_consistent(trials=6, epochs=6)
     assert 36 <= Store("tiny").epochs_spent() <= 36 + 3
+
+    code, out, err = sweep("confirm", "tiny", "--top", "1", "--seeds", "3").wait()
+    assert (code, err) == (0, ""), out
+    seeds = confirmed.confirmations("tiny")
+    assert list(seeds.state) == ["complete"] * 3
+    told = [tracking.client().get_metric_history(run_id, "val_accuracy") for run_id in seeds.run_id]
+    assert max(each[0].timestamp for each in told) < min(each[-1].timestamp for each in told)
 
 
 # What cannot be
