@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def together(batch: int, workers: int, threads: int, steps: int) -> dict[str, Any]:
-    """Measure in so many processes at once; return images and operations a second of all, the longest first epoch, the weights."""
+    """Measure in so many processes at once; return images and operations a second of all, and the longest first epoch."""
 
     def one(_: int) -> dict[str, Any]:
         return dict(processes.answer("benchmarks.throughput", "--one", batch, threads, steps))
@@ -98,7 +98,10 @@ def _crew(line: dict[str, str]) -> tuple[int, int, int]:
 
 
 def measure(batch: int, threads: int, steps: int) -> dict[str, Any]:
-    """Train; return images a second, seconds of the first epoch, the operations a second of a large matrix product, the weights' digest."""
+    """Train; return images a second, the first epoch's seconds, a large matrix product's operations a second, and a digest.
+
+    The digest is of the weights.
+    """
     from pipelines import backend
 
     backend.configure("cpu", threads)

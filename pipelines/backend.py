@@ -96,6 +96,14 @@ def _quiet() -> Iterator[None]:
             os.close(stderr)
 
 
+def batches_a_call() -> int:
+    """Return how many batches Keras should train on in one call of the backend; more than one changes no result.
+
+    TensorFlow trains up to half as fast again where batches are small (benchmarks/throughput.py); JAX no faster.
+    """
+    return 100 if name() == "tensorflow" else 1
+
+
 def describe() -> dict[str, str]:
     """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions."""
     backend = name()

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import checkpoint, evaluate
+from pipelines import backend, checkpoint, evaluate
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.data import Bytes, Dataset
@@ -169,6 +169,7 @@ class Training:
         for state, seed in zip(random_states(model), seeds_of(self.seed, epoch), strict=False):
             state.assign(seed)
         model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
+        model.steps_per_execution = backend.batches_a_call()
         logs = model.fit(
             self.scaling(distorted(train.x[order], self.settings, self.seed, epoch)),
             train.y[order],
@@ -177,6 +178,7 @@ class Training:
             verbose=0,
             callbacks=[keras.callbacks.TerminateOnNaN()],
         ).history
+        model.steps_per_execution = 1  # predicting would be compiled anew for every number of batches
         predicted = evaluate.probabilities(model, self.scaling(validation.x))
         return EpochMetrics(
             loss=float(logs["loss"][-1]),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import checkpoint, data, evaluate
+from pipelines import backend, checkpoint, data, evaluate
 from pipelines import train as training
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
@@ -105,6 +105,21 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callab
     assert second.ended == [0, 1, 2, 3]  # told again of what is behind it
     for expected, got in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("batches", [2, 4, 100])
+def test_how_many_batches_a_call_has_changes_nothing(
+    run: Callable[..., Any], batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    for many in (1, batches):  # of ten batches an epoch, the last of which is smaller
+        monkeypatch.setattr(backend, "batches_a_call", lambda many=many: many)
+        trained.append(run(Witness(), file=f"{many}.npz", epochs=2, keep="last"))
+    (expected, told), (got, told_too) = trained
+    for one, other in zip(expected.get_weights(), got.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)
+    for one, other in zip(told.history, told_too.history, strict=True):
+        assert (other.loss, other.accuracy, other.val_loss) == (one.loss, one.accuracy, one.val_loss)
 
 
 def test_seeds_matter(run: Callable[..., Any]) -> None:
