@@ -1,8 +1,8 @@
 """Several trainings as one compiled program, on Keras's JAX backend: what differs between them is data of the program.
 
 Members of a population share its shape (layers, batch size, optimizer, images) and differ in what the program traces: weights,
-dropout rates, L2 factors, learning rates, strengths of distortions, and seeds. Each gets the numbers that it would get alone, up
-to the order in which floats are added. Epochs, patience and the kept epoch are each member's own affair.
+dropout rates, L2 factors, learning rates, momentum, strengths of distortions, and seeds. Each gets the numbers that it would get
+alone, up to the order in which floats are added. Epochs, patience and the kept epoch are each member's own affair.
 """
 
 import json
@@ -41,8 +41,8 @@ def shape_of(model: Any, settings: TrainingSettings) -> str:
     text = json.dumps([_shape_of_layer(layer) for layer in model.layers], sort_keys=True)
     for number, layer in enumerate(model.layers):
         text = text.replace(f'"{layer.name}"', f'"layer {number}"')
-    momentum = settings.momentum if settings.optimizer == "sgd" else 0.0
-    shared = (settings.optimizer, momentum, settings.batch_size, settings.pixels, distorts(settings))
+    has_momentum = settings.optimizer == "sgd" and settings.momentum > 0
+    shared = (settings.optimizer, has_momentum, settings.batch_size, settings.pixels, distorts(settings))
     return json.dumps([text, *shared])
 
 
@@ -77,6 +77,16 @@ class TracedDropout(layers.Layer):  # type: ignore[misc]
             return inputs
         drawn = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator)
         return ops.where(drawn < self.kept, inputs / self.kept, 0.0)
+
+
+class TracedMomentum(keras.optimizers.SGD):  # type: ignore[misc]
+    """SGD whose momentum is a number of the program. Keras's own asks whether it is zero, and then does without."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Move `variable` by its momentum, having changed that by `gradient`."""
+        moved = self.momentums[self._get_variable_index(variable)]
+        self.assign(moved, moved * self.momentum - gradient * ops.cast(learning_rate, variable.dtype))
+        self.assign_add(variable, moved)
 
 
 class PatchesConv2D(layers.Conv2D):  # type: ignore[misc]
@@ -118,7 +128,7 @@ class Population:
         self.formulation: Formulation = formulation or _fastest(first, size)
         twin = partial(_twin, patches=self.formulation == "patches")
         self._model = keras.models.clone_model(first.model, clone_function=twin)
-        self._optimizer = first.model.optimizer
+        self._optimizer = _with_momentum(first) if first.settings.optimizer == "sgd" else first.model.optimizer
         self._regularisers = [variable.regularizer for variable in first.model.trainable_variables]
         self._rate = _index(self._optimizer.variables, self._optimizer._learning_rate)
         fixed = self._model.non_trainable_variables
@@ -250,6 +260,7 @@ class Population:
             "trained": [np.asarray(variable) for variable in model.trainable_variables],
             "fixed": fixed,
             "optimizer": [np.asarray(variable) for variable in model.optimizer.variables],
+            "momentum": np.float32(training.settings.momentum),
             "factors": [np.float32(getattr(v.regularizer, "l2", 0)) for v in model.trainable_variables],
         }
 
@@ -299,6 +310,8 @@ class Population:
             entropy = jnp.mean(keras.losses.sparse_categorical_crossentropy(y, predicted))
             return entropy + self._penalty(trained, state["factors"]), (predicted, fixed)
 
+        if isinstance(self._optimizer, TracedMomentum):
+            self._optimizer.momentum = state["momentum"]
         (value, (predicted, fixed)), gradients = jax.value_and_grad(loss, has_aux=True)(state["trained"])
         trained, optimizer = self._optimizer.stateless_apply(state["optimizer"], gradients, state["trained"])
         hits = jnp.sum(jnp.argmax(predicted, axis=1) == y)
@@ -322,6 +335,16 @@ class Population:
 
     def _predict_of_one(self, state: Mapping[str, Any], x: Any) -> Any:
         return self._model.stateless_call(state["trained"], state["fixed"], x, training=False)[0]
+
+
+def _with_momentum(first: Training) -> Any:
+    """Return the optimizer of a training by SGD, such that its momentum can be traced if it has any."""
+    own = first.model.optimizer
+    if not first.settings.momentum:
+        return own
+    optimizer = TracedMomentum.from_config(own.get_config())
+    optimizer.build(first.model.trainable_variables)
+    return optimizer
 
 
 def _twin(layer: Any, patches: bool) -> Any:

@@ -161,7 +161,8 @@ def last_line(text: str) -> str:
 
 def _serve(orders: "Connection[Any, Any]", stop: _Flag, ready: str | None) -> None:
     if ready is not None:
-        pkgutil.resolve_name(ready)()
+        with suppress(Exception):  # what is wrong is wrong at work too, where there is a log to say so
+            pkgutil.resolve_name(ready)()
     try:
         work, assignment, place, own_group = orders.recv()
     except EOFError:  # its parent is gone

@@ -194,6 +194,15 @@ def test_a_recruit_that_is_not_wanted_is_gone() -> None:
     assert not alive(recruited)
 
 
+def test_a_recruit_that_cannot_get_ready_works_all_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    processes.recruit("json:loads")  # fails for want of an argument
+    executor = ProcessExecutor(note_place, tmp_path, 1, tmp_path / "logs")
+    executor.start_up_to(1)
+    eventually(lambda: any(noted(tmp_path).values()))
+    executor.kill()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_recruit_that_died_is_a_worker_that_ended(tmp_path: Path) -> None:
     before = children()
     processes.recruit("time:time")

@@ -143,6 +143,34 @@ def test_a_member_equals_the_same_training_alone(model: str, few: Dataset, tmp_p
 
 
 @under_jax
+def test_members_may_differ_in_momentum(few: Dataset, tmp_path: Path) -> None:
+    from pipelines.population import Population, shape_of
+
+    def members(folder: str, *momenta: float) -> list[Training]:
+        settings = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2}
+        return [
+            training(
+                "tests.tiny_model", few, tmp_path / folder / f"{momentum}.npz", 1, {}, momentum=momentum, **settings
+            )
+            for momentum in momenta
+        ]
+
+    alone, together = members("alone", 0.5, 0.9), members("together", 0.5, 0.9)
+    whole = Population(together[0], size=2)
+    for member in together:
+        whole.seat(member)
+    for _ in range(2):
+        for member in alone:
+            member.run_epoch()
+        whole.run_epoch()
+    losses = [[metrics.loss for metrics in member.history] for member in together]
+    np.testing.assert_allclose(losses, [[metrics.loss for metrics in member.history] for member in alone], rtol=1e-4)
+    assert abs(losses[0][1] - losses[1][1]) > 1e-3
+    (without,) = members("without", 0.0)
+    assert shape_of(without.model, without.settings) != whole.shape
+
+
+@under_jax
 @pytest.mark.parametrize("formulation", ["in turn", "grouped", "patches"])
 def test_every_formulation_trains_the_same(formulation: Any, few: Dataset, tmp_path: Path) -> None:
     from pipelines.population import Population
