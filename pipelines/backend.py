@@ -67,20 +67,20 @@ def preload() -> None:
     """
     _set_defaults()
     if name() != "jax":
-        with _quiet():
+        with quiet():
             import keras  # noqa: F401
 
 
 def load() -> None:
     """Import Keras and find the devices."""
-    with _quiet():
+    with quiet():
         import keras
 
         keras.ops.zeros(1)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep to ourselves what TensorFlow's libraries write to stderr before they can be told not to; if all fails, show it."""
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as aside:

@@ -17,6 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from pipelines import backend
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store
 
@@ -103,14 +104,15 @@ def _save(model: Any, example: NDArray[np.float32], path: Path) -> None:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     path.mkdir()  # MLflow writes the example before it makes the folder
-    backend = keras.backend.backend()
-    mlflow.keras.save_model(
-        model,
-        str(path),
-        signature=infer_signature(example, model.predict(example, verbose=0)),
-        input_example=example,
-        pip_requirements=[f"{library}=={metadata.version(library)}" for library in ("keras", backend, "numpy")],
-    )
+    used = ("keras", keras.backend.backend(), "numpy")
+    with backend.quiet():  # to save a model Keras loads TensorFlow, whatever its backend
+        mlflow.keras.save_model(
+            model,
+            str(path),
+            signature=infer_signature(example, model.predict(example, verbose=0)),
+            input_example=example,
+            pip_requirements=[f"{library}=={metadata.version(library)}" for library in used],
+        )
 
 
 def _version(found: ModelVersion) -> Version:

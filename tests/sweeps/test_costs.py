@@ -17,7 +17,7 @@ WRITES = ("INSERT", "UPDATE", "DELETE")
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Count what is written to each database, how often Keras fits and saves, and how often it traces a step."""
+    """Count what is written to each database, how often Keras fits, trains and saves, and how often it traces a step."""
     counts: Counter[str] = Counter()
 
     def statement(connection: Any, _: Any, text: str, *__: Any) -> None:
@@ -27,6 +27,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     def commit(connection: Any) -> None:
         counts[f"commits to {Path(connection.engine.url.database).name}"] += 1
 
+    def batches(*_: Any, **__: Any) -> None:
+        counts["calls to train"] += 1
+
+    monkeypatch.setattr(keras.callbacks.TerminateOnNaN, "on_train_batch_end", batches)
     monkeypatch.setattr(Store, "beat", lambda *_: None)  # by the clock, so more of them on a busy machine
     for name in ("train_step", "predict_step", "fit", "save"):
         original = getattr(keras.Model, name)
@@ -67,6 +71,7 @@ def test_what_an_epoch_and_a_trial_cost(
     a_trial = {what: (more[what] - short[what]) / 2 for what in more}
     exactly = {
         "fit": 1,
+        "calls to train": 1,  # of eight batches
         "train_step": 0,
         "predict_step": 0,
         "save": 0,
