@@ -83,7 +83,7 @@ BLOCKS = {
         throughput.RESULTS,
         throughput.show,
         label=lambda line: (
-            f"batch {line['batch']}, {line['workers']} × {line['threads']} threads, {line['steps']} steps a call"
+            f"batch {line['batch']}, {line['workers']} × {line['threads']} threads, {line['steps']} a call"
         ),
         value=lambda line: float(line["images_per_second"]),
         axis="images a second",
