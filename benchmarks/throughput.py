@@ -77,10 +77,12 @@ def show(lines: list[dict[str, str]]) -> None:
     named = "".join(f"{name:>8}" for name in SETTING)
     print(f"{named}  n images/s    from      to  ratio  from    to  matmul  first s  weights")
     usual = {
-        (line["round"], line["batch"]): float(line["images_per_second"]) for line in lines if _crew(line) == CREWS[0]
+        (line["round"], line["batch"]): float(line["images_per_second"])
+        for line in lines
+        if _setting(line)[1:] == CREWS[0]
     }
-    for setting in sorted({tuple(int(line[name]) for name in SETTING) for line in lines}):
-        own = [line for line in lines if tuple(int(line[name]) for name in SETTING) == setting]
+    for setting in sorted({_setting(line) for line in lines}):
+        own = [line for line in lines if _setting(line) == setting]
         rates = [float(line["images_per_second"]) for line in own]
         known = [line for line in own if (line["round"], line["batch"]) in usual]
         ratios = [float(line["images_per_second"]) / usual[line["round"], line["batch"]] for line in known]
@@ -93,8 +95,8 @@ def show(lines: list[dict[str, str]]) -> None:
         print(f"{values} {len(own):>2} {spread} {against} {share:>7.0%} {first:>8.1f}  {digests}")
 
 
-def _crew(line: dict[str, str]) -> tuple[int, int, int]:
-    return int(line["workers"]), int(line["threads"]), int(line["steps"])
+def _setting(line: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(line[name]) for name in SETTING)
 
 
 def measure(batch: int, threads: int, steps: int) -> dict[str, Any]:

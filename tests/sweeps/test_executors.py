@@ -180,7 +180,7 @@ def test_a_recruit_loads_its_libraries_before_there_is_work_and_is_the_first_wor
     try:
         eventually(lambda: len(noted(tmp_path)) == 2 and all(noted(tmp_path).values()))
         dismiss()  # those at work are none of its business
-        assert {pid: loaded(pid, "pandas") for pid in noted(tmp_path)}.pop(recruited) is True
+        assert recruited in noted(tmp_path) and loaded(recruited, "pandas")
         assert all(map(alive, noted(tmp_path)))
     finally:
         executor.kill()
