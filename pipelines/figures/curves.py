@@ -59,6 +59,12 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
     accuracy.set_ylabel("accuracy (%)")
     rate.set_ylabel("learning rate")
     rate.set_yscale("log")
+    rates = [m.learning_rate for history in histories for m in history]
+    rate.set_yticks(
+        sorted({min(rates), max(rates)})
+    )  # powers of ten, as mathematics, would take as long as all else here
+    rate.yaxis.set_major_formatter("{x:.2g}")
+    rate.minorticks_off()
     for axes in (loss, accuracy, rate):
         _over_epochs(axes)
     return figure

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from pipelines.data import Bytes
-from pipelines.figures.style import WRONG, bare, canvas, place, sheet
+from pipelines.figures.style import WRONG, bare, canvas, mosaic, place, sheet
 from pipelines.images import SIDE, Floats
 
 FONTS = {
@@ -32,6 +32,7 @@ FONTS = {
     "cmtt10": "Computer Modern Mono",
 }
 DIGITS, BOX = 10, 20
+GAP = 5  # pixels between rows in the figure; twice that between columns, for what a digit was taken for
 LABELS = np.tile(np.arange(DIGITS, dtype=np.uint8), len(FONTS))  # of `digits()`
 
 
@@ -66,16 +67,17 @@ def predictions(predicted: Floats) -> Figure:
         "The model has seen handwriting only. Rendered from fonts that ship with matplotlib, scaled and centred as MNIST is.",
     )
     ((axes,),) = place(figure, 1, 1, 1.7, 0.1, 0.3, 0.35)
-    for position, image in enumerate(images):
-        row, column = divmod(position, DIGITS)
-        extent = (1.25 * column, 1.25 * column + 0.85, row + 0.93, row + 0.08)
-        axes.imshow(255 - image[..., 0], extent=extent, vmin=0, vmax=255)
-        if not right[position]:
-            axes.text(1.25 * column + 0.85, row + 0.5, str(taken[position]), va="center", fontsize=11, color=WRONG)
+    framed = np.pad(255 - images[..., 0], ((0, 0), (0, GAP), (0, 2 * GAP)), constant_values=255)
+    _, high, wide = framed.shape
+    whole = mosaic(framed, DIGITS)
+    axes.imshow(whole, extent=(0, whole.shape[1], whole.shape[0], 0), vmin=0, vmax=255)
+    for position in np.flatnonzero(~right):
+        row, column = divmod(int(position), DIGITS)
+        beside, middle = wide * column + SIDE, high * row + SIDE / 2
+        axes.text(beside, middle, str(taken[position]), va="center", fontsize=11, color=WRONG)
     for row, name in enumerate(FONTS.values()):
         count = right[row * DIGITS : (row + 1) * DIGITS].sum()
-        axes.text(-0.2, row + 0.5, f"{name}\n{count} of {DIGITS}", ha="right", va="center", fontsize=8)
-    axes.set(xlim=(-0.1, 1.25 * DIGITS), ylim=(len(FONTS), 0))
+        axes.text(-GAP, high * row + SIDE / 2, f"{name}\n{count} of {DIGITS}", ha="right", va="center", fontsize=8)
     axes.set_aspect("auto")
     bare(axes)
     return figure

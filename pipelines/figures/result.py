@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipelines.data import Bytes
-from pipelines.figures.style import BLUE, COUNTS, FAINT, WRONG, bare, canvas, place, sheet
-from pipelines.images import Floats
+from pipelines.figures.style import BLUE, COUNTS, FAINT, WRONG, bare, canvas, mosaic, place, sheet
+from pipelines.images import SIDE, Floats
 
 TILES, TILES_A_ROW = 60, 12
+UNDER, BESIDE = 21, 7  # pixels of paper between them
 BINS = 10  # of confidence
 
 
@@ -58,20 +59,22 @@ def wrong_images(predicted: Floats, images: Bytes, labels: Bytes, classes: Seque
     figure = canvas(
         5.1, title, "Below each: the predicted class and its probability; then, where it is wrong, the true class."
     )
-    rows = -(-len(order) // TILES_A_ROW)
     ((axes,),) = place(figure, 1, 1, 0.1, 0.1, 0.25, 0.35)
-    for position, index in enumerate(order):
+    inks = [WRONG if taken[index] != labels[index] else "black" for index in order]
+    paper = 255 - images[order] * (
+        1 - np.array([to_rgb(ink) for ink in inks])[:, np.newaxis, np.newaxis]
+    )  # (n, 28, 28, 3)
+    framed = np.pad(paper.astype(np.uint8), ((0, 0), (0, UNDER), (0, BESIDE), (0, 0)), constant_values=255)
+    _, high, wide, _ = framed.shape
+    whole = mosaic(framed, TILES_A_ROW)
+    axes.imshow(whole, extent=(0, whole.shape[1], whole.shape[0], 0))
+    for position, (index, ink) in enumerate(zip(order, inks, strict=True)):
         row, column = divmod(position, TILES_A_ROW)
-        x, y = column * 1.25, row * 1.75
-        is_right = taken[index] == labels[index]
-        ink = WRONG if not is_right else "black"
-        axes.imshow(images[index, ..., 0], cmap=_paper_to(ink), extent=(x, x + 1, y + 1, y), vmin=0, vmax=255)
-        said = f"{classes[taken[index]]}  {100 * sure[index]:.0f} %" + (
-            "" if is_right else f"\nis {classes[labels[index]]}"
-        )
-        axes.text(x + 0.5, y + 1.08, said, ha="center", va="top", fontsize=8, color=ink)
-    axes.set(xlim=(-0.1, 1.25 * TILES_A_ROW - 0.15), ylim=(1.75 * rows, -0.05))
-    axes.set_aspect("equal")
+        said = f"{classes[taken[index]]}  {100 * sure[index]:.0f} %"
+        if ink == WRONG:
+            said += f"\nis {classes[labels[index]]}"
+        axes.text(wide * column + SIDE / 2, high * row + SIDE + 2, said, ha="center", va="top", fontsize=8, color=ink)
+    axes.set_xlim(-BESIDE / 2, wide * TILES_A_ROW - BESIDE / 2)
     bare(axes)
     return figure
 
@@ -114,17 +117,12 @@ def _short(classes: Sequence[str]) -> bool:
     return max(map(len, classes)) < 3
 
 
-def _paper_to(ink: str) -> LinearSegmentedColormap:
-    return LinearSegmentedColormap.from_list(ink, ["white", ink])
-
-
 def _intervals(axes: Axes, outcomes: Sequence[NDArray[np.bool_]], at: Sequence[float], horizontal: bool) -> None:
     from scipy.stats import binomtest  # takes a second, which a sweep need not wait for to begin
 
-    for place_, each in zip(at, outcomes, strict=True):
-        if not len(each):
-            continue
-        interval = binomtest(int(each.sum()), len(each)).proportion_ci(method="wilson")
-        ends, middle = [100 * interval.low, 100 * interval.high], 100 * each.mean()
-        axes.plot(*((ends, [place_] * 2) if horizontal else ([place_] * 2, ends)), color=BLUE)
-        axes.plot(*((middle, place_) if horizontal else (place_, middle)), "o", ms=4, color=BLUE)
+    filled = [(place_, each) for place_, each in zip(at, outcomes, strict=True) if len(each)]
+    places, shares = [place_ for place_, _ in filled], [100 * each.mean() for _, each in filled]
+    intervals = [binomtest(int(each.sum()), len(each)).proportion_ci(method="wilson") for _, each in filled]
+    low, high = [100 * interval.low for interval in intervals], [100 * interval.high for interval in intervals]
+    (axes.hlines if horizontal else axes.vlines)(places, low, high, color=BLUE)
+    axes.plot(*((shares, places) if horizontal else (places, shares)), "o", ms=4, color=BLUE)

@@ -69,7 +69,11 @@ def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> N
     assert said[0] == f"{taken[3][0]}  95 %\nis {labels[3]}" and said[1] == f"{taken[7][0]}  60 %\nis {labels[7]}"
     colors = [text.get_color() for text in axes.texts]
     assert colors[:2] == [style.WRONG] * 2 and set(colors[2:]) == {"black"}
-    assert len(said) == result.TILES and np.array_equal(axes.images[0].get_array(), small.test.x[3, ..., 0])
+    assert len(said) == result.TILES
+    whole, width = np.asarray(axes.images[0].get_array()), 28 + result.BESIDE
+    first, first_right = whole[:28, :28], whole[:28, 2 * width : 2 * width + 28]
+    assert np.array_equal(first[..., 2], 255 - small.test.x[3, ..., 0]) and first[..., 0].min() > 200  # red on white
+    assert (first_right == first_right[..., :1]).all() and first_right.min() == 0  # black on white
     expected = "2 of 500 test images are wrong (red); then the 58 right ones of which it is least sure"
     assert expected in texts(figure)
     none = result.wrong_images(certain(labels), small.test.x, labels, DIGITS)
@@ -81,7 +85,7 @@ def test_accuracy_by_class_has_wilsons_intervals(small: data.Dataset) -> None:
     sixes = np.flatnonzero(labels == 6)
     figure = result.classes_and_calibration(certain(labels, {i: (0, 0.55) for i in sixes[:5]}), labels, DIGITS)
     by_class, by_confidence = figure.axes
-    ends = next(line for line in by_class.lines if list(line.get_ydata()) == [6, 6]).get_xdata()
+    (ends,) = (line[:, 0] for line in by_class.collections[0].get_segments() if list(line[:, 1]) == [6, 6])
     n, share, z = len(sixes), 1 - 5 / len(sixes), 1.959964
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
