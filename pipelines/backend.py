@@ -104,6 +104,38 @@ def batches_a_call() -> int:
     return 100 if name() == "tensorflow" else 1
 
 
+@contextmanager
+def batches(
+    x: NDArray[Any], y: NDArray[Any], size: int, scaled: Callable[[NDArray[Any]], Any]
+) -> Iterator[dict[str, Any]]:
+    """Let Keras's `fit` train on images `x` (n, 28, 28, 1), `scaled`, and labels `y` (n,), in this order: yields its arguments.
+
+    TensorFlow is given a pipeline that scales a batch while another is trained on. The one that Keras would make tunes itself
+    in a thread that may sleep through the pipeline's end: `fit` then returns later, by up to as much as it has taken.
+    """
+    if name() != "tensorflow":
+        yield {"x": scaled(x), "y": y, "batch_size": size}
+        return
+    import tensorflow
+
+    images_and_labels = [x, y]  # TensorFlow never lets go of a function in Python, so that must let go of these
+
+    def batch(number: int) -> list[NDArray[Any]]:
+        images, labels = (each[number * size : (number + 1) * size] for each in images_and_labels)
+        return [scaled(images), labels]
+
+    def typed(number: Any) -> tuple[Any, Any]:
+        images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, y.dtype], stateful=False)
+        return tensorflow.ensure_shape(images, [None, *x.shape[1:]]), tensorflow.ensure_shape(labels, [None])
+
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    try:
+        yield {"x": tensorflow.data.Dataset.range(-(-len(x) // size)).map(typed).prefetch(2).with_options(options)}
+    finally:
+        images_and_labels.clear()
+
+
 def describe() -> dict[str, str]:
     """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions."""
     backend = name()

@@ -170,14 +170,9 @@ class Training:
             state.assign(seed)
         model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
         model.steps_per_execution = backend.batches_a_call()
-        logs = model.fit(
-            self.scaling(distorted(train.x[order], self.settings, self.seed, epoch)),
-            train.y[order],
-            batch_size=self.settings.batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[keras.callbacks.TerminateOnNaN()],
-        ).history
+        images = distorted(train.x[order], self.settings, self.seed, epoch)
+        with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
+            logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
         model.steps_per_execution = 1  # predicting would be compiled anew for every number of batches
         predicted = evaluate.probabilities(model, self.scaling(validation.x))
         return EpochMetrics(

@@ -1,7 +1,10 @@
 """Training is a pure function of configuration and seed, and goes on exactly where it was interrupted."""
 
+import gc
 import math
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,40 @@ def test_how_many_batches_a_call_has_changes_nothing(
         np.testing.assert_array_equal(other, one)
     for one, other in zip(told.history, told_too.history, strict=True):
         assert (other.loss, other.accuracy, other.val_loss) == (one.loss, one.accuracy, one.val_loss)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"pixels": "standardized"}, {"rotation": 10.0}], ids=["", "standardized", "turned"]
+)
+def test_training_equals_that_on_whole_arrays(
+    run: Callable[..., Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed, _ = run(Witness(), file="fed.npz", epochs=2, keep="last", **settings)
+    monkeypatch.setattr(backend, "batches", whole_arrays)
+    plain, _ = run(Witness(), file="plain.npz", epochs=2, keep="last", **settings)
+    for expected, got in zip(plain.get_weights(), fed.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@contextmanager
+def whole_arrays(x: Any, y: Any, size: int, scaled: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+    yield {"x": scaled(x), "y": y, "batch_size": size}
+
+
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="how TensorFlow is fed")
+def test_tensorflow_is_fed_without_tuning_and_lets_go_of_the_images(dataset: Dataset) -> None:
+    x, y = dataset.train.x[:250].copy(), dataset.train.y[:250].copy()
+    held = weakref.ref(x)
+    with backend.batches(x, y, 100, lambda each: each / np.float32(255)) as fed:
+        (pipeline,) = fed.values()
+        assert not pipeline.options().autotune.enabled  # else fit may return seconds late: benchmarks.md
+        batches = list(pipeline.as_numpy_iterator())
+        assert [len(labels) for _, labels in batches] == [100, 100, 50]
+        np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), x / np.float32(255))
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), y)
+    del x, fed, pipeline, batches
+    gc.collect()
+    assert held() is None
 
 
 def test_seeds_matter(run: Callable[..., Any]) -> None:
