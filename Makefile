@@ -95,11 +95,13 @@ bench: $(READY) ## Measure this project beside what people use today, and write 
 	$(INSTALL) ".[bench]"
 	$(BIN)/python -m benchmarks.peers short
 	$(BIN)/python -m benchmarks.peers lean
+	$(BIN)/python -m benchmarks.feeding
 	$(BIN)/python -m benchmarks.throughput
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.population
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.strategies record
 	$(BIN)/python -m benchmarks.strategies
+	$(BIN)/python -m benchmarks.strategies real
 	$(BIN)/python -m benchmarks.page
 
 faults: $(READY) ## Break real sweeps at random instants, and look whether anything is lost (FAULTS=200 RESULTS=a new file)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks import history, population, recording, throughput
+from benchmarks import feeding, history, population, recording, throughput
 from benchmarks.peers import __main__ as peers
 from benchmarks.strategies import __main__ as strategies
 from benchmarks.strategies import real
@@ -78,6 +78,14 @@ BLOCKS = {
         label=lambda line: f"{line['how']}, {line['members']} at once",
         value=lambda line: float(line["step_ms"]) / int(line["members"]),
         axis="milliseconds a step and member (medians)",
+    ),
+    "feeding": Block(
+        feeding.RESULTS,
+        feeding.show,
+        label=lambda line: f"{line['dataset']}, {line['way']}",
+        value=lambda line: sum(float(line[part]) for part in feeding.PARTS),
+        axis="seconds an epoch",
+        log=True,
     ),
     "throughput": Block(
         throughput.RESULTS,
