@@ -118,20 +118,22 @@ def batches(
         return
     import tensorflow
 
-    images_and_labels = [x, y]  # TensorFlow never lets go of a function in Python, so that must let go of these
+    images_and_labels = [x, y]  # TensorFlow may never let go of `batch`, so that must let go of these
+    shape, kind = x.shape[1:], y.dtype
 
     def batch(number: int) -> list[NDArray[Any]]:
         images, labels = (each[number * size : (number + 1) * size] for each in images_and_labels)
         return [scaled(images), labels]
 
     def typed(number: Any) -> tuple[Any, Any]:
-        images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, y.dtype], stateful=False)
-        return tensorflow.ensure_shape(images, [None, *x.shape[1:]]), tensorflow.ensure_shape(labels, [None])
+        images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, kind], stateful=False)
+        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None])
 
     options = tensorflow.data.Options()
     options.autotune.enabled = False
+    numbers = tensorflow.data.Dataset.range(-(-len(x) // size))
     try:
-        yield {"x": tensorflow.data.Dataset.range(-(-len(x) // size)).map(typed).prefetch(2).with_options(options)}
+        yield {"x": numbers.map(typed).prefetch(2).with_options(options)}
     finally:
         images_and_labels.clear()
 

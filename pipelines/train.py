@@ -173,7 +173,7 @@ class Training:
         images = distorted(train.x[order], self.settings, self.seed, epoch)
         with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
             logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
-        model.steps_per_execution = 1  # predicting would be compiled anew for every number of batches
+        model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
         predicted = evaluate.probabilities(model, self.scaling(validation.x))
         return EpochMetrics(
             loss=float(logs["loss"][-1]),

@@ -60,9 +60,8 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
     rate.set_ylabel("learning rate")
     rate.set_yscale("log")
     rates = [m.learning_rate for history in histories for m in history]
-    rate.set_yticks(
-        sorted({min(rates), max(rates)})
-    )  # powers of ten, as mathematics, would take as long as all else here
+    # Labels at its two ends: powers of ten, set as mathematics, take as long as all else here.
+    rate.set_yticks(sorted({min(rates), max(rates)}))
     rate.yaxis.set_major_formatter("{x:.2g}")
     rate.minorticks_off()
     for axes in (loss, accuracy, rate):

@@ -61,17 +61,16 @@ def wrong_images(predicted: Floats, images: Bytes, labels: Bytes, classes: Seque
     )
     ((axes,),) = place(figure, 1, 1, 0.1, 0.1, 0.25, 0.35)
     inks = [WRONG if taken[index] != labels[index] else "black" for index in order]
-    paper = 255 - images[order] * (
-        1 - np.array([to_rgb(ink) for ink in inks])[:, np.newaxis, np.newaxis]
-    )  # (n, 28, 28, 3)
-    framed = np.pad(paper.astype(np.uint8), ((0, 0), (0, UNDER), (0, BESIDE), (0, 0)), constant_values=255)
+    colours = np.array([to_rgb(ink) for ink in inks])[:, np.newaxis, np.newaxis]
+    paper = np.rint(255 - images[order] * (1 - colours)).astype(np.uint8)  # (n, 28, 28, 3)
+    framed = np.pad(paper, ((0, 0), (0, UNDER), (0, BESIDE), (0, 0)), constant_values=255)
     _, high, wide, _ = framed.shape
     whole = mosaic(framed, TILES_A_ROW)
     axes.imshow(whole, extent=(0, whole.shape[1], whole.shape[0], 0))
     for position, (index, ink) in enumerate(zip(order, inks, strict=True)):
         row, column = divmod(position, TILES_A_ROW)
         said = f"{classes[taken[index]]}  {100 * sure[index]:.0f} %"
-        if ink == WRONG:
+        if taken[index] != labels[index]:
             said += f"\nis {classes[labels[index]]}"
         axes.text(wide * column + SIDE / 2, high * row + SIDE + 2, said, ha="center", va="top", fontsize=8, color=ink)
     axes.set_xlim(-BESIDE / 2, wide * TILES_A_ROW - BESIDE / 2)

@@ -125,6 +125,7 @@ def test_how_many_batches_a_call_has_changes_nothing(
         assert (other.loss, other.accuracy, other.val_loss) == (one.loss, one.accuracy, one.val_loss)
 
 
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="others are given whole arrays")
 @pytest.mark.parametrize(
     "settings", [{}, {"pixels": "standardized"}, {"rotation": 10.0}], ids=["", "standardized", "turned"]
 )
@@ -157,6 +158,15 @@ def test_tensorflow_is_fed_without_tuning_and_lets_go_of_the_images(dataset: Dat
     del x, fed, pipeline, batches
     gc.collect()
     assert held() is None
+
+
+def test_probabilities_are_those_of_keras(
+    run: Callable[..., Any], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 200)  # of 500 images
+    model, _ = run(Witness(), epochs=1)
+    x = dataset.validation.x / np.float32(255)
+    np.testing.assert_array_equal(evaluate.probabilities(model, x), model.predict(x, batch_size=200, verbose=0))
 
 
 def test_seeds_matter(run: Callable[..., Any]) -> None:

@@ -378,15 +378,18 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
         except OSError:
             return ""
 
+    def connections() -> list[Any]:
+        server = psutil.Process(command.process.pid)
+        try:
+            return [
+                each for process in (server, *server.children(recursive=True)) for each in process.net_connections()
+            ]
+        except (psutil.NoSuchProcess, FileNotFoundError):  # a helper of the server's ended meanwhile
+            return []
+
     assert '"shown"' in eventually(answer)
     listening = {
-        connection.laddr.ip
-        for process in [
-            psutil.Process(command.process.pid),
-            *psutil.Process(command.process.pid).children(recursive=True),
-        ]
-        for connection in process.net_connections()
-        if connection.status == psutil.CONN_LISTEN
+        connection.laddr.ip for connection in eventually(connections) if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
     for foreign in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):  # a page that the user has open, say
