@@ -23,10 +23,11 @@ def build(*, filters: int = 16, dropout: float = 0.1) -> keras.Model:
     from keras import layers
 
     class Misbehaving(keras.Model):  # type: ignore[misc]
-        def fit(self, x: Any, y: Any, **options: Any) -> Any:
-            epoch = int(np.asarray(self.optimizer.iterations)) // -(-len(x) // options["batch_size"])
+        def fit(self, x: Any, **options: Any) -> Any:
+            batches = -(-len(x) // options.get("batch_size", 1))  # of batches already, or of whole arrays
+            epoch = int(np.asarray(self.optimizer.iterations)) // batches
             _note(event="began", trial=dropout, epoch=epoch)
-            history = super().fit(x, y, **options)
+            history = super().fit(x, **options)
             _obey(history)
             _note(event="ended", trial=dropout, epoch=epoch)
             return history
