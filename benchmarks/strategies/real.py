@@ -1,5 +1,6 @@
 """The same question to real sweeps, which train: whether what the replay says holds beyond its table."""
 
+import math
 import statistics
 import subprocess
 import tempfile
@@ -62,11 +63,11 @@ def reached(spent: list[list[float]], goal: float) -> bool:
 
 
 def show(lines: list[dict[str, str]]) -> None:
-    """Print a line a strategy: epochs and seconds to the target."""
+    """Print a line a strategy: epochs to the target, by seed; never (inf) where it was not reached."""
     print(f"{'strategy':<30} {'n':>2} {'reached':>7} {'median epochs':>13}  each")
     for strategy in dict.fromkeys(line["strategy"] for line in lines):
         own = [line for line in lines if line["strategy"] == strategy]
-        epochs = [int(line["epochs"]) for line in own]
+        epochs = [float(line["epochs"]) if int(line["reached"]) else math.inf for line in own]
         reached = sum(int(line["reached"]) for line in own)
-        each = ", ".join(str(number) for number in sorted(epochs))
+        each = ", ".join(f"{number:.0f}" for number in epochs)
         print(f"{strategy:<30} {len(own):>2} {reached:>7} {statistics.median(epochs):>13.0f}  {each}")
