@@ -138,8 +138,7 @@ def _watch(sweep: "subprocess.Popen[bytes]", database: Path) -> list[dict[str, A
         time.sleep(PERIOD)
         try:
             parent = psutil.Process(sweep.pid)
-            workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
-            memory = {str(worker.pid): round(worker.memory_info().rss / 2**20) for worker in workers}
+            memory = {str(each.pid): round(each.memory_info().rss / 2**20) for each in processes.workers(sweep.pid)}
             readings.append(
                 {"done": _done(database), "parent": round(parent.memory_info().rss / 2**20), "workers": memory}
             )

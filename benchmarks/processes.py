@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 STORES = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
 
 
@@ -26,6 +28,15 @@ def answer(module: str, *arguments: object, environment: dict[str, str] | None =
 def sweep(*arguments: object) -> list[str]:
     """Return the command `sweep` with `arguments`, as installed beside this interpreter."""
     return [str(Path(sys.executable).parent / "sweep"), *map(str, arguments)]
+
+
+def workers(command: int) -> list[psutil.Process]:
+    """Return the worker processes of a running command, by its process number, the oldest first; none where it has ended."""
+    try:
+        servers = [each for each in psutil.Process(command).children() if "forkserver" in " ".join(each.cmdline())]
+        return [worker for server in servers for worker in server.children()]
+    except psutil.Error:
+        return []
 
 
 def worker_here(study: Any, images: Any) -> Any:

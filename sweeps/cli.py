@@ -111,12 +111,12 @@ def _crew(**options: Any) -> Any:
     return crew.gather(**options)
 
 
-def _recruit(executor: str, workers: int | None, **_: Any) -> None:
-    """Let the first worker load its libraries while this process loads its own: they take seconds in each."""
+def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
+    """Let workers' libraries be loaded while this process loads its own: they take seconds in each."""
     from sweeps.executors import processes
 
     if executor == "processes" and workers != 0:
-        click.get_current_context().call_on_close(processes.recruit("sweeps.worker:get_ready"))
+        processes.prewarm()
 
 
 @main.command()
@@ -146,7 +146,7 @@ def run(
     Example:
       sweep run lean_cnn --trials 60 --workers 2
     """
-    _recruit(**crew)
+    _prewarm(**crew)
     from pipelines import data
     from sweeps import launch, study_file
     from sweeps.store import Store
@@ -191,7 +191,7 @@ def worker(study: str, **crew: Any) -> None:
     Example:
       sweep worker lean_cnn --workers 2
     """
-    _recruit(**crew)
+    _prewarm(**crew)
     from sweeps import launch, study_file
     from sweeps.store import Store
 

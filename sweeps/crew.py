@@ -10,7 +10,7 @@ from pipelines import device as devices
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from sweeps.executors import Executor, Work
-from sweeps.executors.processes import ProcessExecutor
+from sweeps.executors.processes import READY, ProcessExecutor
 from sweeps.store import url as optuna_url
 
 TRAVELS = ("MLFLOW_", "OPTUNA_STORAGE", "KERAS_BACKEND")  # what workers on other nodes find in their environment too
@@ -52,7 +52,7 @@ class ThisMachine:
 
     def start(self, work: Work, assignment: Any, logs: Path) -> Executor:
         """Return the executor; it starts nobody yet."""
-        return ProcessExecutor(work, assignment, self.workers, logs)
+        return ProcessExecutor(work, assignment, self.workers, logs, READY)
 
     def __str__(self) -> str:
         return {0: "no worker here", 1: "1 worker"}.get(self.workers, f"{self.workers} workers")
@@ -133,7 +133,7 @@ class Cluster:
 
         share = ray.Share(self.cpus, self.gpu_share)
         environment = {key: value for key, value in os.environ.items() if key.startswith(TRAVELS)}
-        return ray.RayExecutor(work, assignment, self.workers, logs, share, environment)
+        return ray.RayExecutor(work, assignment, self.workers, logs, share, environment, READY)
 
     def __str__(self) -> str:
         many = "as many workers as there is room for" if self.workers is None else f"at most {self.workers} workers"

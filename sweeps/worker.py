@@ -36,7 +36,7 @@ from pipelines.tracking.run import TrackedRun
 from pipelines.train import End, EpochMetrics, Epochs, tell
 from sweeps import population, space
 from sweeps.executors import Place, StopFlag
-from sweeps.lease import Lease
+from sweeps.lease import Lease, Process
 from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, passes
 from sweeps.study import Study
 
@@ -370,7 +370,7 @@ class _Watch:
     """A thread that beats for the running trials, and ends the process when its parent is gone or nothing moves any more."""
 
     def __init__(self, parent_pid: int, timeout: float):
-        self._parent_pid, self._timeout = parent_pid, timeout
+        self._parent, self._timeout = Process.of(parent_pid), timeout
         self.held: dict[int, tuple[FrozenTrial, Store]] = {}  # by number
         self._progress = self._beat = time.monotonic()
         threading.Thread(target=self._run, daemon=True).start()
@@ -393,7 +393,7 @@ class _Watch:
         while True:
             time.sleep(0.5)
             held = self.held  # never changed, only replaced
-            if os.getppid() != self._parent_pid:
+            if not self._parent.alive:
                 print("the parent process is gone", flush=True)
                 try:
                     for trial, store in held.values():

@@ -26,7 +26,7 @@ DOORS = {  # library -> where it may be imported
     "torch": ["pipelines/backend.py"],
     "keras": ["models/", "pipelines/"],
     "click": ["sweeps/cli.py"],
-    "multiprocessing": ["sweeps/executors/"],
+    "multiprocessing": [],
     "ray": ["sweeps/executors/ray.py"],
 }
 

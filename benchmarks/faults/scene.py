@@ -73,11 +73,7 @@ class Scene:
 
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes of the first parent, the oldest first."""
-        try:
-            children = psutil.Process(self.command.pid).children()
-            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        except psutil.Error:
-            return []
+        return processes.workers(self.command.pid)
 
     def journal(self) -> list[dict[str, Any]]:
         """Return what the models noted."""

@@ -42,14 +42,17 @@ class Share:
 class _Keeper:
     """On a node: keeps one worker. It serves several calls at a time, so that it can be told to stop while somebody waits."""
 
-    def __init__(self, work: Work, assignment: Any, name: str, number: int, environment: Mapping[str, str]):
+    def __init__(
+        self, work: Work, assignment: Any, ready: str | None, name: str, number: int, environment: Mapping[str, str]
+    ):
         os.environ.update(environment)
         # What a trial needs when it goes on elsewhere lies in the shared store.
         self._folder = tempfile.TemporaryDirectory(prefix="sweep-")
         os.environ["MLRUNS_DIR"] = self._folder.name
         log = Path(self._folder.name) / "worker.log"
         # When the command is killed, Ray kills this process with its group: the worker is to give its trial back first.
-        self._worker = WorkerProcess(work, assignment, Place(name, log, os.getpid(), number), own_group=True)
+        place = Place(name, log, os.getpid(), number)
+        self._worker = WorkerProcess(work, assignment, place, ready, own_group=True)
 
     def wait(self) -> tuple[int | None, str]:
         """Wait until the worker has ended; return its exit code and its log."""
@@ -85,9 +88,16 @@ class RayExecutor:
     """
 
     def __init__(
-        self, work: Work, assignment: Any, size: int | None, logs: Path, share: Share, environment: Mapping[str, str]
+        self,
+        work: Work,
+        assignment: Any,
+        size: int | None,
+        logs: Path,
+        share: Share,
+        environment: Mapping[str, str],
+        ready: str | None = None,
     ):
-        self._arguments, self._environment = (ray.put(work), ray.put(assignment)), dict(environment)
+        self._arguments, self._environment = (ray.put(work), ray.put(assignment), ready), dict(environment)
         self._size, self._logs, self._share = size, logs, share
         self._keeper = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_concurrency=3)(_Keeper)
         self._stopping = False

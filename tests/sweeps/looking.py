@@ -7,6 +7,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from benchmarks import processes
 from pipelines.tracking import store as tracking
 from sweeps import runs
 from sweeps.store import Store
@@ -46,8 +47,7 @@ def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
 
 
 def workers_of(command: Sweep) -> list[psutil.Process]:
-    children = psutil.Process(command.process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return processes.workers(command.process.pid)
 
 
 def worker_has_begun() -> bool:

@@ -12,23 +12,13 @@ import psutil
 import pytest
 
 from deploy.loopback import RayNode
-from sweeps.executors import Ended, Executor, Place, StopFlag, processes
+from sweeps.executors import Ended, Executor, Work, processes
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.worker import gpu_of
 from tests.conftest import ROOT, eventually
+from tests.sweeps.work import leave, note_place, train
 
 Make = Callable[[int], Executor]
-
-
-def note_place(folder: Path, stop: StopFlag, place: Place) -> None:
-    """A worker that notes its place and waits."""
-    place.log.parent.mkdir(exist_ok=True)
-    place.log.write_text("first\nlast words\n")
-    (folder / f"{os.getpid()}").write_text(
-        f"{place.number} {place.parent_pid} {place.name} {os.environ.get('GREETING')}"
-    )
-    while not stop.is_set():
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +74,10 @@ def test_every_living_worker_has_a_place_and_a_name_of_its_own(make: Make, tmp_p
     places = noted(tmp_path)
     assert sorted(number for number, *_ in places.values()) == ["0", "1", "2"]
     assert {name for _, _, name, _ in places.values()} == executor.workers()
-    assert all(psutil.Process(pid).ppid() == int(parent) for pid, (_, parent, *_) in places.items())
+    grandparents = [
+        psutil.Process(psutil.Process(pid).ppid()).ppid() for pid in places
+    ]  # its parent is the fork server
+    assert grandparents == [int(parent) for _, parent, *_ in places.values()]
     gone, (_, _, name, _) = next((pid, place) for pid, place in places.items() if place[0] == "1")
     os.kill(gone, signal.SIGKILL)
     (ended,) = eventually(executor.collect_ended)
@@ -155,14 +148,11 @@ class UnknownThere:
         return (__import__, ("not_on_this_node",))
 
 
-def load_pandas() -> None:
-    """What a recruit does to get ready."""
-    import pandas  # noqa: F401
+READY = "tests.sweeps.work:load_pandas"
 
 
-def children() -> set[int]:
-    """Return the processes of this one that run Python code of their own."""
-    return {child.pid for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
+def servers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
 
 
 def loaded(pid: int, library: str) -> bool:
@@ -170,61 +160,103 @@ def loaded(pid: int, library: str) -> bool:
     return any(library in place.path for place in psutil.Process(pid).memory_maps())
 
 
-def test_a_recruit_loads_its_libraries_before_there_is_work_and_is_the_first_worker(tmp_path: Path) -> None:
-    before = children()
-    dismiss = processes.recruit("tests.sweeps.test_executors:load_pandas")
-    (recruited,) = eventually(lambda: children() - before)  # it shows its own command line in a moment
-    eventually(lambda: loaded(recruited, "pandas"))
-    executor = ProcessExecutor(note_place, tmp_path, 2, tmp_path / "logs")
-    executor.start_up_to(2)
-    try:
-        eventually(lambda: len(noted(tmp_path)) == 2 and all(noted(tmp_path).values()))
-        dismiss()  # those at work are none of its business
-        assert recruited in noted(tmp_path) and loaded(recruited, "pandas")
-        assert all(map(alive, noted(tmp_path)))
-    finally:
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., ProcessExecutor]]:
+    """Start a worker from a server that has called a function; it is gone at the end of the test."""
+    started: list[ProcessExecutor] = []
+
+    def start(ready: str | None, work: Work = note_place) -> ProcessExecutor:
+        started.append(ProcessExecutor(work, tmp_path, 1, tmp_path / "logs", ready))
+        started[-1].start_up_to(1)
+        return started[-1]
+
+    yield start
+    for executor in started:
         executor.kill()
 
 
-def test_a_recruit_that_is_not_wanted_is_gone() -> None:
-    before = children()
-    dismiss = processes.recruit("tests.sweeps.test_executors:load_pandas")
-    (recruited,) = eventually(lambda: children() - before)  # it shows its own command line in a moment
-    dismiss()
-    assert not alive(recruited)
+def test_a_worker_has_what_its_server_loaded_and_one_thread(
+    run: Callable[..., ProcessExecutor], tmp_path: Path
+) -> None:
+    run(READY)
+    (pid,) = eventually(lambda: noted(tmp_path))
+    server = psutil.Process(pid).parent()
+    assert server is not None and server.ppid() == os.getpid() and server in servers()
+    assert loaded(server.pid, "pandas") and loaded(pid, "pandas")
+    assert psutil.Process(pid).num_threads() == 1
 
 
-def test_a_recruit_that_cannot_get_ready_works_all_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    processes.recruit("json:loads")  # fails for want of an argument
-    executor = ProcessExecutor(note_place, tmp_path, 1, tmp_path / "logs")
-    executor.start_up_to(1)
+def test_workers_find_the_environment_of_the_moment(
+    run: Callable[..., ProcessExecutor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = len(servers())
+    for greeting in ("good morning", "good night"):
+        monkeypatch.setenv("GREETING", greeting.replace(" ", "-"))
+        run(None)
+    eventually(lambda: len(noted(tmp_path)) == 2 and all(noted(tmp_path).values()))
+    assert {place[3] for place in noted(tmp_path).values()} == {"good-morning", "good-night"}
+    assert len(servers()) <= known + 1
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))  # read when Keras is imported, so once in a server
+    run(None)
+    eventually(lambda: len(noted(tmp_path)) == 3)
+    assert len(servers()) >= known + 1
+
+
+@pytest.mark.parametrize("ready", ["json:loads", "no_such_module:f"])  # json:loads fails for want of an argument
+def test_a_server_that_cannot_get_ready_works_all_the_same(
+    ready: str, run: Callable[..., ProcessExecutor], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(ready)
     eventually(lambda: any(noted(tmp_path).values()))
-    executor.kill()
     assert capfd.readouterr().err == ""
 
 
-def test_a_recruit_that_died_is_a_worker_that_ended(tmp_path: Path) -> None:
-    before = children()
-    processes.recruit("time:time")
-    (recruited,) = eventually(lambda: children() - before)  # it shows its own command line in a moment
-    os.kill(recruited, signal.SIGKILL)
-    eventually(lambda: not alive(recruited))
-    executor = ProcessExecutor(note_place, tmp_path, 1, tmp_path / "logs")
-    executor.start_up_to(1)
+@pytest.mark.slow
+def test_a_forked_worker_trains_the_same_weights_as_a_fresh_interpreter(
+    run: Callable[..., ProcessExecutor], tmp_path: Path
+) -> None:
+    executor = run(processes.READY, train)
+    fresh = [sys.executable, "-c", "from tests.sweeps.work import digest_of_a_training as train; print(train())"]
+    digest = subprocess.run(fresh, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
+    eventually(executor.collect_ended)
+    assert (tmp_path / "digest").read_text() == digest
+
+
+def test_a_server_that_is_killed_takes_its_workers_along_and_another_takes_over(
+    run: Callable[..., ProcessExecutor], tmp_path: Path
+) -> None:
+    executor = run("time:time")
+    (pid,) = eventually(lambda: noted(tmp_path))
+    psutil.Process(pid).parent().kill()  # type: ignore[union-attr]
     (ended,) = eventually(executor.collect_ended)
     assert ended.how == "was killed by SIGKILL"
+    eventually(lambda: not alive(pid))
+    executor.start_up_to(1)
+    eventually(lambda: len(noted(tmp_path)) == 2)
 
 
-def test_a_recruit_ends_with_its_parent(tmp_path: Path) -> None:
-    code = "from sweeps.executors.processes import recruit; recruit('time:time'); print(flush=True); input()"
-    command = [sys.executable, "-c", code]
-    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-    assert parent.stdout is not None
-    parent.stdout.readline()
-    recruited = psutil.Process(parent.pid).children()[-1].pid
-    parent.kill()
-    parent.wait()
-    eventually(lambda: not alive(recruited))
+def test_a_server_and_its_workers_end_with_the_command(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; import sys; from sweeps.executors.processes import ProcessExecutor\n"
+        "from tests.sweeps.work import note_place\n"
+        "folder = Path(sys.argv[1]); ProcessExecutor(note_place, folder, 1, folder / 'logs').start_up_to(1); input()"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, cwd=ROOT)
+    (pid,) = eventually(lambda: noted(tmp_path))
+    server = psutil.Process(pid).ppid()
+    command.kill()
+    command.wait()
+    eventually(lambda: not alive(server))
+    eventually(lambda: not alive(pid))  # its flag is set
+
+
+@pytest.mark.parametrize(("how", "code"), [("", 0), ("3", 3), ("raised", 1), ("killed", -9)])
+def test_exit_codes_are_those_of_the_workers(
+    how: str, code: int, run: Callable[..., ProcessExecutor], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "how").write_text(how)
+    (ended,) = eventually(run(None, leave).collect_ended)
+    assert ended.exit_code == code
 
 
 def test_workers_are_spread_over_the_gpus() -> None:
