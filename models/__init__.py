@@ -7,17 +7,22 @@ project's own recipes: each is a model's name. Any other importable module of th
 Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant.
 """
 
+import hashlib
 import importlib
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from models.errors import NoModel
+from models.sources import BUILD, Source, UserModules, find, namesake
 
 if TYPE_CHECKING:
     import keras
+
+__all__ = ["NoModel", "Source", "namesake"]  # besides what is defined here
 
 MODELS = {  # recipe: its file; the cheapest to train first
     "softmax": "models.softmax",
@@ -46,10 +51,6 @@ Head = Literal["flatten", "global_average"]
 Padding = Literal["valid", "same"]
 Kind = Literal["printed", "about", "above", "goal"]  # of a published accuracy
 Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.data
-
-
-class NoModel(Exception):
-    """There is no model of that name, or it has another shape; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,69 @@ class Recipe:
     remark: str = ""
 
 
-def load(name: str) -> ModuleType:
-    """Return the model file called `name`, one of `MODELS` or a module to import; raises NoModel."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-        raise NoModel(f"{name!r} is no name of a model")
+_adopted: dict[str, UserModules] = {}  # users' models, by the reference that a study file or a run has of them
+
+
+def adopt(source: Source) -> None:
+    """Let `source.reference` mean this source in this process from now on."""
+    known = _adopted.get(source.reference)
+    if known is None or known.source.digest != source.digest:
+        _adopted[source.reference] = UserModules(source)
+
+
+def resolve(reference: Any, folders: Sequence[Path]) -> Source | None:
+    """Return the source of a user's model, looked for in `folders`, and adopt it; None for a shipped one. Raises NoModel."""
+    if not isinstance(reference, str):
+        raise NoModel(f"{reference!r} is not the name of a model")
+    if reference in MODELS:
+        return None
+    source = find(reference, folders)
+    adopt(source)
+    return source
+
+
+def load(name: str) -> Any:
+    """Return what has the `build` and the RECIPES of model `name`: one of `MODELS`, or a user's. Raises NoModel."""
     if name in MODELS:
         return importlib.import_module(MODELS[name])
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and name.startswith(error.name):
-            raise NoModel(f"{name!r} is unknown, and no module of that name is found here") from error
-        raise NoModel(f"{name!r} cannot be imported: it needs {error.name}, which is not installed") from error
-    except (Exception, SystemExit) as error:  # a module may do anything while it is imported
-        raise NoModel(f"{name!r} cannot be imported ({type(error).__name__}: {error})") from error
-    _check_shape(module, name)
+    if name not in _adopted:
+        resolve(name, [Path.cwd()])
+    module: Any = _adopted[name].entry()
+    function = _adopted[name].source.function
+    if function != BUILD:  # the file's other facts stay
+        build = getattr(module, function, None)
+        module = SimpleNamespace(build=build, RECIPES=getattr(module, "RECIPES", {}), __doc__=module.__doc__)
+    _check_shape(module, name, function)
     return module
+
+
+def source(name: str) -> Source | None:
+    """Return the source of model `name`, with every module of the user's; None of a shipped one, which has `file`."""
+    if name not in MODELS and name not in _adopted:
+        resolve(name, [Path.cwd()])
+    return None if name in MODELS else _adopted[name].source
+
+
+def files(name: str) -> dict[str, bytes]:
+    """Return the files that define model `name`, by path: `model.py`, and what it imports of the user's."""
+    own = source(name)
+    if own is not None and own.files:
+        return {path: text.encode() for path, text in own.paths().items()}
+    return {"model.py": Path(inspect.getfile(load(name))).read_bytes()}
+
+
+def digest(name: str) -> str:
+    """Return a short digest of the source of model `name`."""
+    own = source(name)
+    return own.digest if own else hashlib.sha256(files(name)["model.py"]).hexdigest()[:16]
+
+
+def custom_objects(name: str) -> dict[str, Any]:
+    """Return the classes and functions of a user's model, by name, that a saved model may refer to."""
+    if name in MODELS:
+        return {}
+    load(name)
+    return _adopted[name].classes()
 
 
 def arguments(name: str) -> dict[str, Any]:
@@ -125,11 +173,6 @@ def recipe(name: str) -> Recipe:
     return found
 
 
-def source(name: str) -> Path:
-    """Return the file that defines model `name`."""
-    return Path(inspect.getfile(load(name)))
-
-
 def pooling_layer(pooling: Pooling, size: int = 2) -> "keras.Layer":
     """Return what follows a convolution for `pooling`; "stride" has none, it belongs into the convolution itself."""
     from keras import layers
@@ -139,10 +182,10 @@ def pooling_layer(pooling: Pooling, size: int = 2) -> "keras.Layer":
     return {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[pooling](size)
 
 
-def _check_shape(module: ModuleType, name: str) -> None:
+def _check_shape(module: Any, name: str, function: str = BUILD) -> None:
     build = getattr(module, "build", None)
     if not callable(build):
-        raise NoModel(f"{name!r} has no function build(*, …) that returns a keras.Model")
+        raise NoModel(f"{name!r} has no function {function}(*, …) that returns a keras.Model")
     recipes = getattr(module, "RECIPES", {})
     if not isinstance(recipes, Mapping) or not all(isinstance(recipe, Recipe) for recipe in recipes.values()):
         raise NoModel(f"{name!r}: its RECIPES is no dict of models.Recipe: leave it out, or see the files of models/")

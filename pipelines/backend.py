@@ -4,7 +4,6 @@
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.quiet import quiet
 from pipelines import device as devices
 from pipelines.errors import UserError
 
@@ -77,23 +77,6 @@ def load() -> None:
         import keras
 
         keras.ops.zeros(1)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep to ourselves what TensorFlow's libraries write to stderr before they can be told not to; if all fails, show it."""
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(stderr, aside.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def batches_a_call() -> int:

@@ -8,16 +8,16 @@ import traceback
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
+from models.errors import UserError
+
+__all__ = ["UserError"]  # besides what is defined here
+
 LONGEST = 500  # characters of a message that another library wrote
 _CREDENTIALS = re.compile(r"(\b\w[\w+.-]*://)[^\s\"]*@")
 _SECRET_OPTION = re.compile(r"(\w*(?:passw|pwd|token|secret|sig)\w*(?:=|%3D|: ))[^&;\s\"]+", re.IGNORECASE)
 _URLS, _SECRETS = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"), ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}  # Python, TensorFlow, PyTorch
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ENOMEM}
-
-
-class UserError(Exception):
-    """A mistake in what the user asked for: one line that says what happened, what was expected and how to mend it."""
 
 
 class DatasetUnavailable(UserError):

@@ -1,18 +1,19 @@
-"""Where outputs lie: `mlruns/` at the project's root, or the folder that MLRUNS_DIR names."""
+"""Where outputs lie: `mlruns/` of the current folder, or the folder that MLRUNS_DIR names; and how `sweep` is called here."""
 
 import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 from pipelines.errors import UserError, out_of_space
 
 ROOM = 2**22  # bytes that there should be at least
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def mlruns() -> Path:
     """Return the folder of all outputs (not made, see `make_mlruns`)."""
-    return Path(os.environ.get("MLRUNS_DIR") or PROJECT_ROOT / "mlruns").resolve()
+    return Path(os.environ.get("MLRUNS_DIR") or "mlruns").resolve()
 
 
 def make_mlruns() -> Path:
@@ -47,3 +48,11 @@ def checkpoint(study: str, trial: int) -> Path:
     if study in ("", ".", "..") or Path(study).name != study:
         raise UserError(f"study {study!r} has a name that is no folder's: give it another")
     return mlruns() / "checkpoints" / study / f"{trial}.npz"
+
+
+def command(words: str) -> str:
+    """Return how a `sweep` command is typed here: `sweep best`, or with the path of `sweep` where that is not on PATH."""
+    beside = Path(sys.executable).parent / "sweep"
+    if shutil.which("sweep") or not beside.exists():
+        return f"sweep {words}"
+    return f"{os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else beside} {words}"

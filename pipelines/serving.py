@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import models
 from pipelines.images import SIDE, Scaling
 
 
-def load(path: Path) -> Any:
-    """Return the Keras model of a file, read in Keras's safe mode, which runs no code of the file's."""
+def load(path: Path, name: str) -> Any:
+    """Return the Keras model of a file that model `name` made, read in Keras's safe mode, which runs no code of the file's."""
     import keras
 
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    return keras.saving.load_model(path, models.custom_objects(name), compile=False, safe_mode=True)
 
 
 def with_scaling(trained: Any, scaling: Scaling) -> Any:

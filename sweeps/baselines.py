@@ -15,7 +15,6 @@ import models
 from models import Protocol
 from pipelines import backend, data, device
 from pipelines.errors import UserError, nearest
-from pipelines.paths import PROJECT_ROOT
 from pipelines.tracking import store as tracking
 from sweeps import launch
 from sweeps.crew import ThisMachine
@@ -119,8 +118,8 @@ def place_of(wanted: backend.Device) -> str:
     """Return "cpu" or "gpu": where workers will train. The backend decides: a GPU may be there that it was not built for."""
     if wanted == "cpu" or not device.gpus():
         return "cpu"
-    ask = "from pipelines import backend; backend.configure(); print(backend.describe()['device'])"
-    asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=PROJECT_ROOT)
+    ask = "import sweeps; from pipelines import backend; backend.configure(); print(backend.describe()['device'])"
+    asked = subprocess.run([sys.executable, "-P", "-c", ask], capture_output=True, text=True)
     return "gpu" if wanted == "gpu" or asked.stdout.strip().endswith("gpu") else "cpu"
 
 

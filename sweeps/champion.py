@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ def promote(study: str) -> str:
         example = data.load(name).test.x[:1].astype(np.float32)
         trained = logged.load(run)
         model = serving.with_scaling(trained.model, trained.scaling)
-        version = registry.register(name, row.run_id, model, example)
+        version = registry.register(name, row.run_id, model, example, models.source(trained.config.model))
     registry.promote(version, tags)
     return (
         f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
@@ -119,9 +118,9 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
     version = registry.champion(name)
     if version is None:
         raise UserError(f"there is no champion of {name!r}: expected one of {', '.join(found)}")
-    with suppress(models.NoModel):  # it may need nothing of its own
-        models.load(version.tags.get("model", ""))  # a model's own layers are known once it is imported
-    predicted = registry.load(version).predict(images.astype(np.float32), verbose=0)
+    if source := tracking.source_of(version.run_id):
+        models.adopt(source)
+    predicted = registry.load(version, version.tags.get("model", "")).predict(images.astype(np.float32), verbose=0)
     of = f"the champion of {name}, version {version.number}: trial {version.tags.get('trial')} of {version.tags.get('study')}"
     ranked = [[(int(label), float(each[label])) for label in np.argsort(-each)] for each in predicted]
     return Answer(of, list(zip(files, ranked, map(_doubt, images), strict=True)))

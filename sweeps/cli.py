@@ -162,6 +162,8 @@ def run(
         checked = study_file.restore(name, Store(name).attributes(), budget)
     else:
         checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
+        if note := study_file.note_on_model(checked, study or DEFAULT_STUDY):
+            console.print(note, soft_wrap=True)
     if study is None and dataset is None and not stored:
         try:
             data.load(checked.dataset)
@@ -230,9 +232,8 @@ def best(study: str | None) -> None:
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default="docs/baselines.md",
-    show_default=True,
-    help="The page whose tables are written when every published recipe has its seeds.",
+    help="The page whose tables are written when every published recipe has its seeds; docs/baselines.md where there is one, "
+    "else mlruns/reports/baselines.md.",
 )
 def baselines(
     only: tuple[str, ...],
@@ -242,7 +243,7 @@ def baselines(
     protocol: Any,
     population: int,
     device: Any,
-    output: Path,
+    output: Path | None,
 ) -> None:
     """Train the published recipes as their authors did, from several seeds, or go on with it where it stopped.
 
@@ -251,15 +252,18 @@ def baselines(
       sweep baselines --only softmax --only lean_cnn --seeds 5
     """
     import models
+    from pipelines import paths
     from sweeps import baselines, baselines_report
 
     console = _console()
     recipes = [*dict.fromkeys(only)] or [*models.MODELS]
     plan = baselines.Plan(recipes, seeds, dataset, device, epochs, protocol, population)
     baselines.check_plan(plan)
-    baselines_report.check_page(output)
+    known = Path("docs/baselines.md")
+    page = output or (known if known.exists() else paths.mlruns() / "reports" / "baselines.md")
+    baselines_report.check_page(page)
     complete = baselines.run(plan, console)
-    baselines_report.show(plan, console, output)
+    baselines_report.show(plan, console, page)
     if not complete:
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
@@ -453,6 +457,7 @@ def ui(host: str, port: int) -> None:
     Example:
       sweep ui --port 5001
     """
+    from pipelines import paths
     from pipelines.tracking import store
     from sweeps import results
 
@@ -460,7 +465,7 @@ def ui(host: str, port: int) -> None:
     if store.uri().startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server: open that address in a browser")
     if not store.exists():
-        raise UserError("there is nothing to show yet: begin with make sweep")
+        raise UserError(f"there is nothing to show yet: begin with {paths.command('run')}")
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)

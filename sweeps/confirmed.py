@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import data
+from pipelines import data, paths
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
@@ -293,5 +293,5 @@ def name_of(study: str | None) -> str:
     known: Any = results.studies()
     sweeps = known[known.phase == "sweep"]
     if sweeps.empty:
-        raise UserError("no study has been run yet: begin with make sweep")
+        raise UserError(f"no study has been run yet: begin with {paths.command('run')}")
     return str(sweeps.study.iloc[0])

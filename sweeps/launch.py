@@ -7,6 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 from rich.console import Console
 
+import models
 from pipelines import backend, data, paths, provenance
 from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
@@ -16,7 +17,7 @@ from sweeps.progress import Snapshot
 from sweeps.store import OWNER, Store, alone, is_away, val_accuracy
 from sweeps.store import url as optuna_url
 from sweeps.study import OBJECTIVES, Study
-from sweeps.study_file import in_a_line, restore
+from sweeps.study_file import SOURCE, in_a_line, restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
@@ -95,7 +96,8 @@ def farewell(study: Study, result: Result) -> list[str]:
         lines.append("all combinations of the grid have been tried")
     else:
         lines.append(f"the budget is used up ({_limit_reached(study, snapshot)}); a larger one continues the study")
-    lines.append(f"next: make best STUDY={study.name} (leaderboard), make ui (curves, runs, artifacts)")
+    best, ui = paths.command(f"best {study.name}"), paths.command("ui")
+    lines.append(f"next: {best} (leaderboard), {ui} (curves, runs, artifacts)")
     return lines
 
 
@@ -118,7 +120,7 @@ def _prepare(
                 raise UserError(f"study {owner!r} has no parent run in MLflow: sweep doctor {owner} --fix makes one")
             within = of_owner[0].info.run_id
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
-        _check_definition(store, study)
+        study = _check_definition(store, study)
         chosen = _choose_sampler(store, study)
         uid = store.attributes()["uid"]
         phase = store.attributes().get(PHASE, phase)
@@ -140,6 +142,8 @@ def _prepare(
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
     return store, Assignment(
         resolved,
+        models.source(study.model),
+        provenance.code(),
         digest,
         phase,
         *ids,
@@ -153,21 +157,27 @@ def _prepare(
     )
 
 
-def _check_definition(store: Store, study: Study) -> None:
-    """Refuse to go on with a study that is stored under another definition."""
-    attributes = store.attributes()
+def _check_definition(store: Store, study: Study) -> Study:
+    """Refuse to go on with a study that is stored under another definition; return it with the stored reference to its model."""
+    attributes, source = store.attributes(), models.source(study.model)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
     if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
         store.remember("study", study.model_dump(mode="json", by_alias=True))
         store.remember("definition", study.definition())
+        store.remember(SOURCE, source.content() if source else None)
         store.remember(CHOSEN_SAMPLER, None)
-        return
-    changed = _differences(restore(study.name, attributes).definition(), study.definition())
+        return study
+    now = study.definition()  # before the stored source takes the place of the present one
+    stored = restore(study.name, attributes)
+    changed = _differences(stored.definition(), now)
     if changed:
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
             f"another name, or go on with the stored one (sweep run {study.name} --stored)"
         )
+    if SOURCE not in attributes:  # of a version that kept none
+        store.remember(SOURCE, source.content() if source else None)
+    return study.model_copy(update={"model": stored.model})  # one source may be referred to in several ways
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
@@ -175,6 +185,9 @@ def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -
     for key in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(key), now.get(key)
         if old == new:
+            continue
+        if (where, key) == ("", "model") and str(old).startswith("source ") and str(new).startswith("source "):
+            found.append("the source of its model has changed")
             continue
         if where == "" and isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{key}.")

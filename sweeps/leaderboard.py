@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from pipelines import data
+from pipelines import data, paths
 from pipelines.errors import UserError
 from sweeps import confirmed, results, study_file
 from sweeps.progress import in_words
@@ -53,7 +53,7 @@ def show(name: str | None, console: Console) -> None:
         raise UserError(f"study {name!r} trains again what {owner!r} found: sweep best {owner} shows it")
     frame = results.runs(name)
     if frame.empty:
-        console.print(f"no trial has begun yet: go on with make sweep{f' STUDY={name} STORED=1' if name else ''}")
+        console.print(f"no trial has begun yet: go on with {paths.command(f'run {name} --stored' if name else 'run')}")
         return
     study_name = str(frame.study.iloc[0])
     store = Store(study_name)
@@ -68,7 +68,8 @@ def show(name: str | None, console: Console) -> None:
     console.print(f"{study_name}: {counts}; {spent}", soft_wrap=True)
     if complete.empty:
         console.print(
-            f"no trial is complete yet: go on with make sweep STUDY={study_name} STORED=1, and a larger budget if it is used up",
+            f"no trial is complete yet: go on with {paths.command(f'run {study_name} --stored')}, and a larger budget if "
+            "it is used up",
             soft_wrap=True,
         )
         return

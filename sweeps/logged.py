@@ -42,6 +42,8 @@ def find(run_id: str) -> Any:
 def configuration(run: Any) -> RunConfig:
     """Return what a run trained; raises UserError where its parameters are no training's, or its images other ones here."""
     try:
+        if source := tracking.source_of(run.info.run_id):
+            models.adopt(source)
         config = RunConfig.from_params(run.data.params)
     except (ValueError, TypeError, models.NoModel) as error:
         raise UserError(
@@ -59,12 +61,11 @@ def configuration(run: Any) -> RunConfig:
 def load(run: Any) -> Trained:
     """Return the trained model of a run; raises UserError where its file is gone or damaged, and as `configuration` does."""
     config = configuration(run)
-    models.load(config.model)  # a model's own layers are known once it is imported
     file = f"model_1/{MODEL_FILE}" if len(config.seeds()) > 1 else MODEL_FILE
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = tracking.artifact_folder(run.info.run_id, file, Path(folder))
-            model = serving.load(path)
+            model = serving.load(path, config.model)
         except Exception as error:  # every kind of artifact store, and Keras, raises its own
             raise UserError(
                 f"the model of run {run.info.run_id} is gone, or cannot be read in Keras's safe mode ({first_line(error)}): "

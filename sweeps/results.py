@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
@@ -84,10 +85,10 @@ def _experiment(study: str | None) -> str | None:
     known = studies()
     wanted = known[known.phase == "sweep"] if study is None else known[known.study == study]
     if known.empty:
-        raise UserError("no study has been run yet: begin with make sweep")
+        raise UserError(f"no study has been run yet: begin with {paths.command('run')}")
     if study is None and wanted.empty:
         raise UserError(
-            f"only baselines have been run yet: name one of {', '.join(known.study)}, or begin with make sweep"
+            f"only baselines have been run yet: name one of {', '.join(known.study)}, or begin with {paths.command('run')}"
         )
     if wanted.empty:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")

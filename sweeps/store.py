@@ -87,7 +87,7 @@ class Store:
     def __init__(self, study_name: str, at: str | None = None):
         self.study_name = study_name
         if at is None and not _exists():
-            raise UserError(f"there is no study {study_name!r} yet: begin with make sweep")
+            raise UserError(f"there is no study {study_name!r} yet: begin with {paths.command('run')}")
         self._rdb = _open(at or url())
         self._storage = get_storage(self._rdb)
         self._stale_since: dict[int, float] = {}

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sweeps import space
 from sweeps.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
 
 FOLDER = Path(__file__).parent / "studies"
+SOURCE = "model_source"  # a stored study's attribute: the source of a user's model
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
     *TrainingSettings.model_fields,
     *(
@@ -64,7 +65,17 @@ def load(
     `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
     """
     path = find(name_or_path)
-    return _overruled(_read(path), path.name, budget, dataset, seed)
+    return _overruled(_read(path), path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+
+
+def note_on_model(study: Study, name_or_path: str) -> str | None:
+    """Return a line about a file of the user's that has the name of the shipped model in their study file, if there is one."""
+    if study.model not in models.MODELS or name_or_path in available():
+        return None
+    file = models.namesake(study.model, [Path(name_or_path).absolute().parent, Path.cwd()])
+    return (
+        f"model {study.model} is the shipped one; for the file {file} write model: {study.model}.py" if file else None
+    )
 
 
 def read_stored(name: str, attributes: Mapping[str, Any]) -> Study:
@@ -85,15 +96,24 @@ def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] 
 
     Training settings and start points are those it began with, whatever its model's recipe says now.
     """
-    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True)
+    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True, exclude={"model_digest"})
+    if attributes.get(SOURCE):
+        models.adopt(models.Source(**attributes[SOURCE]))
     began = attributes["definition"]
     content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
     content["start"] = began["start"]
-    return _overruled(content, f"stored study {name!r}", budget, None, None)
+    return _overruled(
+        content, f"stored study {name!r}", budget, None, None, None if attributes.get(SOURCE) else [Path.cwd()]
+    )
 
 
 def _overruled(
-    content: dict[str, Any], where: str, budget: Mapping[str, Any] | None, dataset: str | None, seed: int | None
+    content: dict[str, Any],
+    where: str,
+    budget: Mapping[str, Any] | None,
+    dataset: str | None,
+    seed: int | None,
+    folders: Sequence[Path] | None,
 ) -> Study:
     if isinstance(content.get("budget"), dict):
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
@@ -103,7 +123,7 @@ def _overruled(
         content.pop("targets", None)  # published for the other data set
     if seed is not None and seed != content.get("seed", 0):
         content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
-    return check(content, where)
+    return check(content, where, folders)
 
 
 def find(name_or_path: str) -> Path:
@@ -161,15 +181,18 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def check(content: dict[str, Any], where: str) -> Study:
-    """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake."""
-    _check_names(content, Study.model_fields, where, "key")
+def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = None) -> Study:
+    """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake.
+
+    `folders`: where a user's model is looked for; None: it is known in this process already, else it lies in the current folder.
+    """
+    _check_names(content, [key for key in Study.model_fields if key != "model_digest"], where, "key")
     if "name" in content and not isinstance(content["name"], str | None):
         raise UserError(
             f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
         )
     _check_sections(content, where)
-    _check_model_and_dataset(content, where)
+    digest = _check_model_and_dataset(content, where, folders)
     arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
     training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
     _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
@@ -188,7 +211,7 @@ def check(content: dict[str, Any], where: str) -> Study:
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        study = Study(**(content | {"training": training, "arguments": fixed}))
+        study = Study(**(content | {"training": training, "arguments": fixed, "model_digest": digest}))
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from error
     try:
@@ -238,20 +261,24 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
         raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")
 
 
-def _check_model_and_dataset(content: dict[str, Any], where: str) -> None:
+def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
+    """Check both; return the digest of the source of a user's model."""
     name = content["model"]
     try:
+        source = models.resolve(name, folders) if folders is not None else models.source(name)
         taken = [argument for argument in models.arguments(name) if argument in RESERVED]
     except models.NoModel as error:
         hint = nearest(str(name), models.MODELS)
         raise UserError(
-            f"{where}: model: {error}{hint}; expected one of {', '.join(models.MODELS)}, or the name of a module to import"
+            f"{where}: model: {error}{hint}; expected one of {', '.join(models.MODELS)}, or a module or file of yours with a "
+            "function build"
         ) from error
     if taken:
         raise UserError(
             f"{where}: model: {name}'s build calls an argument {taken[0]!r}, which means something else here: rename it"
         )
     _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
+    return source.digest if source else None
 
 
 def _check_entry(entry: Any, where: str) -> None:

@@ -216,7 +216,9 @@ class Supervisor:
                 _draw_images(study.dataset, folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)
-            (folder / "model.py").write_bytes(models.source(study.model).read_bytes())
+            for path, content in models.files(study.model).items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
             parent.log_artifacts(folder)
         if new:
             self._store.remember(IMAGES_DRAWN, True)

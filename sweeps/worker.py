@@ -1,7 +1,6 @@
 """A worker: claims a ticket, trains it, tells the result; again, until none is left, it is asked to stop, or it has grown."""
 
 import gc
-import hashlib
 import io
 import os
 import sys
@@ -58,6 +57,8 @@ class Assignment:
     """What a worker needs to know; plain data, so that it can travel to any process."""
 
     study: Study
+    source: models.Source | None  # of a user's model
+    code: Mapping[str, str]  # the commit of the user's code, which a worker elsewhere cannot ask for
     study_digest: str
     phase: tracking.Phase
     study_uid: str
@@ -89,9 +90,12 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
         _print_to(place.log)
     except OSError as error:  # there is nowhere to say it
         sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
+    os.environ["MLRUNS_DIR"] = str(paths.mlruns())  # training code may change the folder
     try:
         watch = _Watch(place.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(place.number, assignment.gpus))
+        if assignment.source:
+            models.adopt(assignment.source)
         data.load(assignment.study.dataset)
         lease = Lease.of_this_process(place.name, place.parent_pid)
         _Worker(assignment, stop, Store(assignment.study.name), watch, lease).run_trials()
@@ -264,11 +268,12 @@ class _Worker:
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
             "protocol": config.protocol,
-            "model_digest": model_digest(self._study.model),
+            "model_digest": models.digest(self._study.model),
             "objectives": ",".join(self._study.objectives),
             "sampler": space.chosen_sampler(self._study).name,
             **self._facts,
-            **provenance.code(),
+            **assignment.code,
+            **provenance.versions(),
         }
         name = f"trial {claimed.number}"
         run = (
@@ -277,6 +282,8 @@ class _Worker:
             else TrackedRun.create(assignment.experiment_id, assignment.parent_run_id, name, tags)
         )
         run.log_inputs(config.params(), dataset.name, dataset.digest)
+        if assignment.source:
+            run.log_source(assignment.source)
         self._store.note(claimed, "run_id", run.run_id)
         return run
 
@@ -284,11 +291,6 @@ class _Worker:
         limit, deadline = self._study.budget.epochs, self._assignment.deadline
         in_time = deadline is None or time.time() < deadline
         return in_time and (limit is None or self._store.epochs_spent() < limit)
-
-
-def model_digest(model: str) -> str:
-    """Return a short digest of the source of a model."""
-    return hashlib.sha256(models.source(model).read_bytes()).hexdigest()[:16]
 
 
 def _close(run: TrackedRun, saved: Path, state: TrialState, ended: str) -> None:

@@ -7,6 +7,7 @@ artifacts of the run that trained it. `mlflow models serve -m models:/NAME@champ
 import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +18,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from pipelines import backend
+import models
+from models import Source
+from models.quiet import quiet
 from pipelines.errors import UserError, first_line
-from pipelines.tracking import store
+from pipelines.tracking import served, store
 
+CODE = "code"  # folder of a version's files: the source of a user's model
 ALIAS = "champion"  # of the version; also the folder of its files in the run's artifacts
 
 
@@ -55,10 +59,11 @@ def find(name: str, run_id: str) -> Version | None:
     return _version(found[0]) if found else None
 
 
-def register(name: str, run_id: str, model: Any, example: NDArray[np.float32]) -> Version:
+def register(name: str, run_id: str, model: Any, example: NDArray[np.float32], source: Source | None) -> Version:
     """Make a version of `name` of a run's model, and return it.
 
     `example`: an image or more as the model takes them; with what the model returns for it, it makes the signature.
+    `source`: of a user's model; its files go with the version, so that whoever serves it finds its classes.
     """
     client = store.client()
     try:
@@ -67,7 +72,7 @@ def register(name: str, run_id: str, model: Any, example: NDArray[np.float32]) -
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     with tempfile.TemporaryDirectory() as folder:
-        _save(model, example, Path(folder) / ALIAS)
+        _save(model, example, Path(folder) / ALIAS, source)
         client.log_artifacts(run_id, folder)
     uri = client.get_run(run_id).info.artifact_uri
     return _version(client.create_model_version(name, source=f"{uri}/{ALIAS}", run_id=run_id))
@@ -80,16 +85,24 @@ def promote(version: Version, tags: Mapping[str, str]) -> None:
     store.client().set_registered_model_alias(version.name, ALIAS, version.number)
 
 
-def load(version: Version) -> Any:
-    """Return a version's Keras model, read in Keras's safe mode; raises UserError where its files are gone or damaged."""
+def load(version: Version, model: str) -> Any:
+    """Return a version's Keras model, read in Keras's safe mode; raises UserError where its files are gone or damaged.
+
+    `model`: its name; of a user's, the source is known by it, and the classes of saved layers with it.
+    """
+    import keras
     import mlflow.artifacts
     import mlflow.keras
 
     try:
+        custom: dict[str, Any] = {}
         source = store.client().get_model_version_download_uri(version.name, version.number)
         with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=store.uri())
-            return mlflow.keras.load_model(path)
+            with suppress(models.NoModel):  # it may need nothing of its own
+                custom = models.custom_objects(model)
+            with keras.saving.custom_object_scope(custom):
+                return mlflow.keras.load_model(path)
     except Exception as error:  # every kind of artifact store, and Keras, raises its own
         raise UserError(
             f"the files of version {version.number} of registered model {version.name!r} cannot be read ({first_line(error)}): "
@@ -97,15 +110,15 @@ def load(version: Version) -> Any:
         ) from error
 
 
-def _save(model: Any, example: NDArray[np.float32], path: Path) -> None:
+def _save(model: Any, example: NDArray[np.float32], path: Path, source: Source | None) -> None:
     import keras
     import mlflow.keras
-    from mlflow.models import infer_signature
+    from mlflow.models import Model, infer_signature
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     path.mkdir()  # MLflow writes the example before it makes the folder
     used = ("keras", keras.backend.backend(), "numpy")
-    with backend.quiet():  # to save a model Keras loads TensorFlow, whatever its backend
+    with quiet():  # to save a model Keras loads TensorFlow, whatever its backend
         mlflow.keras.save_model(
             model,
             str(path),
@@ -113,6 +126,12 @@ def _save(model: Any, example: NDArray[np.float32], path: Path) -> None:
             input_example=example,
             pip_requirements=[f"{library}=={metadata.version(library)}" for library in used],
         )
+    if source and source.files:  # MLflow's Keras flavor takes no code, but whatever serves the model heeds it
+        source.write(path / CODE)
+        (path / CODE / f"{served.NAME}.py").write_bytes(Path(served.__file__).read_bytes())
+        described = Model.load(str(path))
+        described.flavors["python_function"] |= {"code": CODE, "loader_module": served.NAME}
+        described.save(str(path / "MLmodel"))
 
 
 def _version(found: ModelVersion) -> Version:

@@ -1,5 +1,6 @@
 """One MLflow run: parameters once, one batch of metrics an epoch, a summary, artifacts, and the end state that is true."""
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from models import Source
 from pipelines import checkpoint
 from pipelines.errors import first_line
 from pipelines.tracking import store
@@ -109,6 +111,14 @@ class TrackedRun:
             raise
         except Exception as error:  # every kind of artifact store raises its own
             raise ArtifactError(f"the files of run {self.run_id} cannot be written ({first_line(error)})") from error
+
+    def log_source(self, source: Source) -> None:
+        """Log the source of a user's model: its files to be read, and `SOURCE_FILE` for `source_of`. Raises ArtifactError."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / store.SOURCE_FOLDER
+            source.write(folder)
+            (folder / store.SOURCE_FILE).write_text(json.dumps(source.content()))
+            self.log_artifacts(Path(name))
 
     def send_checkpoint(self, path: Path, epoch: int) -> None:
         """Log a run's checkpoints, where other machines reach the store: any may then go on with the run.

@@ -1,8 +1,10 @@
 """MLflow's store: one experiment a study, one parent run an experiment. No fluent global state."""
 
 import functools
+import json
 import logging
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Literal
@@ -15,6 +17,7 @@ from mlflow.store.db import utils as databases
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
+from models import Source
 from pipelines import paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
 
@@ -24,6 +27,7 @@ STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.ph
 Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
+SOURCE_FOLDER, SOURCE_FILE = "source", "source.json"  # artifacts of a run of a user's model
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
@@ -215,3 +219,11 @@ def artifacts(run_id: str) -> set[str]:
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:
     """Download one artifact of a run; return where it lies."""
     return Path(client().download_artifacts(run_id, path, str(into)))
+
+
+def source_of(run_id: str) -> Source | None:
+    """Return the source of the user's model that a run trained; None where it has none: the model is a shipped one."""
+    if not client().list_artifacts(run_id, SOURCE_FOLDER):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Source(**json.loads(artifact_folder(run_id, f"{SOURCE_FOLDER}/{SOURCE_FILE}", Path(folder)).read_text()))

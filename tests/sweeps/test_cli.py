@@ -117,7 +117,7 @@ def test_makefile_variables_are_the_options(variable: str, command: str, further
         (["run", "quickstart", "--workers", "-1"], "WORKERS=-1: expected at least 1"),
         (["run", "quickstart", "--seed", "-1"], "quickstart.yaml: seed: "),
         (["run", "quickstart", "--dataset", "cifar"], "expected one of mnist, fashion-mnist, mnist-5k"),
-        (["best"], "no study has been run yet: begin with make sweep"),
+        (["best"], "no study has been run yet: begin with "),
         (["best", "lean_cnn"], "no study has been run yet"),
         (["ui"], "there is nothing to show yet"),
     ],

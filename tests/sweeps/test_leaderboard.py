@@ -62,7 +62,7 @@ def test_validation_chooses_and_the_highest_test_accuracy_does_not(study: Any) -
 def test_without_a_complete_trial_it_says_what_to_do(study: Any) -> None:
     assert "no trial has begun yet" in printed("lean_cnn")
     add_trial(study, 0, 0.99, 0.99, status="KILLED")
-    assert "no trial is complete yet: go on with make sweep STUDY=lean_cnn STORED=1" in printed("lean_cnn")
+    assert "sweep run lean_cnn --stored" in printed("lean_cnn")
 
 
 def test_names_are_words_even_when_they_look_like_numbers(outputs: Path) -> None:

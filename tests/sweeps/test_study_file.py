@@ -351,8 +351,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
         r"model: 'tests.no_such_model' is unknown, and no module of that name is found here",
     ),
     ({"model": "json"}, r"model: 'json' has no function build"),
-    ({"model": "../evil"}, r"model: '../evil' is no name of a model"),
-    ({"model": ["lean_cnn"]}, r"model: \['lean_cnn'\] is no name of a model"),
+    ({"model": "../evil"}, r"model: '../evil' is not a model"),
+    ({"model": ["lean_cnn"]}, r"model: \['lean_cnn'\] is not the name of a model"),
 ]
 
 
@@ -445,7 +445,7 @@ def test_a_sampler_whose_library_is_missing_is_refused(
     [
         ("def build(*, units): ...", "its build takes 'units' without a default"),
         ("def build(*units): ...", "its build takes 'units' without a default"),
-        ("def build(", "cannot be imported \\(SyntaxError"),
+        ("def build(", "py:1 is not valid Python"),
         ("import no_such_library", "it needs no_such_library, which is not installed"),
         ("raise SystemError('boom')", "cannot be imported \\(SystemError: boom\\)"),
         ("import sys; sys.exit(3)", "cannot be imported \\(SystemExit: 3\\)"),
@@ -462,7 +462,7 @@ def test_a_users_model_of_another_shape_gets_one_clear_line(
     name = f"mine_{abs(hash(source))}"
     (tmp_path / f"{name}.py").write_text(source)
     message = complaint(write_study(model=name, search={"units": {"int": [1, 2]}}, start=[]))
-    assert re.search(f"tiny.yaml: model: '?{name}.*{expected}", message), message
+    assert re.search(f"tiny.yaml: model: .*{name}.*{expected}", message), message
 
 
 def test_several_objectives_are_not_pruned_unless_said(write_study: Callable[..., Path]) -> None:

@@ -47,7 +47,7 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     path = write_study()
     code, out, err = sweep("run", path).wait()
     assert (code, err) == (0, "")
-    assert "2 of 2 trials done" in out and "next: make best STUDY=tiny" in out and "the budget is used up" in out
+    assert "2 of 2 trials done" in out and "sweep best tiny (leaderboard)" in out and "the budget is used up" in out
 
     frame = check_consistent(trials=2)
     assert list(frame.columns[:5]) == ["study", "trial", "state", "val_accuracy", "test_accuracy"]

@@ -1,0 +1,70 @@
+"""A person's own project: a folder with their files, and commands typed there."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+NET = """
+def build(*, units: int = 4):
+    import keras
+    from keras import layers
+    shape = [keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(units), layers.Dense(10, activation="softmax")]
+    return keras.Sequential(shape)
+"""
+SHORT = {"dataset": "mnist-5k", "training": {"epochs": 1, "batch_size": 500}, "search": {"units": {"int": [2, 8]}}}
+SWEEP = str(Path(sys.executable).parent / "sweep")
+
+
+class Project:
+    """A folder, and what is typed there. `python`: the interpreter whose packages are used."""
+
+    def __init__(self, folder: Path, python: str = sys.executable):
+        self.folder, self.python = folder, python
+        folder.mkdir(exist_ok=True)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text)
+
+    def study(self, name: str = "s.yaml", **content: object) -> None:
+        own = {"name": "mine", "model": "net", **SHORT, "budget": {"trials": 1}}
+        self.write({name: yaml.safe_dump(own | content, sort_keys=False)})
+
+    def type(self, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the folder; MLRUNS_DIR is not set, unless `environment` does."""
+        kept = {key: value for key, value in os.environ.items() if key not in ("MLRUNS_DIR", "PYTHONPATH")}
+        return subprocess.run(
+            command, cwd=self.folder, env=kept | environment, capture_output=True, text=True, timeout=200
+        )
+
+    def sweep(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return self.type(str(Path(self.python).parent / "sweep"), *arguments, **environment)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Project]:
+    """Make a project whose interpreter has this package from a wheel, and its libraries from the present environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True)
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    python = str(folder / "venv/bin/python")
+    (made,) = folder.glob("*.whl")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(made)], check=True)
+    # Files that lead to further folders are not read in a folder added so: the editable install is not seen.
+    (next((folder / "venv").rglob("site-packages")) / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    return lambda place: Project(place, python)
