@@ -36,9 +36,7 @@ def configure(device: Device = "auto", threads: int | None = None, gpu: str | No
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
     if device == "gpu" and not _gpu_visible(backend):
-        raise UserError(
-            f"DEVICE=gpu, but {backend} sees no GPU here: use DEVICE=auto or DEVICE=cpu, or install the GPU extra"
-        )
+        raise UserError(f"--device gpu, but {backend} sees no GPU here: use auto or cpu, or install the GPU extra")
     if backend == "torch" and threads:
         import torch
 

@@ -278,7 +278,7 @@ def _download(name: str, variable: str, files: str) -> None:
     except Exception as error:  # Keras wraps what urllib raises in bare Exceptions
         raise DatasetUnavailable(
             f"{name} is neither in {variable} (not set) nor in Keras's cache, and its download failed ({error}): "
-            f"set {variable} to a folder with {files}, or use DATASET=mnist-5k"
+            f"set {variable} to a folder with {files}, or use --dataset mnist-5k"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

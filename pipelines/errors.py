@@ -16,6 +16,10 @@ LONGEST = 500  # characters of a message that another library wrote
 _CREDENTIALS = re.compile(r"(\b\w[\w+.-]*://)[^\s\"]*@")
 _SECRET_OPTION = re.compile(r"(\w*(?:passw|pwd|token|secret|sig)\w*(?:=|%3D|: ))[^&;\s\"]+", re.IGNORECASE)
 _URLS, _SECRETS = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"), ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+_LASTING = re.compile(
+    r"readonly database|no such (table|column)|is malformed|is not a database|authentication failed|permission denied|"
+    r"(database|relation|role|column) \S+ does not exist|error code 40[134]|UNAUTHENTICATED|PERMISSION_DENIED"
+)
 _OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}  # Python, TensorFlow, PyTorch
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ENOMEM}
 
@@ -79,6 +83,11 @@ def of_the_machine(error: BaseException) -> bool:
     """Whether an error is the machine's, not the training's: another process, or a later try, may not meet it."""
     of_system = any(isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE for cause in _causes(error))
     return of_system or out_of_space(error) or out_of_memory(error)
+
+
+def lasts(error: BaseException) -> bool:
+    """Whether a database says what no waiting changes: it is damaged or read-only, lacks its tables, or knows no such user."""
+    return any(_LASTING.search(str(cause)) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

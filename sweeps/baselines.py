@@ -139,7 +139,9 @@ def finished_runs(study: Study, place: str) -> list[Any]:
 
     Raises UserError for runs under other settings than those of the recipe.
     """
-    experiment = tracking.find_experiment(study.name) if tracking.exists() else None
+    experiment = (
+        tracking.find_experiment(study.name) if tracking.exists() else None
+    )  # other machines' results need no Optuna
     runs = tracking.trial_runs(experiment.experiment_id) if experiment else []
     whole = [
         run

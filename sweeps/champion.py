@@ -53,7 +53,7 @@ def promote(study: str) -> str:
     final = complete[(complete.phase == "final") & (complete.trial == number)]
     row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
     run = tracking.client().get_run(row.run_id)
-    name, uid = run.data.tags["dataset"], Store(study).attributes()["uid"]
+    name, uid = run.data.tags["dataset"], Store(study).uid
     digest = str(tracking.client().get_run(own.run_id.iloc[0]).data.tags.get("dataset_digest"))
     present = registry.champion(name)
     if present is not None:

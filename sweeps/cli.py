@@ -47,10 +47,12 @@ class _OneLine(click.Group):
             raise
         except Exception as error:
             from pipelines.tracking.store import refused
-            from sweeps.store import is_away
+            from sweeps.store import is_away, is_lasting
 
-            if ctx.params.get("debug") or not (is_away(error) or refused(error)):
+            if ctx.params.get("debug") or not (is_away(error) or refused(error) or is_lasting(error)):
                 raise
+            if is_lasting(error):
+                return _complain(f"a store cannot be used ({first_line(root_cause(error))})")
             if refused(error):
                 return _complain(f"MLflow refuses ({first_line(error)}): sweep doctor --fix may put it right")
             return _complain(f"a store does not answer ({first_line(root_cause(error))}): try again when it does")
@@ -149,7 +151,7 @@ def run(
     _prewarm(**crew)
     from pipelines import data
     from sweeps import launch, study_file
-    from sweeps.store import Store
+    from sweeps.stored import StoredStudy
 
     console = _console()
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
@@ -159,7 +161,7 @@ def run(
         name = study or DEFAULT_STUDY
         if name.endswith((".yaml", ".yml")):
             raise UserError(f"--stored goes on with a study by its name, and reads no file: got {name}")
-        checked = study_file.restore(name, Store(name).attributes(), budget)
+        checked = StoredStudy(name).resumable(budget)
     else:
         checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
         if note := study_file.note_on_model(checked, study or DEFAULT_STUDY):
@@ -194,11 +196,11 @@ def worker(study: str, **crew: Any) -> None:
       sweep worker lean_cnn --workers 2
     """
     _prewarm(**crew)
-    from sweeps import launch, study_file
-    from sweeps.store import Store
+    from sweeps import launch
+    from sweeps.stored import StoredStudy
 
     console = _console()
-    checked = study_file.restore(study, Store(study).attributes(), {})
+    checked = StoredStudy(study).resumable()
     result = launch.run(checked, _crew(**crew), console, joins=True)
     console.print(result.snapshot.line(), soft_wrap=True)
     if result.interrupted:
@@ -314,9 +316,11 @@ def report(study: str | None, output: Path | None) -> None:
     Example:
       sweep report lean_cnn --output report.md
     """
-    from sweeps import confirmed, report
+    from sweeps import confirmed, moved, report
 
     console = _console()
+    if line := moved.settle_in():
+        console.print(line, soft_wrap=True)
     name = confirmed.name_of(study)
     found = report.write(name, console, output)
     if found:
@@ -391,8 +395,10 @@ def explain(
       sweep explain best --study lean_cnn --digit 4
     """
     from pipelines import backend
-    from sweeps import explain
+    from sweeps import explain, moved
 
+    if line := moved.settle_in():
+        click.echo(line)
     backend.configure(device)
     backend.load()
     asked = explain.Asked(digit, feature, against, tuple(dict.fromkeys(only)))
@@ -432,18 +438,26 @@ def doctor(study: str | None, fix: bool) -> None:
     Example:
       sweep doctor --fix
     """
-    from sweeps import doctor
+    from sweeps import doctor, moved
 
+    if fix and (line := moved.settle_in()):
+        click.echo(line)
     found = list(doctor.mend(study) if fix else doctor.examine(study))
     for ailment in found:
         click.echo(f"{ailment.what}: {'done: ' if fix else ''}{ailment.remedy}")
+    beyond = [ailment for ailment in doctor.examine(study) if ailment.beyond] if fix else []
+    for ailment in beyond:
+        click.echo(f"{ailment.what}: {ailment.remedy}")
+    click.echo(doctor.looked_at(study))
     left = doctor.running() if study is None else []
     if left:
         click.echo(f"left alone, since they run or did a minute ago: {', '.join(left)}")
-    if not found:
+    if not found and not beyond:
         click.echo("nothing is wrong" + (" elsewhere" if left else ""))
     elif not fix:
         click.echo(f"{len(found)} found; sweep doctor --fix mends {'it' if len(found) == 1 else 'them'}")
+        sys.exit(FOUND)
+    if beyond:
         sys.exit(FOUND)
 
 
@@ -459,13 +473,15 @@ def ui(host: str, port: int) -> None:
     """
     from pipelines import paths
     from pipelines.tracking import store
-    from sweeps import results
+    from sweeps import moved, results
 
     _check_port(port)
     if store.uri().startswith("http"):
         raise UserError("MLFLOW_TRACKING_URI names a server: open that address in a browser")
     if not store.exists():
         raise UserError(f"there is nothing to show yet: begin with {paths.command('run')}")
+    if line := moved.settle_in():
+        print(line, flush=True)
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
@@ -523,12 +539,13 @@ def studies(study: str | None) -> None:
       sweep studies lean_cnn
     """
     from sweeps import study_file
-    from sweeps.store import Store, study_names
+    from sweeps.store import study_names
+    from sweeps.stored import StoredStudy
 
     if study is not None:
         import yaml
 
-        kept = study_file.read_stored(study, Store(study).attributes())
+        kept = StoredStudy(study).read()
         click.echo(yaml.safe_dump(kept.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=False))
         return
     click.echo("study files:")
@@ -537,10 +554,10 @@ def studies(study: str | None) -> None:
         click.echo(f"  {name}: {shipped.model} on {shipped.dataset}, {_searched(shipped)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
-        store = Store(name)
-        trials = store.trials()
+        stored = StoredStudy(name)
+        trials = stored.store.trials()
         try:
-            kept = study_file.read_stored(name, store.attributes())
+            kept = stored.read()
             what = f"{kept.model} on {kept.dataset}, {_searched(kept)}"
         except UserError as error:
             what = str(error)

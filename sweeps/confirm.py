@@ -9,7 +9,6 @@ import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -20,7 +19,8 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, study_file
 from sweeps.crew import Crew
-from sweeps.store import OWNER, Store, curve, study_names, val_accuracy
+from sweeps.store import Store, curve, study_names, val_accuracy
+from sweeps.stored import StoredStudy, owned_by
 from sweeps.study import Study
 from sweeps.verdict import FEWEST_SEEDS
 
@@ -46,20 +46,19 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
     for option, number in (("top", top), ("seeds", seeds)):
         if number < 1:
             raise UserError(f"--{option} {number}: expected at least 1, and {FEWEST_SEEDS} seeds for a verdict")
-    store = Store(name)
-    attributes = store.attributes()
-    owner = study_file.restore(name, attributes)
-    if OWNER in attributes:
-        raise UserError(f"study {name!r} belongs to another: name {attributes[OWNER]!r}")
+    stored = StoredStudy(name)
+    owner = stored.resumable()
+    if stored.owner:
+        raise UserError(f"study {name!r} belongs to another: name {stored.owner!r}")
     if not owner.search:
         raise UserError(f"study {name!r} searches nothing: it is several seeds of one configuration already")
-    found = [trial for trial in store.trials() if trial.state == TrialState.COMPLETE]
+    found = [trial for trial in stored.store.trials() if trial.state == TrialState.COMPLETE]
     if len(found) < top:
         raise UserError(
             f"study {name!r} has {len(found)} complete trials, and {top} are to be confirmed: go on with it (sweep run "
             f"{name} --stored), or ask for fewer (--top)"
         )
-    _check_dataset(owner, attributes)
+    _check_dataset(owner, stored)
     best: list[Candidate] = []
     for trial in sorted(found, key=lambda trial: (-val_accuracy(trial), trial.number)):
         candidate = Candidate(name, trial.number, study_of(owner, trial, seeds))
@@ -120,7 +119,7 @@ def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bo
     behind, until there are `seeds`.
     `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
     """
-    together = study_file.restore(name, Store(name).attributes()).population
+    together = StoredStudy(name).resumable().population
     fewest = min(max(FEWEST_SEEDS, together), seeds)
     for so_far in range(fewest, seeds + 1):
         racing = candidates(name, top, so_far)
@@ -173,13 +172,13 @@ def final_of(name: str, seeds: int) -> Candidate:
     number = choose({trial: accuracies(study) for trial, study in confirmed.items()})
     if number is None:
         raise UserError(f"no seed of study {name!r} is complete: none can be chosen for the final training")
-    store = Store(name)
-    owner = study_file.restore(name, store.attributes())
-    (trial,) = [trial for trial in store.trials() if trial.number == number]
+    stored = StoredStudy(name)
+    owner = stored.resumable()
+    (trial,) = [trial for trial in stored.store.trials() if trial.number == number]
     kept = [_kept_epoch(seed, study_of(owner, trial, seeds)) for seed in complete(confirmed[number])]
     study = study_of(owner, trial, seeds, statistics.median_low(kept))
     if study.name in study_names():
-        begun = study_file.restore(study.name, Store(study.name).attributes())
+        begun = StoredStudy(study.name).resumable()
         study = study_of(owner, trial, seeds, begun.settings.epochs)
     return Candidate(name, number, study)
 
@@ -237,10 +236,10 @@ def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
 
 def _belonging(name: str, phase: tracking.Phase) -> dict[int, str]:
     found = {}
-    for study in study_names():
-        number = study.removeprefix(f"{name}-{phase}-")
-        if study != number and number.isdigit() and Store(study).attributes().get(OWNER) == name:
-            found[int(number)] = study
+    for study in owned_by(name):
+        number = study.name.removeprefix(f"{name}-{phase}-")
+        if study.name != number and number.isdigit():
+            found[int(number)] = study.name
     return dict(sorted(found.items()))
 
 
@@ -254,13 +253,9 @@ def _kept_epoch(trial: FrozenTrial, study: Study) -> int:
     return max(accuracy_of) if study.settings.keep == "last" else max(accuracy_of, key=accuracy_of.__getitem__)
 
 
-def _check_dataset(owner: Study, attributes: Mapping[str, Any]) -> None:
+def _check_dataset(owner: Study, stored: StoredStudy) -> None:
     """Refuse to confirm on other images than the study's."""
-    experiment = tracking.find_experiment(owner.name)
-    parents = tracking.parent_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
-    if not parents:
-        raise UserError(f"study {owner.name!r} has no parent run in MLflow: sweep doctor {owner.name} --fix makes one")
-    then, now = parents[0].data.tags.get("dataset_digest"), data.load(owner.dataset).digest
+    then, now = stored.parent_run().data.tags.get("dataset_digest"), data.load(owner.dataset).digest
     if then is not None and then != now:
         raise UserError(
             f"study {owner.name!r} was trained on {owner.dataset} with digest {then}, and here it has {now}: point MNIST_DIR, or "

@@ -16,11 +16,12 @@ from pipelines import data, paths
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
-from sweeps import ensemble, results, study_file
+from sweeps import ensemble, results
 from sweeps.confirm import choose, confirmed_trials, final_trials
 from sweeps.markdown import NOTHING
 from sweeps.statistics import in_words as as_published
 from sweeps.store import Store
+from sweeps.stored import StoredStudy
 from sweeps.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
 
 OF_A_SEED = [
@@ -66,10 +67,10 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
     """
     name = name_of(study)
     found = []
-    experiment = tracking.find_experiment(name)
+    experiment = StoredStudy(name).experiment()
     for phase, trials in (("confirm", confirmed_trials(name)), ("final", final_trials(name))):
         for number, confirming in trials.items():
-            uid = Store(confirming).attributes()["uid"]
+            uid = Store(confirming).uid
             for run in facts.of_trials(experiment.experiment_id, results.WANTED, uid) if experiment else []:
                 row = results.row(run)
                 own = {"study": name, "trial": number, "phase": phase, "seed": row["trial"]}
@@ -98,7 +99,7 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
 
 def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
     """Return the rows of `verdicts` for the systems of a study; none where its test images are not those of published numbers."""
-    definition = study_file.read_stored(study, Store(study).attributes())
+    definition = StoredStudy(study).read()
     rows = [
         {
             "study": study,
@@ -127,7 +128,7 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
 
 def systems(study: str) -> list[System]:
     """Return what of a study was confirmed: the chosen configuration first, then its final training, the ensemble, the others."""
-    definition = study_file.read_stored(study, Store(study).attributes())
+    definition = StoredStudy(study).read()
     dataset = data.load(definition.dataset)
     seeds = confirmations(study)
     complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
@@ -211,7 +212,7 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
 
 def without_verdict(study: str) -> str:
     """Return why a study has no verdict."""
-    definition = study_file.read_stored(study, Store(study).attributes())
+    definition = StoredStudy(study).read()
     if definition.dataset in data.COMPARABLE:
         return "no verdict: the study has no target"
     own = data.TEST_IMAGES[definition.dataset]
@@ -288,8 +289,7 @@ def _ends(interval: Interval | None, low: str, high: str) -> dict[str, float]:
 def name_of(study: str | None) -> str:
     """Return the study's name: the latest sweep's if none is given. Raises UserError for an unknown one."""
     if study is not None:
-        Store(study)
-        return study
+        return StoredStudy(study).name
     known: Any = results.studies()
     sweeps = known[known.phase == "sweep"]
     if sweeps.empty:

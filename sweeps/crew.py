@@ -29,10 +29,10 @@ class ThisMachine:
 
     def __post_init__(self) -> None:
         if self.workers < 0:
-            raise UserError(f"WORKERS={self.workers}: expected at least 1, or 0 to watch while others train")
+            raise UserError(f"--workers {self.workers}: expected at least 1, or 0 to watch while others train")
         if self.device == "gpu" and not devices.gpus():
             raise UserError(
-                "DEVICE=gpu, but there is no NVIDIA GPU here (or its driver does not answer): use DEVICE=auto or DEVICE=cpu"
+                "--device gpu, but there is no NVIDIA GPU here (or its driver does not answer): use auto or cpu"
             )
 
     @property
@@ -86,7 +86,7 @@ class Cluster:
                 "(docs/cluster.md)"
             )
         if workers is not None and workers < 1:
-            raise UserError(f"WORKERS={workers}: expected at least 1")
+            raise UserError(f"--workers {workers}: expected at least 1")
         try:
             from sweeps.executors import ray
 
@@ -109,7 +109,7 @@ class Cluster:
                 f"{cpus:g} CPUs and {gpus:g} GPUs a trial: expected some CPU, and a fraction of a GPU or whole ones"
             )
         if device == "gpu" and not gpus:
-            raise UserError("DEVICE=gpu and no GPU a trial: give --gpus-per-trial, a fraction or whole ones")
+            raise UserError("--device gpu and no GPU a trial: give --gpus-per-trial, a fraction or whole ones")
         if not ray.room(ray.Share(cpus, gpus)):
             raise UserError(
                 f"a trial is to have {cpus:g} CPUs and {gpus:g} GPUs, and no node of the cluster has so many: the largest have "

@@ -4,6 +4,7 @@ Optuna's storage is the truth about trials. A study that somebody runs is left a
 """
 
 import functools
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,17 +14,22 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines import paths
-from pipelines.errors import UserError
+from pipelines import addresses, data, paths
+from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps import study_file
-from sweeps.store import OWNER, Lost, Store, curve, study_names, val_accuracy
+from sweeps.store import FILE as OPTUNA_FILE
+from sweeps.store import Lost, Store, curve, passes, study_names, val_accuracy
+from sweeps.store import url as optuna_url
+from sweeps.stored import StoredStudy
+from sweeps.study import Study
 from sweeps.worker import RUN_STATUS
 
 REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
 RESTORED = "from Optuna's storage, by sweep doctor"  # a tag
+RUN_ID = re.compile(r"[0-9a-f]{32}")  # as MLflow gives them, and calls the folder of a run's files
 ROUNDS = 5  # a run that was written anew may need its curve, and so on
 TOLERANCE = 1e-9  # of accuracies, 0 to 1, which both stores keep as doubles
 
@@ -35,6 +41,7 @@ class Ailment:
     what: str
     remedy: str
     mend: Callable[[], object]
+    beyond: bool = False  # the doctor can only say so
 
 
 def examine(name: str | None = None) -> Iterator[Ailment]:
@@ -52,12 +59,17 @@ def examine(name: str | None = None) -> Iterator[Ailment]:
             )
         yield from ailments(store)
         return
-    names = study_names()
-    for each in names:
-        store = Store(each)
-        if _last_alive(store) >= REST_AFTER_SESSION:
-            yield from ailments(store)
-    yield from orphans(names)
+    for each in study_names():
+        try:
+            store = Store(each)
+            if _last_alive(store) >= REST_AFTER_SESSION:
+                yield from ailments(store)
+        except Exception as error:  # of one study, whatever is wrong with it: the others are examined all the same
+            if passes(error):
+                raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            yield Ailment(f"{each} cannot be examined ({reason})", "left as it is", lambda: None, beyond=True)
+    yield from orphans()
 
 
 def running() -> list[str]:
@@ -68,12 +80,20 @@ def running() -> list[str]:
 def mend(name: str | None = None) -> Iterator[Ailment]:
     """Mend what `examine` finds, and what that brings to light; yield each ailment once it is mended."""
     for _ in range(ROUNDS):
-        found = list(examine(name))
+        found = [ailment for ailment in examine(name) if not ailment.beyond]
         if not found:
             return
         for ailment in found:
             ailment.mend()
             yield ailment
+
+
+def looked_at(name: str | None = None) -> str:
+    """Return, in a line, what `examine` looks at."""
+    studies = [name] if name else study_names()
+    trials = sum(len(Store(each).trials()) for each in studies)
+    files = "" if name else f", and the folders of {paths.mlruns()}" + ("" if _is_local() else " but its artifacts")
+    return f"looked at {len(studies)} studies with {trials} trials in {without_passwords(optuna_url())}{files}"
 
 
 def unlost(store: Store, lost: Lost) -> Ailment:
@@ -153,11 +173,17 @@ def ailments(store: Store) -> Iterator[Ailment]:
 
 
 def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
+    stored = StoredStudy(store.study_name)
     for lost in store.lost({}):
         yield unlost(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
-    yield from left_checkpoints(store.study_name, trials)
-    experiment = tracking.find_experiment(attributes.get(OWNER, store.study_name))
+    yield from left_checkpoints(stored.name, trials)
+    trashed = tracking.find_by_uid(attributes["uid"])
+    if trashed is not None and trashed.lifecycle_stage != "active":
+        restore = functools.partial(tracking.restore_experiment, trashed.experiment_id)
+        yield Ailment("its experiment is in MLflow's trash", "take it out again", restore)
+        return
+    experiment = stored.experiment()
     if experiment is None:
         if any(trial.state.is_finished() for trial in trials.values()):
             yield Ailment(
@@ -182,9 +208,11 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
 
 def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
     """Make the experiment and its parent run; then every trial lacks its run."""
-    tags = {"study": store.study_name, "restored": RESTORED}
-    experiment, owner = tracking.open_experiment(attributes.get(OWNER, store.study_name)), attributes.get(OWNER)
-    of_owner = tracking.parent_runs(experiment.experiment_id, Store(owner).attributes()["uid"]) if owner else []
+    stored = StoredStudy(store.study_name)
+    owner = StoredStudy(stored.owner) if stored.owner else stored
+    tags = {"study": stored.name, "restored": RESTORED} | _dataset_tags(stored.read())
+    experiment = tracking.open_experiment(owner.name, owner.uid)
+    of_owner = tracking.parent_runs(experiment.experiment_id, owner.uid) if stored.owner else []
     within = of_owner[0].info.run_id if of_owner else None
     parent = tracking.open_parent(experiment, attributes["uid"], attributes.get("phase", "sweep"), tags, within)
     TrackedRun(parent).close("SCHEDULED")
@@ -237,6 +265,8 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
         "git_commit": "unknown",
     }
     (parent, *_) = tracking.parent_runs(experiment_id, attributes["uid"])
+    # That of the day, which the parent run knows: the images here may be others by now.
+    tags |= {key: value for key, value in parent.data.tags.items() if key == "dataset_digest"}
     run = TrackedRun.create(experiment_id, parent.info.run_id, f"trial {trial.number}", tags)
     run.log_params(config.params())
     for step, value in curve(trial).items():
@@ -266,14 +296,34 @@ def _kept_accuracy(run_tags: Mapping[str, str]) -> str:
     return f"{VALIDATION if run_tags.get('protocol', 'held_out') == 'held_out' else TEST}_accuracy"
 
 
-def orphans(names: Sequence[str]) -> Iterator[Ailment]:
-    """Yield folders of checkpoints and artifacts that belong to nothing."""
+def orphans() -> Iterator[Ailment]:
+    """Yield folders of checkpoints and artifacts that belong to nothing: those that the stores beside them do not know.
+
+    Where a store lies elsewhere, another may know them, so they are left alone.
+    """
+    if not _is_local():
+        return
+    names = {StoredStudy(each).name for each in study_names()}
     for folder in sorted((paths.mlruns() / "checkpoints").glob("*/")):
         if folder.name not in names and _untouched(folder):
             yield _in_the_way(folder, "study")
     for folder in sorted((paths.mlruns() / "artifacts").glob("*/*/")):
-        if tracking.lifecycle(folder.name) is None and _untouched(folder):
+        if RUN_ID.fullmatch(folder.name) and tracking.lifecycle(folder.name) is None and _untouched(folder):
             yield _in_the_way(folder, "run")
+
+
+def _is_local() -> bool:
+    """Whether both stores are the files under `mlruns/`, so that what lies there is theirs."""
+    here = [addresses.sqlite(paths.mlruns() / file) for file in (OPTUNA_FILE, tracking.FILE)]
+    return [optuna_url(), tracking.uri()] == here
+
+
+def _dataset_tags(study: Study) -> dict[str, str]:
+    """Return the data set of a study as runs are tagged with it; no digest where it is not to be had here."""
+    try:
+        return {"dataset": study.dataset, "dataset_digest": data.load(study.dataset).digest}
+    except UserError:
+        return {"dataset": study.dataset}
 
 
 def _in_the_way(folder: Path, owner: str) -> Ailment:

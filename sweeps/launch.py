@@ -11,11 +11,12 @@ import models
 from pipelines import backend, data, paths, provenance
 from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
-from sweeps import population, space
+from sweeps import moved, population, space
 from sweeps.crew import Crew
 from sweeps.progress import Snapshot
 from sweeps.store import OWNER, Store, alone, is_away, val_accuracy
 from sweeps.store import url as optuna_url
+from sweeps.stored import StoredStudy
 from sweeps.study import OBJECTIVES, Study
 from sweeps.study_file import SOURCE, in_a_line, restore
 from sweeps.supervise import Supervisor
@@ -55,6 +56,8 @@ def run(
     population.check(study, backend.name())
     folder = paths.make_mlruns()
     try:
+        if line := moved.settle_in():
+            console.print(line, soft_wrap=True)
         store, assignment = _prepare(study, dataset, crew, phase, owner)
     except StoreUnavailable:
         raise
@@ -66,6 +69,8 @@ def run(
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = crew.start(work, assignment, logs)
     sweep = Supervisor(store, assignment, executor, console, stays=not joins)
+    if store.note_on_name:
+        console.print(store.note_on_name, soft_wrap=True)
     console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}")
     name, now = space.chosen_sampler(assignment.study).name, space.chosen_sampler(study)
     if now.why:
@@ -110,24 +115,20 @@ def _prepare(
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
     with alone():  # two parents that begin at once make one study and one parent run
-        found = tracking.find_experiment(
-            owner or study.name
-        )  # MLflow first: it may refuse, and then nothing is written
-        within = None
-        if owner is not None:
-            of_owner = tracking.parent_runs(found.experiment_id, Store(owner).attributes()["uid"]) if found else []
-            if not of_owner:
-                raise UserError(f"study {owner!r} has no parent run in MLflow: sweep doctor {owner} --fix makes one")
-            within = of_owner[0].info.run_id
+        owned = StoredStudy(owner) if owner else None
+        # MLflow first: it may refuse, and then nothing is written
+        within = owned.parent_run().info.run_id if owned else None
+        if owned is None:
+            tracking.find_experiment(study.name)
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
         study = _check_definition(store, study)
         chosen = _choose_sampler(store, study)
-        uid = store.attributes()["uid"]
+        uid = store.uid
         phase = store.attributes().get(PHASE, phase)
         store.remember(PHASE, phase)
-        experiment = tracking.open_experiment(owner or study.name)
-        if owner is not None:
-            store.remember(OWNER, owner)
+        experiment = tracking.open_experiment(owned.name if owned else study.name, owned.uid if owned else uid)
+        if owned:
+            store.remember(OWNER, owned.name)
         tags = {
             "study": study.name,
             "study_digest": study.digest(),
@@ -169,7 +170,7 @@ def _check_definition(store: Store, study: Study) -> Study:
         return study
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
-    changed = _differences(stored.definition(), now)
+    changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
     if changed:
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
@@ -177,7 +178,8 @@ def _check_definition(store: Store, study: Study) -> Study:
         )
     if SOURCE not in attributes:  # of a version that kept none
         store.remember(SOURCE, source.content() if source else None)
-    return study.model_copy(update={"model": stored.model})  # one source may be referred to in several ways
+    # One source may be referred to in several ways, and one study have several names.
+    return study.model_copy(update={"model": stored.model, "name": stored.name})
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:

@@ -10,12 +10,13 @@ from rich.table import Table
 import models
 from pipelines import data, paths
 from pipelines.errors import UserError
-from sweeps import confirmed, results, study_file
+from sweeps import confirmed, results
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.statistics import in_words as as_published
 from sweeps.statistics import judged, summary
-from sweeps.store import OWNER, Store, study_names
+from sweeps.store import study_names
+from sweeps.stored import StoredStudy
 from sweeps.study import Study
 
 SHOWN = 10
@@ -48,7 +49,7 @@ def gaps(study: Study, test_accuracy: float) -> list[Gap]:
 
 def show(name: str | None, console: Console) -> None:
     """Print a study's leaderboard (the latest study's if not named). Raises UserError when there is none."""
-    owner = Store(name).attributes().get(OWNER) if name in study_names() else None
+    owner = StoredStudy(name).owner if name in study_names() else None
     if owner:
         raise UserError(f"study {name!r} trains again what {owner!r} found: sweep best {owner} shows it")
     frame = results.runs(name)
@@ -56,8 +57,8 @@ def show(name: str | None, console: Console) -> None:
         console.print(f"no trial has begun yet: go on with {paths.command(f'run {name} --stored' if name else 'run')}")
         return
     study_name = str(frame.study.iloc[0])
-    store = Store(study_name)
-    study = study_file.read_stored(study_name, store.attributes())
+    stored = StoredStudy(study_name)
+    store, study = stored.store, stored.read()
     complete = frame[frame.state == "complete"]
     counts = ", ".join(f"{count} {state}" for state, count in frame.state.value_counts().items() if count)
     ended = frame[frame.epochs.notna()]

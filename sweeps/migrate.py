@@ -15,8 +15,9 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.copying import Copier
 from pipelines.tracking.run import TrackedRun
 from sweeps import doctor
-from sweeps.store import OWNER, Store, study_names
+from sweeps.store import Store
 from sweeps.store import url as optuna_url
+from sweeps.stored import StoredStudy, owned_by
 
 
 def run(name: str, storage: str, tracking_uri: str, console: Console) -> None:
@@ -29,10 +30,10 @@ def run(name: str, storage: str, tracking_uri: str, console: Console) -> None:
         raise UserError("the study is in that store already: name the stores that it is to be copied to")
     if storage == tracking_uri:
         raise UserError("Optuna and MLflow need a database each: name two")
-    attributes = Store(name).attributes()
-    if attributes.get(OWNER):
-        raise UserError(f"study {name!r} belongs to {attributes[OWNER]!r}: copy that one, and this comes with it")
-    members = [name, *(each for each in study_names() if Store(each).attributes().get(OWNER) == name)]
+    stored = StoredStudy(name)
+    if stored.owner:
+        raise UserError(f"study {name!r} belongs to {stored.owner!r}: copy that one, and this comes with it")
+    members = [name, *(each.store.study_name for each in owned_by(stored.name))]
     for member in members:
         for ailment in doctor.examine(member):
             raise UserError(f"{ailment.what}: run sweep doctor {member} --fix first")
@@ -67,7 +68,7 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
     if target.epochs_spent() > source.epochs_spent():
         raise UserError(f"study {name!r} has gone on at the target since it was copied: it is left as it is there")
     target.remember("uid", attributes["uid"])
-    experiment = tracking.find_experiment(attributes.get(OWNER, name))
+    experiment = StoredStudy(name).experiment()
     trials = source.trials()
     runs, checkpoints = [], defaultdict[str, list[Path]](list)
     if experiment is not None:

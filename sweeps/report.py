@@ -14,15 +14,14 @@ from pipelines import data, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps import confirmed, plots, results, study_file
+from sweeps import confirmed, plots, results
 from sweeps.confirmed import System, interval
 from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
 from sweeps.markdown import NOTHING, html, table
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.statistics import in_words as as_published
-from sweeps.store import OWNER, Store
-from sweeps.study import Study
+from sweeps.stored import StoredStudy
 from sweeps.verdict import luck_of_the_best, mcnemar
 
 OF_THE_STUDY = {  # figures on the parent run
@@ -79,24 +78,19 @@ class Report:
     """What is known of a study, section by section."""
 
     def __init__(self, name: str):
-        self.store = Store(name)
-        attributes = self.store.attributes()
-        self.study: Study = study_file.read_stored(name, attributes)
-        experiment = tracking.find_experiment(name)
-        parents = tracking.parent_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
+        stored = StoredStudy(name)
+        self.store, self.study = stored.store, stored.read()
         if not self.study.search:
-            owner = attributes.get(OWNER)
+            owner = stored.owner
             shown = f"sweep report {owner} shows its seeds" if owner else f"sweep best {name} shows its seeds"
             raise UserError(f"study {name!r} has no search to report on: {shown}")
-        if not parents:
-            raise UserError(f"study {name!r} has no parent run in MLflow: sweep doctor {name} --fix makes one")
-        self.parent = parents[0]
+        self.parent = stored.parent_run()
         self.frame = results.runs(name)
         if not (self.frame.epochs > 0).any():
             raise UserError(f"no trial of study {name!r} has ended: go on with it (sweep run {name} --stored)")
         self.complete = self.frame[self.frame.state == "complete"]
         self.seeds = confirmed.confirmations(name)
-        self.trials = tracking.study_runs(experiment.experiment_id, attributes["uid"]) if experiment else []
+        self.trials = stored.trial_runs()
         of_seeds = [tracking.client().get_run(run_id) for run_id in self.seeds.run_id]
         self.runs = {run.info.run_id: run for run in [*self.trials, *of_seeds]}
         self.systems: list[System] = confirmed.systems(name)

@@ -15,7 +15,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, logged, study_file
 from sweeps.crew import ThisMachine
-from sweeps.store import Store, study_names
+from sweeps.stored import StoredStudy, by_uid
 from sweeps.study import Study
 
 CUT_SHORT = ("pruned", "budget")  # ends of a run that was not over by itself
@@ -31,11 +31,10 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     """
     original = logged.find(run_id)
     study = study_of(original)
-    owner = tracking.client().get_experiment(original.info.experiment_id).name
-    known = owner if owner in study_names() else None
-    if launch.run(study, ThisMachine(device=device), console, "rerun", owner=known).interrupted:
+    owner = by_uid(tracking.current_study(original.info.experiment_id))
+    if launch.run(study, ThisMachine(device=device), console, "rerun", owner=owner.name if owner else None).interrupted:
         return False
-    again = _run_of(study, known)
+    again = _run_of(study)
     for line in [*_surroundings(original, again), *compare(original, again)]:
         console.print(line, soft_wrap=True)
     return True
@@ -135,11 +134,9 @@ def _predictions(run_id: str) -> NDArray[np.int64]:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def _run_of(study: Study, owner: str | None) -> Any:
+def _run_of(study: Study) -> Any:
     """Return the run of the one trial of a rerun."""
-    experiment = tracking.find_experiment(owner or study.name)
-    uid = Store(study.name).attributes()["uid"]
-    found = tracking.study_runs(experiment.experiment_id, uid) if experiment else []
+    found = StoredStudy(study.name).trial_runs()
     if not found:
         raise UserError(f"study {study.name} has no run: sweep doctor --fix makes one")
     return found[0]

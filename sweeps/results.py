@@ -90,11 +90,22 @@ def _experiment(study: str | None) -> str | None:
         raise UserError(
             f"only baselines have been run yet: name one of {', '.join(known.study)}, or begin with {paths.command('run')}"
         )
-    if wanted.empty:
-        raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
+    if study is not None and wanted.empty:
+        return _renamed(study, known)
     if study is not None:
         return str(wanted.experiment_id.iloc[0])
     return next(filter(facts.has_trials, wanted.experiment_id), None)
+
+
+def _renamed(study: str, known: pd.DataFrame) -> str:
+    """Return the experiment of a study that has this name in Optuna's storage, and another in MLflow."""
+    from sweeps.store import study_names
+    from sweeps.stored import StoredStudy
+
+    experiment = StoredStudy(study).experiment() if study_names() else None
+    if experiment is None:
+        raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
+    return str(experiment.experiment_id)
 
 
 def _table(found: Sequence[RunFacts]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ A ticket is a trial number: a budget of N trials is the trials 0 to N-1, queued 
 WAITING in one transaction and keeps its number, parameters and run. docs/architecture.md has the table of events.
 """
 
+import functools
 import json
 import os
 import signal
@@ -13,20 +14,21 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.storages import RDBStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel, TrialUserAttributeModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
 
-from pipelines import paths
-from pipelines.errors import StoreUnavailable, UserError, first_line, of_the_machine, without_passwords
+from pipelines import addresses, paths
+from pipelines.errors import StoreUnavailable, UserError, first_line, lasts, of_the_machine, without_passwords
+from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError
 from pipelines.tracking.store import TrackingError, refused
 from sweeps.lease import Lease
@@ -51,16 +53,22 @@ OWNER = "owner"  # attribute of a study whose runs belong under the parent run o
 
 _tables = sqlalchemy.MetaData()
 _ledger = sqlalchemy.Table(
-    "epoch_ledger",
+    "epochs_begun",  # by our own id of a study, which a rename in Optuna's dashboard leaves as it is
     _tables,
-    sqlalchemy.Column("study_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
+    sqlalchemy.Column("uid", sqlalchemy.String(32), primary_key=True),
     sqlalchemy.Column("spent", sqlalchemy.Integer, nullable=False),
 )
+_former_ledger = sqlalchemy.table("epoch_ledger", sqlalchemy.column("study_id"), sqlalchemy.column("spent"))  # of 0.1.0
 
 
 def is_away(error: BaseException) -> bool:
     """Whether an error says that a store is away, locked or full, which passes; not that it refuses what it was asked."""
-    return isinstance(error, _STORE_ERRORS) and not refused(error)
+    return isinstance(error, _STORE_ERRORS) and not refused(error) and not lasts(error)
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether an error says that a store cannot be used, and that waiting does not help: damaged, read-only, not allowed."""
+    return isinstance(error, _STORE_ERRORS) and lasts(error)
 
 
 def passes(error: BaseException) -> bool:
@@ -76,28 +84,44 @@ class Lost:
     reason: str | None
 
 
+VARIABLE, FILE = "OPTUNA_STORAGE", "optuna.db"
+
+
 def url() -> str:
     """Return OPTUNA_STORAGE, or the URL of the SQLite file under `mlruns/`."""
-    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{paths.mlruns() / 'optuna.db'}"
+    return addresses.of(VARIABLE, FILE)
 
 
 class Store:
-    """One study in Optuna's storage."""
+    """One study in Optuna's storage, by the name that it has or, if it was renamed in a UI, had.
+
+    `study_name`: its name in the storage now; `asked`: the one that it was asked for by.
+    """
 
     def __init__(self, study_name: str, at: str | None = None):
-        self.study_name = study_name
-        if at is None and not _exists():
+        self.asked = study_name
+        if not addresses.is_there(at or url()):
             raise UserError(f"there is no study {study_name!r} yet: begin with {paths.command('run')}")
         self._rdb = _open(at or url())
         self._storage = get_storage(self._rdb)
         self._stale_since: dict[int, float] = {}
-        try:
-            self._study_id = self._storage.get_study_id_from_name(study_name)
-        except KeyError as error:
+        found = _find(self._storage, study_name)
+        if found is None:
             known = ", ".join(study_names()) or "(none)"
-            raise UserError(
-                f"there is no study {study_name!r} yet: expected one of {known}; sweep run begins one"
-            ) from error
+            raise UserError(f"there is no study {study_name!r} yet: expected one of {known}; sweep run begins one")
+        self._study_id, self.study_name = found
+        with suppress(UserError):  # known while the study can be asked
+            _ = self.uid
+
+    @property
+    def note_on_name(self) -> str | None:
+        """A line for the user where the study has another name now than the one that it was asked for by."""
+        if self.asked == self.study_name:
+            return None
+        return (
+            f"study {self.asked} is called {self.study_name} in Optuna's storage now, and is resumed; to begin anew, give the "
+            "study file a name that no study has had"
+        )
 
     @classmethod
     def create(cls, study_name: str, directions: Sequence[Direction] = ("maximize",), at: str | None = None) -> "Store":
@@ -106,28 +130,58 @@ class Store:
         `at`: the URL of another storage than that of `url`.
         """
         storage = _open(at or url())
+        known = _find(storage, study_name)
         try:
-            study = optuna.create_study(storage=storage, study_name=study_name, directions=list(directions))
+            study = optuna.create_study(
+                storage=storage, study_name=known[1] if known else study_name, directions=list(directions)
+            )
         except optuna.exceptions.DuplicatedStudyError as error:
-            study = optuna.load_study(storage=storage, study_name=study_name)
+            study = optuna.load_study(storage=storage, study_name=known[1] if known else study_name)
             differs = [direction.name.lower() for direction in study.directions] != list(directions)
             if "uid" not in study.user_attrs and (differs or study.get_trials(deepcopy=False)):
                 raise UserError(
                     f"Optuna's storage holds a study {study_name!r} that another program made: "
                     "give this one another name, or set OPTUNA_STORAGE to another database"
                 ) from error
-        _tables.create_all(storage.engine)
-        with storage.engine.begin() as connection:
-            known = connection.execute(
-                sqlalchemy.select(_ledger.c.spent).where(_ledger.c.study_id == study._study_id)
-            ).first()
-            if known is None:
-                connection.execute(_ledger.insert().values(study_id=study._study_id, spent=0))
         storage.remove_session()
         store = cls(study_name, at)
         if "uid" not in store.attributes():
             store.remember("uid", uuid.uuid4().hex)
+        store._open_ledger()
         return store
+
+    def _open_ledger(self) -> None:
+        """Make this study's line in the ledger, with what one of an earlier version has, by Optuna's id of the study."""
+        uid = self.uid
+        _tables.create_all(self._rdb.engine)
+        former = sqlalchemy.select(_former_ledger.c.spent).where(_former_ledger.c.study_id == self._study_id)
+        with self._rdb.engine.begin() as connection:
+            if connection.execute(sqlalchemy.select(_ledger.c.spent).where(_ledger.c.uid == uid)).first() is None:
+                had = sqlalchemy.inspect(connection).has_table(_former_ledger.name)
+                spent = connection.execute(former).scalar() if had else None
+                connection.execute(_ledger.insert().values(uid=uid, spent=spent or 0))
+
+    @functools.cached_property
+    def uid(self) -> str:
+        """Our own id of the study; raises UserError where another program made it."""
+        try:
+            return str(self.attributes()["uid"])
+        except KeyError as error:
+            raise UserError(f"stored study {self.study_name!r} was not made by this program") from error
+
+    def gone(self) -> str | None:
+        """Return a line for the user where the study was deleted, or renamed, since it was opened; None where it is there."""
+        try:
+            self._storage.get_study_name_from_id(self._study_id)
+        except KeyError:
+            studies = self._storage.get_all_studies()
+            now = next(
+                (study.study_name for study in studies if study.user_attrs.get("uid") == self.__dict__.get("uid")), None
+            )
+            if now is None:
+                return f"study {self.study_name!r} was deleted from Optuna's storage while it ran"
+            return f"study {self.study_name!r} was renamed to {now!r} while it ran: resume it with sweep run {now} --stored"
+        return None
 
     def study(self, **options: Any) -> optuna.Study:
         """Return Optuna's own view of the study."""
@@ -312,10 +366,22 @@ class Store:
 
         By our own watching too: a machine that wakes from sleep finds every heartbeat old, and its workers about to beat.
         """
-        stale = set(self._rdb._get_stale_trial_ids(self._study_id))  # Optuna's public function would fail them instead
         now = time.monotonic()
+        stale = self._without_heartbeat()
         self._stale_since = {trial_id: self._stale_since.get(trial_id, now) for trial_id in stale}
         return {trial_id for trial_id, since in self._stale_since.items() if now - since > HEARTBEAT_INTERVAL}
+
+    def _without_heartbeat(self) -> set[int]:
+        """Return the ids of running trials without a heartbeat lately; a rename in Optuna's dashboard leaves them none at all."""
+        with self._rdb.engine.begin() as connection:
+            clock = connection.execute(sqlalchemy.select(sqlalchemy.func.now())).scalar_one()
+            beats = connection.execute(
+                sqlalchemy.select(TrialModel.trial_id, TrialHeartbeatModel.heartbeat)
+                .outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
+                .where(TrialModel.study_id == self._study_id, TrialModel.state == TrialState.RUNNING)
+            ).all()
+        oldest = clock.replace(tzinfo=None) - timedelta(seconds=GRACE_PERIOD)
+        return {trial_id for trial_id, beat in beats if beat is None or beat.replace(tzinfo=None) < oldest}
 
     def importances(self) -> dict[str, float]:
         """Return the share of the variance of validation accuracy that each hyperparameter explains (fANOVA), largest first.
@@ -332,7 +398,7 @@ class Store:
 
     def spend_epoch(self, limit: int | None) -> bool:
         """Count one epoch, atomically; False, and nothing counted, when `limit` is reached."""
-        count = _ledger.update().where(_ledger.c.study_id == self._study_id).values(spent=_ledger.c.spent + 1)
+        count = _ledger.update().where(_ledger.c.uid == self.uid).values(spent=_ledger.c.spent + 1)
         if limit is not None:
             count = count.where(_ledger.c.spent < limit)
         with self._rdb.engine.begin() as connection:
@@ -340,17 +406,20 @@ class Store:
 
     def epochs_spent(self) -> int:
         """Return the number of epochs begun in this study, replayed ones included."""
+        now = sqlalchemy.select(_ledger.c.spent).where(_ledger.c.uid == self.uid)
+        former = sqlalchemy.select(_former_ledger.c.spent).where(_former_ledger.c.study_id == self._study_id)
         with self._rdb.engine.begin() as connection:
-            return int(
-                connection.execute(
-                    sqlalchemy.select(_ledger.c.spent).where(_ledger.c.study_id == self._study_id)
-                ).scalar_one()
-            )
+            for table, spent in ((_ledger.name, now), (_former_ledger.name, former)):
+                if sqlalchemy.inspect(connection).has_table(table):
+                    found = connection.execute(spent).scalar()
+                    if found is not None:
+                        return int(found)
+        return 0
 
     def set_epochs_spent(self, epochs: int) -> None:
         """Write down how many epochs were begun, for a study that was copied from elsewhere."""
         with self._rdb.engine.begin() as connection:
-            connection.execute(_ledger.update().where(_ledger.c.study_id == self._study_id).values(spent=epochs))
+            connection.execute(_ledger.update().where(_ledger.c.uid == self.uid).values(spent=epochs))
 
     def note_session(self, session: str, began: float) -> None:
         """Remember that this study has been running from `began` (Unix seconds) until now."""
@@ -394,18 +463,30 @@ def front(values: Iterable[Sequence[float]], directions: Sequence[Direction]) ->
 
 def study_names() -> list[str]:
     """Return the names of all stored studies."""
-    return sorted(optuna.study.get_all_study_names(_open(url()))) if _exists() else []
+    return sorted(optuna.study.get_all_study_names(_open(url()))) if addresses.is_there(url()) else []
 
 
-def _exists() -> bool:
-    """Whether there is a storage to read; reading must not make one."""
-    return "OPTUNA_STORAGE" in os.environ or (paths.mlruns() / "optuna.db").exists()
+def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
+    """Return id and present name of the study called `name`, or of the one that had this name when it began; None where none is.
+
+    The names that a study has in a UI may change; the name in its definition, by which its files are called, stays. A name that
+    only its experiment in MLflow has leads to it too.
+    """
+    with suppress(KeyError):
+        return storage.get_study_id_from_name(name), name
+    studies = storage.get_all_studies()
+    known = [each for each in studies if each.user_attrs.get("study", {}).get("name") == name]
+    if not known and tracking.exists():  # renamed in MLflow's UI, perhaps
+        with suppress(TrackingError, StoreUnavailable):
+            uid = tracking.uid_of(name)
+            known = [each for each in studies if uid is not None and each.user_attrs.get("uid") == uid]
+    return (known[0]._study_id, known[0].study_name) if known else None
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Keep other parents out meanwhile, those on other machines too: two that begin at once make one study."""
-    if url().startswith("sqlite:"):
+    if addresses.backend(url()) == "sqlite":
         with FileLock(paths.mlruns() / ".lock"):
             yield
     else:
@@ -416,7 +497,7 @@ def alone() -> Iterator[None]:
 @contextmanager
 def _locked(url: str, lock: int) -> Iterator[None]:
     """Hold one of PostgreSQL's advisory locks, which a connection that ends gives up; nothing on other databases."""
-    if not url.startswith("postgresql"):
+    if addresses.backend(url) != "postgresql":
         yield
         return
     with _opening(url):
@@ -442,7 +523,8 @@ def _opening(url: str) -> Iterator[None]:
         RuntimeError,
         ValueError,  # a port that is none
     ) as error:
-        mend = 'python -m pip install -e ".[cluster]"' if isinstance(error, ImportError) else "check OPTUNA_STORAGE"
+        missing = isinstance(error, ImportError)
+        mend = 'python -m pip install "keras-sweeps[cluster]"' if missing else addresses.advice(VARIABLE, url)
         raise StoreUnavailable(
             f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): {mend}"
         ) from error
@@ -450,12 +532,10 @@ def _opening(url: str) -> Iterator[None]:
 
 def _connections(url: str) -> dict[str, Any]:
     """Return how SQLAlchemy is to connect: a worker keeps one connection open and has three at most, none of them dead."""
-    if url.startswith("sqlite:"):
+    if addresses.backend(url) == "sqlite":
         return {"connect_args": {"timeout": SQLITE_PATIENCE}}
     options: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
-    if url.startswith(
-        ("postgresql:", "postgresql+psycopg")
-    ):  # a network that swallows everything is noticed within a minute
+    if addresses.backend(url) == "postgresql":  # a network that swallows everything is noticed within a minute
         keepalives = {
             "keepalives_idle": 20,
             "keepalives_interval": 10,
@@ -466,14 +546,31 @@ def _connections(url: str) -> dict[str, Any]:
     return options
 
 
+_opened: dict[object, RDBStorage] = {}
+
+
 def _open(url: str) -> RDBStorage:
+    """Return the storage at `url`: one for all in this process, so that there is one pool of connections."""
+    if _key(url) not in _opened:
+        made = _opened_anew(url)
+        _opened[_key(url)] = made
+    return _opened[_key(url)]
+
+
+def _key(url: str) -> object:
+    file = addresses.file_of(url)
+    place = file.stat() if file and file.exists() else None
+    return url, place and (place.st_dev, place.st_ino)  # another file in its place is another storage
+
+
+def _opened_anew(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     with _locked(url, SCHEMA_LOCK), _opening(url):  # whoever comes first makes the tables
         storage = RDBStorage(
             url, engine_kwargs=_connections(url), heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
         )
-    if url.startswith("sqlite:"):
+    if addresses.backend(url) == "sqlite":
         _make_transactions_exclusive(storage)
     return storage
 

@@ -86,6 +86,8 @@ class Supervisor:
                         self._store.note_session(session, began)
                 except Exception as error:
                     if not passes(error):
+                        if isinstance(error, LookupError) and (gone := self._store.gone()):
+                            raise UserError(gone) from error
                         raise
                     self._pause(first_line(root_cause(error)), display)
                     over = self.interrupted and not self._executor.workers()
@@ -153,6 +155,8 @@ class Supervisor:
                 self._log_study(parent, snapshot)
                 parent.close("SCHEDULED" if self._claimable(snapshot) else "FINISHED")
         except Exception as error:
+            if isinstance(error, LookupError) and self._store.gone():
+                return  # and it has been said
             if not passes(error):
                 raise
             self._say(f"the end could not be noted ({first_line(root_cause(error))}); the next call puts it right")

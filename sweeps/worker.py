@@ -36,7 +36,7 @@ from pipelines.train import End, EpochMetrics, Epochs, tell
 from sweeps import population, space
 from sweeps.executors import Place, StopFlag
 from sweeps.lease import Lease, Process
-from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, passes
+from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, is_lasting, passes
 from sweeps.study import Study
 
 # Exit codes, apart from those that training code may choose to end with.
@@ -91,6 +91,7 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
     except OSError as error:  # there is nowhere to say it
         sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
     os.environ["MLRUNS_DIR"] = str(paths.mlruns())  # training code may change the folder
+    store: Store | None = None
     try:
         watch = _Watch(place.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(place.number, assignment.gpus))
@@ -98,18 +99,30 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
             models.adopt(assignment.source)
         data.load(assignment.study.dataset)
         lease = Lease.of_this_process(place.name, place.parent_pid)
-        _Worker(assignment, stop, Store(assignment.study.name), watch, lease).run_trials()
+        store = Store(assignment.study.name)
+        _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
         sys.exit(FAULTY)
     except Exception as error:
-        _leave(error)
+        _leave(_gone(store, error) or error)
+
+
+def _gone(store: Store | None, error: Exception) -> UserError | None:
+    """Return what to tell the user where a study that was renamed or deleted is the cause of an error."""
+    if store is None or (not isinstance(root_cause(error), LookupError) and not isinstance(error, LookupError)):
+        return None
+    line = store.gone()
+    return UserError(line) if line else None
 
 
 def _leave(error: Exception) -> NoReturn:
     """End the process for `error`; unless it is a fault of the trial, another worker takes that up. The last line says why."""
     if isinstance(error, UserError) and not is_away(error):
         print(first_line(error))
+        sys.exit(USER_ERROR)
+    if is_lasting(error):
+        print(f"a store cannot be used ({first_line(root_cause(error))})")
         sys.exit(USER_ERROR)
     print(traceback_of(error))
     print(first_line(root_cause(error)))

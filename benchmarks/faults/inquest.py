@@ -48,7 +48,7 @@ def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     parents = tracking.parent_runs(experiment.experiment_id, uid) if experiment else []
     if [parent.info.status for parent in parents] != ["FINISHED"]:
         yield f"the parent runs are {[parent.info.status for parent in parents]}"
-    for ailment in [*doctor.ailments(store), *doctor.orphans([STUDY])]:
+    for ailment in [*doctor.ailments(store), *doctor.orphans()]:
         yield f"the doctor finds: {ailment.what}"
     for left in (paths.mlruns() / "checkpoints").rglob("*.*"):
         yield f"{left.name} is left behind"

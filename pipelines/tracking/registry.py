@@ -22,7 +22,7 @@ import models
 from models import Source
 from models.quiet import quiet
 from pipelines.errors import UserError, first_line
-from pipelines.tracking import served, store
+from pipelines.tracking import places, served, store
 
 CODE = "code"  # folder of a version's files: the source of a user's model
 ALIAS = "champion"  # of the version; also the folder of its files in the run's artifacts
@@ -96,7 +96,7 @@ def load(version: Version, model: str) -> Any:
 
     try:
         custom: dict[str, Any] = {}
-        source = store.client().get_model_version_download_uri(version.name, version.number)
+        source = places.here(store.client().get_model_version_download_uri(version.name, version.number))
         with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=store.uri())
             with suppress(models.NoModel):  # it may need nothing of its own

@@ -9,8 +9,6 @@ from typing import Any
 
 import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
@@ -156,7 +154,7 @@ class TrackedRun:
             return
         try:
             if store.client().list_artifacts(self.run_id, CHECKPOINT):
-                _artifacts_of(self.run_id).delete_artifacts(CHECKPOINT)  # type: ignore[no-untyped-call]
+                store.artifact_store(self.run_id).delete_artifacts(CHECKPOINT)  # type: ignore[no-untyped-call]
         except Exception as error:
             print(f"the checkpoint of run {self.run_id} could not be deleted ({first_line(error)})")
 
@@ -190,16 +188,11 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _artifacts_of(run_id: str) -> ArtifactRepository:
-    """Return what holds a run's files: it deletes too, which MLflow's client cannot."""
-    return get_artifact_repository(store.client().get_run(run_id).info.artifact_uri, tracking_uri=store.uri())
-
-
 def remove_models(run_id: str) -> None:
     """Delete a run's model files, and say so in its tag `model_files`; raises ArtifactError."""
     client = store.client()
     try:
-        repository = _artifacts_of(run_id)
+        repository = store.artifact_store(run_id)
         for entry in client.list_artifacts(run_id):
             inside = client.list_artifacts(run_id, entry.path) if entry.is_dir else [entry]
             for file in inside:

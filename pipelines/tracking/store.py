@@ -13,12 +13,14 @@ from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db import utils as databases
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import Source
-from pipelines import paths
+from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
@@ -31,14 +33,17 @@ SOURCE_FOLDER, SOURCE_FILE = "source", "source.json"  # artifacts of a run of a 
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
+VARIABLE, FILE = "MLFLOW_TRACKING_URI", "mlflow.db"
+
+
 def uri() -> str:
     """Return MLFLOW_TRACKING_URI, or that of the SQLite file under `mlruns/`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
+    return addresses.of(VARIABLE, FILE)
 
 
 def shared() -> bool:
-    """Whether other machines reach the store too; the SQLite file under `mlruns/` they do not."""
-    return not uri().startswith("sqlite:")
+    """Whether other machines reach the store too; an SQLite file they do not."""
+    return addresses.backend(uri()) != "sqlite"
 
 
 def client() -> MlflowClient:
@@ -61,7 +66,9 @@ def client_of(uri: str) -> MlflowClient:
         opened.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError, ValueError) as error:
         reason = first_line(error)
-        raise StoreUnavailable(f"MLflow's store cannot be opened ({reason}): check MLFLOW_TRACKING_URI") from error
+        raise StoreUnavailable(
+            f"MLflow's store cannot be opened ({reason}): {addresses.advice(VARIABLE, uri)}"
+        ) from error
     return opened
 
 
@@ -72,7 +79,7 @@ def refused(error: BaseException) -> bool:
 
 def exists() -> bool:
     """Whether there is a store to read; reading must not make one."""
-    return "MLFLOW_TRACKING_URI" in os.environ or (paths.mlruns() / "mlflow.db").exists()
+    return addresses.is_there(uri())
 
 
 def all_experiments() -> list[Experiment]:
@@ -87,25 +94,44 @@ def all_experiments() -> list[Experiment]:
             return experiments
 
 
-def open_experiment(name: str) -> Experiment:
-    """Return the experiment called `name`, made if missing; artifacts of a local store lie under `mlruns/artifacts`."""
-    experiment = find_experiment(name)
+def open_experiment(name: str, study_uid: str | None = None) -> Experiment:
+    """Return the experiment of a study, made and called `name` if missing; a local store has artifacts in `mlruns/artifacts`."""
+    experiment = find_experiment(name, study_uid)
     if experiment is None:
-        local = uri().startswith("sqlite:")
-        folder = (paths.mlruns() / "artifacts" / name).as_uri() if local else None
+        folder = None if shared() else (paths.mlruns() / "artifacts" / name).as_uri()
         experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder))
     return experiment
 
 
-def find_experiment(name: str) -> Experiment | None:
-    """Return the experiment called `name`, or None; raises UserError for one that was deleted in the UI."""
-    experiment = client().get_experiment_by_name(name)
+def find_experiment(name: str, study_uid: str | None = None) -> Experiment | None:
+    """Return the experiment of a study, whatever it is called now, else the one called `name`; None where there is none.
+
+    Raises UserError for one in MLflow's trash.
+    """
+    experiment = (find_by_uid(study_uid) if study_uid else None) or client().get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage != "active":
         raise UserError(
-            f"MLflow's experiment {name!r} is deleted: restore it (mlflow experiments restore -x {experiment.experiment_id}) "
-            "or give the study another name"
+            f"MLflow's experiment {experiment.name!r} is in the trash: sweep doctor {name} --fix takes it out, or give the study "
+            "another name"
         )
     return experiment
+
+
+def find_by_uid(study_uid: str) -> Experiment | None:
+    """Return the experiment of the study with our id `study_uid`, one in the trash too; None where there is none."""
+    found = client().search_experiments(ViewType.ALL, filter_string=f"tags.`{STUDY_UID}` = '{study_uid}'")
+    return next(iter(found), None)
+
+
+def uid_of(name: str) -> str | None:
+    """Return our id of the study whose experiment is called `name` now; None where there is none."""
+    experiment = client().get_experiment_by_name(name)
+    return experiment.tags.get(STUDY_UID) if experiment else None
+
+
+def restore_experiment(experiment_id: str) -> None:
+    """Take an experiment out of MLflow's trash."""
+    client().restore_experiment(experiment_id)
 
 
 def open_parent(
@@ -211,19 +237,28 @@ def history(run_id: str, metric: str) -> dict[int, float]:
 
 def artifacts(run_id: str) -> set[str]:
     """Return the paths of a run's artifacts: files, and files in its folders."""
-    top = client().list_artifacts(run_id)
-    inside = [entry for folder in top if folder.is_dir for entry in client().list_artifacts(run_id, folder.path)]
+    found = artifact_store(run_id)
+    top = found.list_artifacts()
+    inside = [entry for folder in top if folder.is_dir for entry in found.list_artifacts(folder.path)]
     return {entry.path for entry in [*top, *inside] if not entry.is_dir}
 
 
 def artifact_folder(run_id: str, path: str, into: Path) -> Path:
     """Download one artifact of a run; return where it lies."""
-    return Path(client().download_artifacts(run_id, path, str(into)))
+    into.mkdir(parents=True, exist_ok=True)
+    return Path(artifact_store(run_id).download_artifacts(path, str(into)))  # type: ignore[no-untyped-call]
+
+
+def artifact_store(run_id: str) -> ArtifactRepository:
+    """Return what holds a run's files, where they lie now: it lists, downloads, and deletes, which MLflow's client cannot."""
+    from pipelines.tracking import places
+
+    return get_artifact_repository(places.here(client().get_run(run_id).info.artifact_uri), tracking_uri=uri())
 
 
 def source_of(run_id: str) -> Source | None:
     """Return the source of the user's model that a run trained; None where it has none: the model is a shipped one."""
-    if not client().list_artifacts(run_id, SOURCE_FOLDER):
+    if not artifact_store(run_id).list_artifacts(SOURCE_FOLDER):
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Source(**json.loads(artifact_folder(run_id, f"{SOURCE_FOLDER}/{SOURCE_FILE}", Path(folder)).read_text()))

@@ -181,7 +181,7 @@ def test_without_files_and_network_the_way_out_is_said(tmp_path: Path, monkeypat
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     for variable in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # refuses at once
-    with pytest.raises(DatasetUnavailable, match=r"set MNIST_DIR .* or use DATASET=mnist-5k"):
+    with pytest.raises(DatasetUnavailable, match=r"set MNIST_DIR .* or use --dataset mnist-5k"):
         data.load("mnist")
 
 

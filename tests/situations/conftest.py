@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.sweeps.conftest import here, seeded, study, swept, twice  # noqa: F401 - fixtures
 
 NET = """
 def build(*, units: int = 4):

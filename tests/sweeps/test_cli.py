@@ -114,7 +114,7 @@ def test_makefile_variables_are_the_options(variable: str, command: str, further
         (["run", "quickstart", "--trials", "0"], "quickstart.yaml: budget.trials: "),
         (["run", "quickstart", "--hours", "-1"], "quickstart.yaml: budget.hours: "),
         (["run", "quickstart", "--epochs", "-1"], "quickstart.yaml: budget.epochs: "),
-        (["run", "quickstart", "--workers", "-1"], "WORKERS=-1: expected at least 1"),
+        (["run", "quickstart", "--workers", "-1"], "--workers -1: expected at least 1"),
         (["run", "quickstart", "--seed", "-1"], "quickstart.yaml: seed: "),
         (["run", "quickstart", "--dataset", "cifar"], "expected one of mnist, fashion-mnist, mnist-5k"),
         (["best"], "no study has been run yet: begin with "),
@@ -272,7 +272,7 @@ def test_a_gpu_that_is_not_there_is_a_mistake_before_anything_is_written(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     code, out = call("run", "quickstart", "--device", "gpu")
-    assert code == 2 and "DEVICE=gpu, but there is no NVIDIA GPU here" in out and out.count("\n") == 1
+    assert code == 2 and "--device gpu, but there is no NVIDIA GPU here" in out and out.count("\n") == 1
     assert not outputs.exists()
 
 

@@ -219,7 +219,7 @@ def test_what_the_cluster_does_not_have_is_said_in_one_line(
         ),
         (["--gpus-per-trial", "0.5"], {}, "they need --executor ray"),
         (["--trials-per-worker", "0"], {}, "--trials-per-worker 0: expected at least 1"),
-        (["--workers", "-1"], {}, "WORKERS=-1: expected at least 1, or 0 to watch"),
+        (["--workers", "-1"], {}, "--workers -1: expected at least 1, or 0 to watch"),
     ],
 )
 def test_a_crew_that_cannot_be_had_is_one_clear_line(

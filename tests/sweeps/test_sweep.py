@@ -590,7 +590,7 @@ def test_workers_that_never_begin_end_the_sweep(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # there may be a GPU, and yet none for TensorFlow
     code, _, err = sweep("run", write_study(), "--device", "gpu").wait()
-    assert code == 2 and "DEVICE=gpu, but tensorflow sees no GPU here" in err and err.count("\n") == 1
+    assert code == 2 and "--device gpu, but tensorflow sees no GPU here" in err and err.count("\n") == 1
     assert Store("tiny").epochs_spent() == 0
     assert {trial.state for trial in Store("tiny").trials()} == {TrialState.WAITING}
 

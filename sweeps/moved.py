@@ -1,0 +1,22 @@
+"""A folder of results that was moved, renamed or copied: what MLflow's store says of places is put right, once."""
+
+from urllib.parse import unquote
+
+from pipelines.tracking import places
+from pipelines.tracking import store as tracking
+from sweeps import doctor
+from sweeps.store import alone
+
+
+def settle_in() -> str | None:
+    """Put the stored places right where `mlruns/` is no longer where it was; return what to say of it.
+
+    Nothing is touched outside the present folder: the original of a copy stays as it is. Nothing happens while a sweep runs.
+    """
+    former = places.former_roots() if tracking.exists() else []
+    if not former or doctor.running():
+        return None
+    with alone():
+        count = places.rewrite()
+    was = " and ".join(unquote(root.removeprefix("file://")) for root in former)
+    return f"results were moved here from {was}: {count} stored places have been put right"
