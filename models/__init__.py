@@ -10,6 +10,7 @@ Keras is imported inside `build`, so that reading a model's arguments and recipe
 import hashlib
 import importlib
 import inspect
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,14 @@ def digest(name: str) -> str:
     """Return a short digest of the source of model `name`."""
     own = source(name)
     return own.digest if own else hashlib.sha256(files(name)["model.py"]).hexdigest()[:16]
+
+
+def place_of(error: BaseException, name: str) -> str:
+    """Return file and line at which an error arose: the last in the source of the user's model `name`, else the last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = _adopted[name].files() if name in _adopted else set[str]()
+    last = next((frame for frame in reversed(frames) if frame.filename in own), frames[-1] if frames else None)
+    return f"{last.filename}:{last.lineno}" if last else "unknown place"
 
 
 def custom_objects(name: str) -> dict[str, Any]:

@@ -267,8 +267,12 @@ class UserModules:
             if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
         }
 
+    def files(self) -> set[str]:
+        """Return the files of the modules, as tracebacks name them."""
+        return {self._path(name.removesuffix(".__init__"), name.endswith(".__init__")) for name in self.source.files}
+
     def _line(self, error: BaseException) -> str:
-        own = {self._path(name.removesuffix(".__init__"), name.endswith(".__init__")) for name in self.source.files}
+        own = self.files()
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
         return f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 

@@ -3,10 +3,12 @@
 `configure` must run before Keras is first imported in a process: the libraries read these settings once.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipelines import device as devices
 from pipelines.errors import UserError
 
 Device = Literal["auto", "cpu", "gpu"]
+SETTINGS: dict[str, Any] = {"image_data_format": "channels_last", "floatx": "float32", "epsilon": 1e-7}  # of Keras
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -51,10 +54,19 @@ def _set_defaults() -> None:
 
 
 def name() -> str:
-    """Return the Keras backend in use, made explicit in the environment; raises UserError for an unknown one."""
-    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    """Return the Keras backend in use: KERAS_BACKEND, else that of the user's `keras.json`, else TensorFlow.
+
+    It is made explicit in the environment. Raises UserError for an unknown one.
+    """
+    path, said = _keras_json()
+    known = os.environ.get("KERAS_BACKEND")
+    backend = known or str(said.get("backend", "tensorflow"))
     if backend not in BACKENDS:
-        raise UserError(f"KERAS_BACKEND={backend} is unknown: expected one of {', '.join(BACKENDS)}")
+        raise UserError(
+            f"{f'KERAS_BACKEND={backend}' if known else f'backend {backend} in {path}'} is unknown: expected one of "
+            f"{', '.join(BACKENDS)}"
+        )
+    os.environ["KERAS_BACKEND"] = backend
     return backend
 
 
@@ -70,11 +82,34 @@ def preload() -> None:
 
 
 def load() -> None:
-    """Import Keras and find the devices."""
+    """Import Keras, with our settings whatever the user's `keras.json` says, and find the devices."""
     with quiet():
         import keras
 
+        keras.config.set_image_data_format(SETTINGS["image_data_format"])
+        keras.config.set_floatx(SETTINGS["floatx"])
+        keras.config.set_epsilon(SETTINGS["epsilon"])
         keras.ops.zeros(1)
+
+
+def note_on_settings() -> str | None:
+    """Return a line on what the user's `keras.json` says and is not used; None where it says nothing else."""
+    path, said = _keras_json()
+    other = {key: said[key] for key in SETTINGS if key in said and said[key] != SETTINGS[key]}
+    if not other:
+        return None
+    words = ", ".join(f"{key} {value}" for key, value in other.items())
+    ours = ", ".join(f"{key} {SETTINGS[key]}" for key in other)
+    return f"{path} has {words}; studies train with {ours}, so that their results compare"
+
+
+def _keras_json() -> tuple[Path, dict[str, Any]]:
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    try:
+        said = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return path, {}
+    return path, said if isinstance(said, dict) else {}
 
 
 def batches_a_call() -> int:

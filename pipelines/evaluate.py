@@ -5,16 +5,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import UserError
 from pipelines.images import Floats
 
 BATCH = 1_000
+LOOKED_AT = 8  # random images, where a model's last layer does not tell what it returns
 SMALLEST_PROBABILITY = 1e-7  # Keras clips here too
 
 
-def probabilities(model: Any, x: Floats) -> Floats:
-    """Return class probabilities (n, classes) for images (n, 28, 28, 1), dropout off."""
+def probabilities(model: Any, x: Floats, logits: bool = False) -> Floats:
+    """Return class probabilities (n, classes) for images (n, 28, 28, 1), dropout off; `logits`: what the model returns."""
     parts = [model.predict_on_batch(x[begin : begin + BATCH]) for begin in range(0, len(x), BATCH)]
-    return np.concatenate(parts, dtype=np.float32)
+    found = np.concatenate(parts, dtype=np.float32)
+    return softmax(found) if logits else found
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return the class probabilities (n, classes) that logits mean."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def gives_logits(model: Any) -> bool:
+    """Whether a Keras model returns logits rather than probabilities: as its last layer says, else as its outputs look.
+
+    Raises UserError for what is neither: numbers between 0 and 1 that do not sum to 1, as sigmoids give.
+    """
+    import keras
+
+    last = model.layers[-1] if model.layers else None
+    activation = getattr(getattr(last, "activation", None), "__name__", None)
+    if isinstance(last, keras.layers.Softmax) or activation == "softmax":
+        return False
+    if isinstance(last, keras.layers.Dense) and activation == "linear":
+        return True
+    shape = (LOOKED_AT, *(side or 8 for side in model.inputs[0].shape[1:]))
+    outputs = np.asarray(model.predict_on_batch(np.random.default_rng(0).random(shape, np.float32)))
+    if np.allclose(outputs.sum(axis=1), 1, atol=1e-3) and outputs.min() >= 0:
+        return False
+    if outputs.min() >= 0 and outputs.max() <= 1:
+        raise UserError(
+            f"the outputs of model {model.name} are neither probabilities, which sum to 1, nor logits (its last layer is "
+            f"{type(last).__name__}, {activation}): end it with softmax, or without activation"
+        )
+    return True
 
 
 def accuracy(predicted: Floats, labels: NDArray[np.uint8]) -> float:

@@ -101,9 +101,9 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
     dataset = data.of_run(config, number, seed)
     keras.utils.set_random_seed(seed)
     model = models.load(config.model).build(**config.hyperparameters)
-    compile_model(model, config.training)
+    logits = compile_model(model, config.training)
     fingerprint = f"{config.model_dump_json(exclude_defaults=True)} {dataset.digest} {keras.backend.backend()}"
-    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint)
+    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits)
 
 
 def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:

@@ -38,6 +38,8 @@ class NotVectorisable(Exception):
 
 def shape_of(model: Any, settings: TrainingSettings) -> str:
     """Return, as a text, all that the members of one population share; raises NotVectorisable."""
+    if evaluate.gives_logits(model):
+        raise NotVectorisable("its outputs are logits")
     text = json.dumps([_shape_of_layer(layer) for layer in model.layers], sort_keys=True)
     for number, layer in enumerate(model.layers):
         text = text.replace(f'"{layer.name}"', f'"layer {number}"')
@@ -162,8 +164,11 @@ class Population:
         """Free the place of a training."""
         self._seats = {number: seat for number, seat in self._seats.items() if seat.training is not training}
 
-    def run_epoch(self) -> list[EpochMetrics]:
-        """Train every member by the epoch that it wants next, and note it; return what came of each, in the order of seating."""
+    def run_epoch(self) -> list[EpochMetrics | Exception]:
+        """Train every member by the epoch that it wants next, and note it; return what came of each, in the order of seating.
+
+        An exception is that member's own.
+        """
         began = time.perf_counter()
         order, maps = self._drawn()
         self._states, losses, hits, penalties = self._as_memory_allows(
@@ -171,20 +176,24 @@ class Population:
         )
         states, predicted = self._states, self._predicted()
         seconds = (time.perf_counter() - began) / len(self._seats)
-        n, labels, told = len(self._dataset.train), self._dataset.validation.y, []
+        n, labels = len(self._dataset.train), self._dataset.validation.y
+        told: list[EpochMetrics | Exception] = []
         for number, seat in self._seats.items():
             training = seat.training
-            metrics = EpochMetrics(
-                loss=float(losses[number]) / n,
-                accuracy=float(hits[number]) / n,
-                val_loss=evaluate.cross_entropy(predicted[number], labels) + float(penalties[number]),
-                val_accuracy=evaluate.accuracy(predicted[number], labels),
-                learning_rate=training.settings.learning_rate_of(len(training.history)),
-                epoch_seconds=seconds,
-            )
-            weights: Arrays = [states[kind][index][number].copy() for kind, index in self._weights]
-            training.note(metrics, weights, [values[number] for values in states["optimizer"]])
-            told.append(metrics)
+            try:
+                metrics = EpochMetrics(
+                    loss=float(losses[number]) / n,
+                    accuracy=float(hits[number]) / n,
+                    val_loss=evaluate.cross_entropy(predicted[number], labels) + float(penalties[number]),
+                    val_accuracy=evaluate.accuracy(predicted[number], labels),
+                    learning_rate=training.settings.learning_rate_of(len(training.history)),
+                    epoch_seconds=seconds,
+                )
+                weights: Arrays = [states[kind][index][number].copy() for kind, index in self._weights]
+                training.note(metrics, weights, [values[number] for values in states["optimizer"]])
+                told.append(metrics)
+            except Exception as error:
+                told.append(error)
         return told
 
     def probabilities(self, weights: Arrays, x: Floats) -> Floats:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+from pipelines import evaluate
 from pipelines.images import SIDE, Scaling
 
 
@@ -21,4 +22,5 @@ def with_scaling(trained: Any, scaling: Scaling) -> Any:
     layer = keras.layers.Rescaling(1 / scaling.deviation[0])
     if scaling.mean.size > 1:  # each pixel by its own
         layer = keras.layers.Normalization(axis=(1, 2, 3), mean=scaling.mean, variance=scaling.deviation**2)
-    return keras.Sequential([keras.Input((SIDE, SIDE, 1)), layer, trained])
+    ending = [keras.layers.Softmax()] if evaluate.gives_logits(trained) else []
+    return keras.Sequential([keras.Input((SIDE, SIDE, 1)), layer, trained, *ending])

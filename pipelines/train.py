@@ -74,8 +74,8 @@ class Control(Protocol):
         """Take note of `epoch`, one entry a model; return why the training should end here, or None."""
 
 
-def compile_model(model: Any, settings: TrainingSettings) -> None:
-    """Give the model its optimizer, loss and metric."""
+def compile_model(model: Any, settings: TrainingSettings) -> bool:
+    """Give the model its optimizer, loss and metric; return whether its outputs are logits."""
     import keras
 
     optimizers = {
@@ -84,13 +84,14 @@ def compile_model(model: Any, settings: TrainingSettings) -> None:
         "adadelta": keras.optimizers.Adadelta,
         "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=settings.momentum),
     }
-    model.compile(
-        optimizers[settings.optimizer](settings.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    logits = evaluate.gives_logits(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if logits else "sparse_categorical_crossentropy"
+    model.compile(optimizers[settings.optimizer](settings.learning_rate), loss, metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
     model.compute_metrics(None, np.zeros(1), np.zeros((1, model.output_shape[-1]), np.float32))
     model.reset_metrics()
+    return logits
 
 
 class Training:
@@ -104,7 +105,9 @@ class Training:
         seed: int,
         checkpoint_path: Path,
         fingerprint: str,
+        logits: bool = False,
     ):
+        self.logits = logits
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
         self.scaling = Scaling(settings.pixels, dataset.train.x)
         self.history: list[EpochMetrics] = []
@@ -152,7 +155,7 @@ class Training:
         """Return the class probabilities (n, classes) of images (n, 28, 28, 1) by the model as it is."""
         scaled = self.scaling(x)
         if self.predict is None:
-            return evaluate.probabilities(self.model, scaled)
+            return evaluate.probabilities(self.model, scaled, self.logits)
         return self.predict(self.model.get_weights(), scaled)
 
     def restore_kept(self) -> None:
@@ -174,7 +177,7 @@ class Training:
         with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
             logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
-        predicted = evaluate.probabilities(model, self.scaling(validation.x))
+        predicted = evaluate.probabilities(model, self.scaling(validation.x), self.logits)
         return EpochMetrics(
             loss=float(logs["loss"][-1]),
             accuracy=float(logs["accuracy"][-1]),
@@ -224,6 +227,8 @@ def train(trainings: Sequence[Training], control: Control) -> Epochs[End]:
         if end is not None:
             break
         end = control.after_epoch(epoch, told)
+        if end == End.ABANDONED:  # whatever else there is to say: the run is another worker's
+            break
         epoch += 1
         paid_for = all(training.finished(epoch) for training in trainings)  # let it count
         more_behind = any(len(training.history) > epoch for training in trainings)  # the last word counts

@@ -15,8 +15,8 @@ from pipelines.errors import UserError
 from pipelines.images import read
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from sweeps import confirmed, logged
-from sweeps.confirm import choose, clearly_behind
+from sweeps import confirm, confirmed, logged
+from sweeps.confirm import clearly_behind
 from sweeps.store import Store
 from sweeps.verdict import FEWEST_SEEDS
 
@@ -46,7 +46,7 @@ def promote(study: str) -> str:
     seeds = confirmed.confirmations(study)
     complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
     of_confirm = complete[complete.phase == "confirm"]
-    number = choose({trial: list(rows.val_accuracy) for trial, rows in confirmed.by_trial(of_confirm)})
+    number = confirm.chosen(study)
     own = of_confirm[of_confirm.trial == number]
     if len(own) < FEWEST_SEEDS:
         return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"

@@ -4,12 +4,14 @@ import ipaddress
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipelines.errors import DatasetUnavailable, UserError, first_line, root_cause, traceback_of, without_passwords
+from sweeps import output
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
 WIDE = 160  # columns
@@ -24,17 +26,30 @@ class _OneLine(click.Group):
         # A KeyboardInterrupt in the midst of an import may be swallowed; a running sweep has its own answer to Ctrl-C.
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
-            status = super().main(*arguments, **(options | {"standalone_mode": False}))
-        except click.ClickException as error:
-            status = _complain(error.format_message())
-        except click.Abort:
-            status = INTERRUPTED
-        except Exception as error:
-            click.echo(traceback_of(error), err=True)
-            status = FAULTY
+            with output.patient():
+                status = self._status(*arguments, **options)
         finally:
             signal.signal(signal.SIGINT, before)
         sys.exit(status if isinstance(status, int) else 0)
+
+    def _status(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **(options | {"standalone_mode": False}))
+        except click.ClickException as error:
+            return _complain(error.format_message())
+        except click.Abort:
+            return INTERRUPTED
+        except SystemExit as error:
+            return error.code
+        except Exception as error:
+            click.echo(traceback_of(error), err=True)
+            return FAULTY
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their first sentences, none of them cut."""
+        found = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, (command.help or "").strip().split("\n")[0]) for name, command in found])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -63,9 +78,15 @@ def _complain(message: str) -> int:
     return MISTAKE
 
 
-@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_OneLine,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of a mistake.")
-def main(debug: bool) -> None:
+@click.version_option(package_name="keras-sweeps", prog_name="sweep")
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """Sweep hyperparameters of Keras image classifiers, track every run in MLflow, compare with published accuracies.
 
     \b
@@ -73,7 +94,14 @@ def main(debug: bool) -> None:
       sweep run quickstart --trials 5
       sweep best
     """
-    sys.path.append(str(Path.cwd()))  # where a user's own model lies
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        return
+    if any(
+        action == "error" for action, *_ in warnings.filters
+    ):  # by PYTHONWARNINGS: of their code, not of these libraries
+        warnings.resetwarnings()
+    sys.path.append(str(Path.cwd()))  # where a user's own modules lie
 
 
 def _crew_options(command: Any) -> Any:
@@ -130,6 +158,9 @@ def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
 @click.option("--stored", is_flag=True, help="Go on with the study called STUDY as it is stored; no file is read.")
+@click.option(
+    "--new-source", is_flag=True, help="Go on though the source of your model has changed; later trials train it."
+)
 def run(
     study: str | None,
     trials: int | None,
@@ -138,6 +169,7 @@ def run(
     dataset: str | None,
     seed: int | None,
     stored: bool,
+    new_source: bool,
     **crew: Any,
 ) -> None:
     """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
@@ -174,13 +206,17 @@ def run(
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     if checked.search:
         from sweeps import report  # noqa: F401  # for the end, now that the worker is loading too
-    result = launch.run(checked, _crew(**crew), console)
+    result = launch.run(checked, _crew(**crew), console, new_source=new_source)
     for line in launch.farewell(checked, result):
         console.print(line, soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
+    if result.snapshot.completed == 0:
+        sys.exit(FAULTY)
     if checked.search:
         _log_report(checked.name, console)
+    if result.paused:
+        sys.exit(FAULTY)
 
 
 @main.command()
@@ -205,6 +241,26 @@ def worker(study: str, **crew: Any) -> None:
     console.print(result.snapshot.line(), soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
+
+
+@main.command()
+@click.argument("study")
+@click.argument("trials", nargs=-1, type=int, metavar="[TRIAL]...")
+def retry(study: str, trials: tuple[int, ...]) -> None:
+    """Let the failed trials of STUDY, or those named, wait again under their numbers, while nobody runs it.
+
+    Their parameters stay; what they reported is forgotten, and their runs go to MLflow's trash.
+
+    \b
+    Example:
+      sweep retry lean_cnn 3 7
+    """
+    from pipelines import paths
+    from sweeps import doctor
+
+    numbers = doctor.retry(study, trials)
+    listed = ", ".join(map(str, numbers))
+    click.echo(f"{len(numbers)} trials wait again ({listed}): {paths.command(f'run {study} --stored')} trains them")
 
 
 @main.command()

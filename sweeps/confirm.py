@@ -169,7 +169,7 @@ def final_of(name: str, seeds: int) -> Candidate:
     It trains for the median of the epochs that validation kept; as many as when it began, where it has begun.
     """
     confirmed = confirmed_trials(name)
-    number = choose({trial: accuracies(study) for trial, study in confirmed.items()})
+    number = chosen(name)
     if number is None:
         raise UserError(f"no seed of study {name!r} is complete: none can be chosen for the final training")
     stored = StoredStudy(name)
@@ -188,6 +188,14 @@ def ended(candidate: Candidate) -> int:
     if candidate.study.name not in study_names():
         return 0
     return sum(trial.state.is_finished() for trial in Store(candidate.study.name).trials())
+
+
+def chosen(name: str) -> int | None:
+    """Return the trial of study `name` whose configuration validation chooses among all that were confirmed; None of none.
+
+    By Optuna's storage, as everything here: a run that was deleted in MLflow changes no choice.
+    """
+    return choose({trial: accuracies(study) for trial, study in confirmed_trials(name).items()})
 
 
 def complete(study: str) -> list[FrozenTrial]:

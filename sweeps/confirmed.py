@@ -16,8 +16,8 @@ from pipelines import data, paths
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
-from sweeps import ensemble, results
-from sweeps.confirm import choose, confirmed_trials, final_trials
+from sweeps import confirm, ensemble, results
+from sweeps.confirm import confirmed_trials, final_trials
 from sweeps.markdown import NOTHING
 from sweeps.statistics import in_words as as_published
 from sweeps.store import Store
@@ -135,7 +135,7 @@ def systems(study: str) -> list[System]:
     lost = seeds[seeds.state.isin(["diverged", "failed", "pruned"])].groupby(["phase", "trial"]).size()
     confirmed = dict(by_trial(complete[complete.phase == "confirm"]))
     finals = dict(by_trial(complete[complete.phase == "final"]))
-    chosen = choose({number: list(rows.val_accuracy) for number, rows in confirmed.items()})
+    chosen = confirm.chosen(study)
     order = sorted(confirmed, key=lambda number: (number != chosen, -confirmed[number].val_accuracy.mean()))
     predicted = {number: Predicted.of(list(rows.run_id)) for number, rows in confirmed.items()}
     members = ensemble.choose({number: predicted[number].validation for number in order}, dataset.validation.y)

@@ -7,7 +7,7 @@ import functools
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,28 @@ def looked_at(name: str | None = None) -> str:
     trials = sum(len(Store(each).trials()) for each in studies)
     files = "" if name else f", and the folders of {paths.mlruns()}" + ("" if _is_local() else " but its artifacts")
     return f"looked at {len(studies)} studies with {trials} trials in {without_passwords(optuna_url())}{files}"
+
+
+def retry(name: str, numbers: Collection[int]) -> list[int]:
+    """Let failed trials of a study wait again, all if none is named; return their numbers.
+
+    Raises UserError where somebody runs the study, and where none of them has failed.
+    """
+    store = Store(name)
+    if (since := _last_alive(store)) < REST_AFTER_SESSION or store.running():
+        raise UserError(f"study {name!r} was running {max(since, 0):.0f} s ago: stop it, and retry a minute later")
+    failed = {trial.number: trial for trial in store.trials() if trial.state == TrialState.FAIL}
+    wrong = [number for number in numbers if number not in failed]
+    if wrong or not failed:
+        known = ", ".join(map(str, failed)) or "none"
+        raise UserError(
+            f"trial {wrong[0]} has not failed: failed are {known}" if wrong else f"no trial of {name!r} has failed"
+        )
+    for number in numbers or failed:
+        run_id = str(failed[number].user_attrs.get("run_id", ""))
+        if tracking.lifecycle(run_id) == "active":
+            tracking.discard_run(run_id)
+    return store.retry(numbers)
 
 
 def unlost(store: Store, lost: Lost) -> Ailment:

@@ -22,16 +22,18 @@ from sweeps.study_file import SOURCE, in_a_line, restore
 from sweeps.supervise import Supervisor
 from sweeps.worker import Assignment, work
 
+CHANGED_SOURCE = "the source of its model has changed"
 CHOSEN_SAMPLER, PHASE = "chosen_sampler", "phase"  # the study's attributes
 
 
 @dataclass(frozen=True)
 class Result:
-    """Where a study stands when its parent ends, whether Ctrl-C ended it, and the name of its sampler."""
+    """Where a study stands when its parent ends, whether Ctrl-C ended it, the name of its sampler, and why it is paused."""
 
     snapshot: Snapshot
     interrupted: bool
     sampler: str
+    paused: str | None = None
 
 
 def run(
@@ -41,11 +43,13 @@ def run(
     phase: tracking.Phase = "sweep",
     owner: str | None = None,
     joins: bool = False,
+    new_source: bool = False,
 ) -> Result:
     """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written.
 
     `phase`: what the runs of a new study are for; an old one's stay what they are. `owner`: the stored study in whose experiment,
     and under whose parent run, the runs belong. `joins`: leave as soon as nothing is left to claim, though others still train.
+    `new_source`: go on though the source of the model has changed.
     """
     if optuna_url() == tracking.uri():
         raise UserError(
@@ -58,7 +62,7 @@ def run(
     try:
         if line := moved.settle_in():
             console.print(line, soft_wrap=True)
-        store, assignment = _prepare(study, dataset, crew, phase, owner)
+        store, assignment = _prepare(study, dataset, crew, phase, owner, new_source)
     except StoreUnavailable:
         raise
     except Exception as error:
@@ -69,6 +73,8 @@ def run(
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = crew.start(work, assignment, logs)
     sweep = Supervisor(store, assignment, executor, console, stays=not joins)
+    if line := backend.note_on_settings():
+        console.print(line, soft_wrap=True)
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
     console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}")
@@ -82,7 +88,7 @@ def run(
             executor.kill()
         finally:
             sweep.settle()
-    return Result(sweep.snapshot(), sweep.interrupted, name)
+    return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused)
 
 
 def farewell(study: Study, result: Result) -> list[str]:
@@ -91,7 +97,9 @@ def farewell(study: Study, result: Result) -> list[str]:
     if snapshot.best:
         found = f"best by validation: trial {snapshot.best.number} with {100 * val_accuracy(snapshot.best):.2f} %"
         lines.append(f"{found}, of {snapshot.done} trials and {snapshot.epochs_spent} epochs")
-    if result.interrupted:
+    if result.paused:
+        lines.append(result.paused)
+    elif result.interrupted:
         lines.append(
             f"stopped; the same command goes on where it was ({snapshot.done} of {snapshot.tickets or '∞'} trials done)"
         )
@@ -112,6 +120,7 @@ def _prepare(
     crew: Crew,
     phase: tracking.Phase,
     owner: str | None = None,
+    new_source: bool = False,
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
     with alone():  # two parents that begin at once make one study and one parent run
@@ -121,7 +130,7 @@ def _prepare(
         if owned is None:
             tracking.find_experiment(study.name)
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
-        study = _check_definition(store, study)
+        study = _check_definition(store, study, new_source)
         chosen = _choose_sampler(store, study)
         uid = store.uid
         phase = store.attributes().get(PHASE, phase)
@@ -158,7 +167,7 @@ def _prepare(
     )
 
 
-def _check_definition(store: Store, study: Study) -> Study:
+def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     """Refuse to go on with a study that is stored under another definition; return it with the stored reference to its model."""
     attributes, source = store.attributes(), models.source(study.model)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
@@ -171,10 +180,17 @@ def _check_definition(store: Store, study: Study) -> Study:
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
     changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
+    if changed == [CHANGED_SOURCE] and new_source:
+        if source:
+            models.adopt(source)
+        store.remember(SOURCE, source.content() if source else None)
+        store.remember("definition", now | {"name": stored.name})
+        return study.model_copy(update={"name": stored.name})
     if changed:
+        anyway = ", or with the present source (--new-source)" if changed == [CHANGED_SOURCE] else ""
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
-            f"another name, or go on with the stored one (sweep run {study.name} --stored)"
+            f"another name, or go on with the stored one (sweep run {study.name} --stored){anyway}"
         )
     if SOURCE not in attributes:  # of a version that kept none
         store.remember(SOURCE, source.content() if source else None)
@@ -189,7 +205,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -
         if old == new:
             continue
         if (where, key) == ("", "model") and str(old).startswith("source ") and str(new).startswith("source "):
-            found.append("the source of its model has changed")
+            found.append(CHANGED_SOURCE)
             continue
         if where == "" and isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{key}.")

@@ -47,6 +47,16 @@ def gaps(study: Study, test_accuracy: float) -> list[Gap]:
     ]
 
 
+def failures(frame: pd.DataFrame) -> list[str]:
+    """Return a line for each reason for which trials failed, the most frequent first."""
+    failed = frame[frame.state == "failed"]
+    if failed.empty or "failure" not in failed:
+        return []
+    by_reason = failed.groupby(failed.failure.fillna("unknown"), sort=False).trial.apply(list)
+    ordered = sorted(by_reason.items(), key=lambda pair: -len(pair[1]))
+    return [f"trial {', '.join(map(str, numbers))} failed: {reason}" for reason, numbers in ordered]
+
+
 def show(name: str | None, console: Console) -> None:
     """Print a study's leaderboard (the latest study's if not named). Raises UserError when there is none."""
     owner = StoredStudy(name).owner if name in study_names() else None
@@ -67,6 +77,8 @@ def show(name: str | None, console: Console) -> None:
     if "gpu_hours" in frame:
         spent += f"; {frame.gpu_hours.sum():.2f} GPU hours"
     console.print(f"{study_name}: {counts}; {spent}", soft_wrap=True)
+    for line in failures(frame):
+        console.print(line, soft_wrap=True)
     if complete.empty:
         console.print(
             f"no trial is complete yet: go on with {paths.command(f'run {study_name} --stored')}, and a larger budget if "

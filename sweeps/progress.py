@@ -38,6 +38,11 @@ class Snapshot:
         return sum(trial.state.is_finished() for trial in self.trials)
 
     @property
+    def completed(self) -> int:
+        """Trials that are complete."""
+        return len(self._complete)
+
+    @property
     def best(self) -> FrozenTrial | None:
         """The completed trial with the highest validation accuracy; None too where nothing is searched."""
         return max(self._complete, key=val_accuracy, default=None) if self.searches else None

@@ -23,7 +23,7 @@ WANTED = facts.Wanted(
         *(VAL_ACCURACY, "test_accuracy", "parameters", "epochs_trained", "kept_epoch", "seconds"),
         *("samples_per_second", "gpu_hours", *DEVIATIONS.values()),
     ),
-    tags=("study", "trial", "ended", "device", "dataset", "objectives"),
+    tags=("study", "trial", "ended", "failure", "device", "dataset", "objectives"),
 )
 RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
 STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
@@ -56,7 +56,8 @@ def runs(study: str | None = None) -> pd.DataFrame:
     max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
     samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset, run_id.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
-    all together, and no kept_epoch. Where the protocol holds no images out there is no validation accuracy.
+    all together, and no kept_epoch. Where trials failed, `failure` says why.
+    Where the protocol holds no images out there is no validation accuracy.
     A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
     rest; those come first.
     Raises UserError for an unknown study.
@@ -144,6 +145,7 @@ def row(run: RunFacts) -> dict[str, Any]:
         **({"gpu_hours": metrics["gpu_hours"]} if "gpu_hours" in metrics else {}),
         "device": tags.get("device"),
         "dataset": tags["dataset"],
+        **({"failure": tags["failure"]} if "failure" in tags else {}),
         "run_id": run.run_id,
     }
 
@@ -156,7 +158,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
             frame[name] = frame[name].astype("float64")
         elif name in WORDS:
             frame[name] = frame[name].astype("category")
-        elif name != "run_id":
+        elif name not in ("run_id", "failure"):
             frame[name] = _typed_text(frame[name])
     return frame
 

@@ -72,7 +72,7 @@ def _suggest(trial: optuna.Trial, name: str, entry: Entry) -> Any:
         return trial.suggest_int(name, entry.bounds[0], entry.bounds[1], step=entry.step, log=entry.log)
     if isinstance(entry, Choice):
         return trial.suggest_categorical(name, entry.choice)
-    return trial.suggest_float(name, entry.bounds[0], entry.bounds[1], step=entry.step, log=entry.log)
+    return entry.exact(trial.suggest_float(name, entry.bounds[0], entry.bounds[1], step=entry.step, log=entry.log))
 
 
 def distribution(entry: Entry) -> BaseDistribution:
@@ -255,7 +255,7 @@ class _FeasibleSampler(optuna.samplers.BaseSampler):
                 continue
             if name not in drawn:
                 drawn[name] = sampler.sample_independent(study, trial, name, self._space[name])
-            params[name] = drawn[name]
+            params[name] = entry.exact(drawn[name])
         return params
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:

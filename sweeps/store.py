@@ -11,7 +11,7 @@ import signal
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,12 @@ import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel, TrialUserAttributeModel
+from optuna.storages._rdb.models import (
+    TrialHeartbeatModel,
+    TrialIntermediateValueModel,
+    TrialModel,
+    TrialUserAttributeModel,
+)
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
@@ -49,6 +54,9 @@ AHEAD = 10  # trials that wait, at least, while there are any left
 SEIZED = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
+FAILURE = (
+    "failure"  # attribute of a trial that failed: exception type and the user's line, which tell one cause from another
+)
 OWNER = "owner"  # attribute of a study whose runs belong under the parent run of another: its name
 
 _tables = sqlalchemy.MetaData()
@@ -206,6 +214,37 @@ class Store:
         """Return all trials, those without a ticket too."""
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
+    def failed_in_a_row(self, known: Collection[int]) -> list[FrozenTrial]:
+        """Return the trials that ended last, as far as all failed for one reason; those in `known` do not count."""
+        ended = [trial for trial in self.trials() if trial.state.is_finished() and trial.number not in known]
+        row: list[FrozenTrial] = []
+        for trial in sorted(ended, key=lambda trial: trial.datetime_complete or datetime.min, reverse=True):
+            last = row[0].user_attrs.get(FAILURE) if row else trial.user_attrs.get(FAILURE)
+            if trial.state != TrialState.FAIL or trial.user_attrs.get(FAILURE) != last:
+                break
+            row.append(trial)
+        return row
+
+    def retry(self, numbers: Collection[int]) -> list[int]:
+        """Let failed trials, all if none is named, wait again under their numbers, in one transaction; return their numbers.
+
+        Their parameters stay; what they reported, their faults and their runs are forgotten. Only while nobody runs the study: a
+        living process never reads a finished trial again.
+        """
+        forgotten = ("faults", "ended", FAILURE, "run_id", "lease")
+        failed = sqlalchemy.select(TrialModel).where(
+            TrialModel.study_id == self._study_id, TrialModel.state == TrialState.FAIL
+        )
+        with Session(self._rdb.engine) as session, session.begin():
+            trials = [each for each in session.scalars(failed) if not numbers or each.number in numbers]
+            for trial in trials:
+                trial.state, trial.datetime_start, trial.datetime_complete = TrialState.WAITING, None, None
+                reported, noted = TrialIntermediateValueModel, TrialUserAttributeModel
+                session.execute(sqlalchemy.delete(reported).where(reported.trial_id == trial.trial_id))
+                own = noted.trial_id == trial.trial_id
+                session.execute(sqlalchemy.delete(noted).where(own, noted.key.in_(forgotten)))
+            return sorted(int(trial.number) for trial in trials)
+
     # Tickets
 
     def queue_ahead(self, limit: int | None, claimed: int) -> None:
@@ -306,6 +345,7 @@ class Store:
             return False
         if reason:
             self.note(trial, "faults", [*now.user_attrs.get("faults", []), reason])
+            self.note(trial, FAILURE, reason)
             if not self.may_retry(now):
                 self.finish(trial, TrialState.FAIL, ended=f"failed: {reason}")
                 return False

@@ -6,6 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ Scalar = bool | int | float | str | None
 
 LARGEST_INT = 2**53  # up to which a float is exact: Optuna stores parameters as floats
 MOST_STEPS = 1_000_000
+NEARLY = 1e-9  # relative: what is further apart is another number
 
 
 class _Strict(BaseModel):
@@ -29,6 +31,10 @@ class _Entry(_Strict):
     """What every entry may carry: the condition under which it is searched."""
 
     when: dict[str, Scalar | list[Scalar]] = {}
+
+    def exact(self, value: Any) -> Any:
+        """Return a value of this entry as a person writes it: Optuna's steps end in 0.30000000000000004."""
+        return value
 
     def active(self, params: Mapping[str, Scalar]) -> bool:
         """Whether this entry is searched beside `params`, those that stand above it."""
@@ -105,11 +111,19 @@ class FloatRange(_Entry):
         if self.step is None:
             return None
         steps = round((self.bounds[1] - self.bounds[0]) / self.step)
-        return [round(self.bounds[0] + i * self.step, 12) for i in range(steps + 1)]
+        return [self._at_step(number) for number in range(steps + 1)]
+
+    def exact(self, value: Any) -> Any:
+        """Return a stepped value as a person writes it."""
+        if self.step is None or not isinstance(value, int | float):
+            return value
+        return self._at_step(round((value - self.bounds[0]) / self.step))
+
+    def _at_step(self, number: int) -> float:
+        return float(Decimal(repr(self.bounds[0])) + number * Decimal(repr(self.step)))
 
     def _on_step(self, value: float) -> bool:
-        steps = (value - self.bounds[0]) / (self.step or 1.0)
-        return abs(steps - round(steps)) < 1e-6
+        return abs(value - float(self.exact(value))) <= NEARLY * (self.step or 1.0)
 
 
 class Choice(_Entry):
@@ -124,6 +138,11 @@ class Choice(_Entry):
                 raise ValueError(f"{value} is no finite number")
             if any(_equal(value, other) for other in self.choice[:index]):
                 raise ValueError(f"{value!r} is there twice")
+            same = [
+                other for other in self.choice[:index] if value == other or str(value).lower() == str(other).lower()
+            ]
+            if same:  # Optuna takes 1 for True, and MLflow stores text
+                raise ValueError(f"{same[0]!r} and {value!r} are one value in the stores: keep one of them")
         return self
 
     def contains(self, value: Scalar) -> bool:
@@ -201,13 +220,13 @@ StartPoint = Literal["recipe"] | dict[str, Scalar]
 PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: dict[str, Direction] = {"val_accuracy": "maximize", PARAMETERS: "minimize", "seconds": "minimize"}
-CHANGEABLE = {"budget", "targets", "trial_timeout", "keep_models", "population"}
+CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
 
 
 class Study(_Strict):
     """A study file, checked."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
     model: str
     model_digest: str | None = None  # of the source of a user's model; no key of a file
     dataset: str = "mnist"
@@ -229,6 +248,7 @@ class Study(_Strict):
     trial_timeout: float = Field(
         3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
     )
+    max_failures: int = Field(3, ge=1, description="so many failures in a row for one reason pause the study")
     keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
     population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
 
@@ -272,6 +292,8 @@ class Study(_Strict):
     @property
     def settings(self) -> TrainingSettings:
         """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
+        if self.training.keys() >= TrainingSettings.model_fields.keys():  # as stored: the model need not be here
+            return TrainingSettings(**self.training)
         return TrainingSettings(**(dict(models.recipe(self.model).training) | self.training))
 
     @property
@@ -298,7 +320,7 @@ class Study(_Strict):
         params: dict[str, Scalar] = {}
         for name, entry in self.search.items():
             if name in values and entry.active(params):
-                params[name] = values[name]
+                params[name] = entry.exact(values[name])
         return params
 
     def _recipe_point(self) -> dict[str, Scalar]:
@@ -308,6 +330,9 @@ class Study(_Strict):
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
         arguments = models.arguments(self.model) | self.arguments
+        params = {
+            name: self.search[name].exact(value) if name in self.search else value for name, value in params.items()
+        }
         return RunConfig(
             model=self.model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
@@ -346,7 +371,11 @@ def as_list(value: Any) -> list[Any]:
 
 
 def _equal(value: Scalar, other: Scalar) -> bool:
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
+    if isinstance(value, bool) != isinstance(other, bool):
+        return False
+    if isinstance(value, float) and isinstance(other, int | float):
+        return math.isclose(value, other, rel_tol=NEARLY)
+    return value == other
 
 
 def _side(text: str) -> float | str:

@@ -50,6 +50,7 @@ RESERVED = {  # what a run's parameters and a row of `runs()` call by these name
 UNION_PARTS = {"IntRange", "FloatRange", "Choice", "str", "bool", "dict[str,any]", "literal['recipe']"}
 MAY_BE_EMPTY = ("training", "arguments")  # sections
 LARGEST_FILE = 1_000_000  # bytes
+LONGEST_NAME = 100  # characters
 
 
 def available() -> list[str]:
@@ -65,7 +66,12 @@ def load(
     `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
     """
     path = find(name_or_path)
-    return _overruled(_read(path), path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+    content = _read(path)
+    if len(str(content.get("name"))) > LONGEST_NAME:
+        raise UserError(
+            f"{path.name}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
+        )
+    return _overruled(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:
@@ -85,8 +91,11 @@ def read_stored(name: str, attributes: Mapping[str, Any]) -> Study:
     """
     if "study" not in attributes:
         raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
+    content = dict(attributes["study"])
+    if "definition" in attributes:  # with the settings of its model's recipe, whatever that says now
+        content["training"] = attributes["definition"]["training"]
     try:
-        return Study.model_validate(attributes["study"])
+        return Study.model_validate(content)
     except ValidationError as error:
         raise UserError(f"stored study {name!r} cannot be read by this version ({_first(error)})") from error
 
@@ -161,7 +170,21 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Return the number that a person reads: 010 is ten, and 1:30, which YAML 1.1 takes for 90, is none."""
+        text = str(self.construct_scalar(node)).replace("_", "")
+        if ":" in text:
+            where = node.start_mark
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text} is not a number: write it out, or in quotes", where
+            )
+        if node.tag == "tag:yaml.org,2002:float":
+            return float(self.construct_yaml_float(node))
+        return int(text, 0) if re.match(r"[-+]?0[xXbBoO]", text) else int(text)
 
+
+for kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )

@@ -26,7 +26,7 @@ from sweeps import doctor
 from sweeps.executors import Ended, Executor
 from sweeps.lease import Lease
 from sweeps.progress import Display, Snapshot
-from sweeps.store import AHEAD, Lost, Store, curve, front, passes, val_accuracy
+from sweeps.store import AHEAD, FAILURE, Lost, Store, curve, front, passes, val_accuracy
 from sweeps.study import OBJECTIVES
 from sweeps.worker import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR, Assignment
 
@@ -58,6 +58,11 @@ class Supervisor:
         self._terminated: float | None = None  # when SIGTERM came, on the monotonic clock
         self._fates: dict[str, str | None] = {}  # worker -> how it ended; None: no fault of its trial
         self._stillbirths = 0
+        self._before = {
+            trial.number for trial in store.trials() if trial.state.is_finished()
+        }  # a resumed study counts anew
+        self._told = set(self._before)  # trials whose end was said, if there was anything to say
+        self.paused: str | None = None  # why no more trials are begun
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
         self._away = False
@@ -105,6 +110,7 @@ class Supervisor:
             self._release(lost, display)
         snapshot = self.snapshot()
         display.show(snapshot)
+        self._tell_failures(snapshot, display)
         if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
             if snapshot.done != self._reached[1]:
                 self._thin_models(snapshot)
@@ -117,6 +123,8 @@ class Supervisor:
             self._executor.start_up_to(held + claimable)
         if self._executor.workers():
             return False
+        if self.paused:
+            return True
         left_behind = [trial for trial, lease in running if lease is None or not lease.worker.alive]
         return self.interrupted or (claimable == 0 and not (left_behind and self._stays))
 
@@ -160,6 +168,24 @@ class Supervisor:
             if not passes(error):
                 raise
             self._say(f"the end could not be noted ({first_line(root_cause(error))}); the next call puts it right")
+
+    def _tell_failures(self, snapshot: Snapshot, display: Display) -> None:
+        """Say why a trial failed, at once; pause the study where several in a row did for one reason."""
+        for trial in snapshot.trials:
+            if trial.state == TrialState.FAIL and trial.number not in self._told:
+                self._told.add(trial.number)
+                reason = str(trial.user_attrs.get("ended", "unknown")).removeprefix("failed: ")
+                display.say(
+                    f"trial {trial.number} failed: {reason}; its traceback is a file of its run, {paths.command('ui')} shows it"
+                )
+        row = self._store.failed_in_a_row(self._before) if snapshot.count(TrialState.FAIL) else []
+        if len(row) >= self._study.max_failures and self.paused is None:
+            self.paused = (
+                f"paused: {len(row)} trials in a row failed for one reason ({row[0].user_attrs.get(FAILURE)}). Mend it and "
+                f"resume the study; sweep retry {self._study.name} gives the failed trials another chance"
+            )
+            display.say(self.paused)
+            self._executor.ask_to_stop()
 
     def _release(self, lost: Lost, display: Display | None) -> None:
         """Give a lost trial back, or fail it, and say so."""
@@ -253,6 +279,8 @@ class Supervisor:
 
     def _take_note(self, ended: Ended, display: Display) -> None:
         """Say how a worker ended, and decide what follows for the sweep."""
+        if ended.exit_code == 0:
+            self._stillbirths = 0
         if self.interrupted or ended.exit_code == 0:
             return
         message = ended.last_line
@@ -265,11 +293,13 @@ class Supervisor:
             raise UserError(message)
         else:
             why = f" ({message})" if message and (ended.exit_code or 0) > 0 else ""
-            display.say(f"a worker {ended.how}{why}" + (f"; its log is {ended.log}" if ended.log else ""))
+            log = ended.log if Path(ended.log).is_file() else ""  # it may have died before it had one
+            display.say(f"a worker {ended.how}{why}" + (f"; its log is {log}" if log else ""))
             held_a_trial = any(lease and lease.name == ended.name for _, lease in self._store.running())
             self._stillbirths = 0 if held_a_trial or ended.exit_code is None else self._stillbirths + 1
             if self._stillbirths >= STILLBIRTHS:
-                raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: see {ended.log}")
+                see = f"see {log}" if log else f"the last one {ended.how}, and wrote no log"
+                raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: {see}")
 
     def _pause(self, reason: str, display: Display) -> None:
         """Start no worker for a while: there is something wrong that passes."""

@@ -29,6 +29,7 @@ from pipelines.errors import (
     traceback_of,
     without_passwords,
 )
+from pipelines.examine import examine
 from pipelines.execute import count_parameters, execute
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
@@ -36,12 +37,13 @@ from pipelines.train import End, EpochMetrics, Epochs, tell
 from sweeps import population, space
 from sweeps.executors import Place, StopFlag
 from sweeps.lease import Lease, Process
-from sweeps.store import HEARTBEAT_INTERVAL, Store, curve, is_away, is_lasting, passes
+from sweeps.store import FAILURE, HEARTBEAT_INTERVAL, Store, curve, is_away, is_lasting, passes
 from sweeps.study import Study
 
 # Exit codes, apart from those that training code may choose to end with.
 FAULTY, USER_ERROR, HUNG, ORPHANED, STORE_AWAY, DISK_FULL, OUT_OF_MEMORY = 1, 170, 171, 172, 173, 174, 175
 BETWEEN_TRIALS = 600.0  # seconds that a worker may take to start, or to end
+LOOKED_AT = "model_looked_at"  # the study's attribute: the digest of the source
 INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
 RUN_STATUS = {
@@ -95,17 +97,30 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
     try:
         watch = _Watch(place.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(place.number, assignment.gpus))
+        backend.load()
         if assignment.source:
             models.adopt(assignment.source)
         data.load(assignment.study.dataset)
         lease = Lease.of_this_process(place.name, place.parent_pid)
         store = Store(assignment.study.name)
+        _look_at_model(assignment, store)
         _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
         sys.exit(FAULTY)
     except Exception as error:
         _leave(_gone(store, error) or error)
+
+
+def _look_at_model(assignment: Assignment, store: Store) -> None:
+    """Look at a user's model, once for each source: at the first start point, or else at the model's own values."""
+    study, source = assignment.study, assignment.source
+    if source is None or store.attributes().get(LOOKED_AT) == source.digest:
+        return
+    config = study.run_config(next(iter(study.start_points), {}), seed=0)
+    classes = len(data.CLASSES[study.dataset])
+    examine(study.model, config.hyperparameters, data.load(study.dataset), classes, saved=study.keep_models != 0)
+    store.remember(LOOKED_AT, source.digest)
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:
@@ -257,8 +272,12 @@ class _Worker:
                 (Path(name) / "traceback.txt").write_text(traceback_of(error))
                 run.log_artifacts(Path(name))
             run.send()
-        self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {type(error).__name__}: {first_line(error)}")
+        place = models.place_of(error, self._study.model)
+        self._store.note(claimed, FAILURE, f"{type(error).__name__} at {place}")
+        reason = f"{type(error).__name__}: {first_line(error)} ({place})"
+        self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
         if run is not None:
+            run.set_tags({"failure": reason})
             _close(run, saved, TrialState.FAIL, "failed")
 
     def _open_run(self, claimed: FrozenTrial, config: RunConfig) -> TrackedRun:

@@ -9,29 +9,30 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
+from keras import layers
 
-if TYPE_CHECKING:
-    import keras
+
+class Misbehaving(keras.Model):  # type: ignore[misc]
+    """A model that notes its epochs and obeys orders."""
+
+    def fit(self, x: Any, **options: Any) -> Any:
+        """Train, as Keras does, and do what is ordered."""
+        batches = -(-len(x) // options.get("batch_size", 1))  # of batches already, or of whole arrays
+        epoch = int(np.asarray(self.optimizer.iterations)) // batches
+        trial = next(layer.rate for layer in self.layers if isinstance(layer, layers.Dropout))
+        _note(event="began", trial=trial, epoch=epoch)
+        history = super().fit(x, **options)
+        _obey(history)
+        _note(event="ended", trial=trial, epoch=epoch)
+        return history
 
 
 def build(*, filters: int = 16, dropout: float = 0.1) -> keras.Model:
     """Return the uncompiled network. `dropout`, drawn from a range, tells one trial from another."""
-    import keras
-    from keras import layers
-
-    class Misbehaving(keras.Model):  # type: ignore[misc]
-        def fit(self, x: Any, **options: Any) -> Any:
-            batches = -(-len(x) // options.get("batch_size", 1))  # of batches already, or of whole arrays
-            epoch = int(np.asarray(self.optimizer.iterations)) // batches
-            _note(event="began", trial=dropout, epoch=epoch)
-            history = super().fit(x, **options)
-            _obey(history)
-            _note(event="ended", trial=dropout, epoch=epoch)
-            return history
-
     images = keras.Input((28, 28, 1))
     found = layers.MaxPooling2D()(layers.Conv2D(filters, 5, activation="relu")(images))
     scores = layers.Dense(10, activation="softmax")(layers.Dropout(dropout)(layers.Flatten()(found)))

@@ -48,7 +48,9 @@ SHEET = {
 @contextmanager
 def sheet() -> Iterator[None]:
     """Let what is drawn obey the style sheet; also a decorator."""
-    with mpl.rc_context(SHEET):  # type: ignore[arg-type]
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
+        mpl.rcParams.update(SHEET)  # type: ignore[arg-type]
         yield
 
 

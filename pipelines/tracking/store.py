@@ -62,7 +62,7 @@ def client_of(uri: str) -> MlflowClient:
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # of every run that ends, with the password in it
     try:
-        opened = MlflowClient(tracking_uri=uri)
+        opened = MlflowClient(tracking_uri=uri, registry_uri=uri)  # whatever another project's variables say
         opened.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError, ValueError) as error:
         reason = first_line(error)

@@ -94,7 +94,11 @@ class _Server:
         # The server inherits the mask: a Ctrl-C while it starts is the command's to hear.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            # Warnings that are errors are meant for the user's code, not for the libraries that are loaded here.
+            environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
+            )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         theirs.close()

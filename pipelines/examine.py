@@ -1,0 +1,78 @@
+"""A user's model, looked at once before anything is trained: what `build` returns must do for training, saving and serving."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import models
+from pipelines import evaluate, serving
+from pipelines.data import Dataset
+from pipelines.errors import UserError, first_line
+
+IMAGES = 8  # that a saved copy must predict as the original does
+TOLERANCE = 1e-4  # between their outputs
+
+
+def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, classes: int, saved: bool) -> None:
+    """Raise UserError for a model that cannot be trained on `dataset`; `saved`: or whose saved copy is not the same."""
+    import keras
+
+    try:
+        model = models.load(name).build(**hyperparameters)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        place = models.place_of(error, name)
+        raise UserError(f"build of model {name} raises {reason} ({place}) for {hyperparameters}") from error
+    wanted = dataset.train.x.shape[1:]
+    if not isinstance(model, keras.Model):
+        raise UserError(f"build of model {name} returns {_a(type(model).__name__)}, not a keras.Model")
+    if not model.built or not getattr(model, "inputs", None):
+        raise UserError(f"model {name} is not built: let it begin with keras.Input({wanted})")
+    if model.compiled:
+        raise UserError(
+            f"model {name} comes compiled: the study's training settings say how it is trained, so leave model.compile out "
+            "of build"
+        )
+    if len(model.inputs) != 1 or not _fits(model.inputs[0].shape[1:], wanted):
+        raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the images of {dataset.name} are {wanted}")
+    if len(model.outputs) != 1 or tuple(model.outputs[0].shape[1:]) != (classes,):
+        raise UserError(
+            f"model {name} returns {_shapes(model.outputs)}, expected one output ({classes},): a number a class"
+        )
+    evaluate.gives_logits(model)
+    if saved:
+        _check_saved_copy(model, name, dataset)
+    keras.utils.clear_session()
+
+
+def _check_saved_copy(model: Any, name: str, dataset: Dataset) -> None:
+    x = dataset.train.x[:IMAGES].astype(np.float32) / 255
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(Path(folder) / "copy.keras")
+            copy = serving.load(Path(folder) / "copy.keras", name)
+        same = np.allclose(model.predict_on_batch(x), copy.predict_on_batch(x), atol=TOLERANCE)
+    except Exception as error:  # Keras raises what its layers raise
+        reason = f"cannot be read back ({first_line(error)})"
+    else:
+        reason = "" if same else "predicts otherwise"
+    if reason:
+        raise UserError(
+            f"a saved copy of model {name} {reason}: define its layers and functions at the top of a module, with get_config, "
+            "or give keep_models: 0"
+        )
+
+
+def _fits(shape: Any, wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(side in (None, other) for side, other in zip(shape, wanted, strict=True))
+
+
+def _shapes(tensors: Any) -> str:
+    return " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
