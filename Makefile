@@ -34,7 +34,7 @@ FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RE
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast lint bench faults fuzz audit clean
+.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast test-long lint bench faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,11 +80,14 @@ cluster-demo: $(TESTED) ## Run a study on a small cluster on this machine, and k
 dashboard: $(READY) ## Open the Optuna dashboard on http://127.0.0.1:8080 (STUDY=the latest)
 	@$(BIN)/sweep dashboard $(STUDY)
 
-test: $(TESTED) ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+test: $(TESTED) ## Run the tests of every promise; the ten slowest are listed
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10 -m "not long"
 
 test-fast: $(TESTED) ## Run the quick tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not long"
+
+test-long: $(TESTED) ## Run what takes many minutes: populations on JAX, for every model
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 lint: $(TESTED) ## Check style and types
 	$(BIN)/ruff format --check .

@@ -130,11 +130,12 @@ def source(name: str) -> Source | None:
 
 
 def files(name: str) -> dict[str, bytes]:
-    """Return the files that define model `name`, by path: `model.py`, and what it imports of the user's."""
+    """Return the files that define model `name`, by path: `model.py`, and what it imports of the user's under `source/`."""
     own = source(name)
-    if own is not None and own.files:
-        return {path: text.encode() for path, text in own.paths().items()}
-    return {"model.py": Path(inspect.getfile(load(name))).read_bytes()}
+    if own is None or not own.files:
+        return {"model.py": Path(inspect.getfile(load(name))).read_bytes()}
+    others = own.paths() if len(own.files) > 1 else {}
+    return {"model.py": own.text.encode()} | {f"source/{path}": text.encode() for path, text in others.items()}
 
 
 def digest(name: str) -> str:

@@ -58,7 +58,7 @@ class Source:
                 :16
             ]
         others = {name: text for name, text in self.files.items() if name not in (self.entry, f"{self.entry}.__init__")}
-        digest = hashlib.sha256(self._own_text.encode())
+        digest = hashlib.sha256(self.text.encode())
         for name in sorted(others):
             digest.update(f"\0{name}\0{others[name]}".encode())
         if self.function != BUILD:
@@ -66,7 +66,8 @@ class Source:
         return digest.hexdigest()[:16]
 
     @property
-    def _own_text(self) -> str:
+    def text(self) -> str:
+        """The text of the file that has the model."""
         return self.files.get(self.entry) or self.files[f"{self.entry}.__init__"]
 
     def paths(self) -> dict[str, str]:

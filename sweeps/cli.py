@@ -543,6 +543,7 @@ def ui(host: str, port: int) -> None:
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
     for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
         print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
+    output.finish()
     # One process serves one person, and is there seconds earlier than four.
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
@@ -601,8 +602,9 @@ def studies(study: str | None) -> None:
     if study is not None:
         import yaml
 
-        kept = StoredStudy(study).read()
-        click.echo(yaml.safe_dump(kept.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=False))
+        kept = StoredStudy(study).read(as_written=True)
+        content = kept.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"model_digest"})
+        click.echo(yaml.safe_dump(content, sort_keys=False))
         return
     click.echo("study files:")
     for name in study_file.available():

@@ -74,6 +74,13 @@ class _Output(io.TextIOBase):
                 alive = False
 
 
+def finish() -> None:
+    """Wait until what was printed so far is written, before this process becomes another program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, _Output):
+            stream.finish()
+
+
 @contextmanager
 def patient() -> Iterator[None]:
     """Let what is printed meanwhile go through such streams."""

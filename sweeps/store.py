@@ -109,7 +109,8 @@ class Store:
     def __init__(self, study_name: str, at: str | None = None):
         self.asked = study_name
         if not addresses.is_there(at or url()):
-            raise UserError(f"there is no study {study_name!r} yet: begin with {paths.command('run')}")
+            where = without_passwords(at or url())
+            raise UserError(f"there is no study {study_name!r} in {where}: begin with {paths.command('run')}")
         self._rdb = _open(at or url())
         self._storage = get_storage(self._rdb)
         self._stale_since: dict[int, float] = {}

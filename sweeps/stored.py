@@ -36,9 +36,9 @@ class StoredStudy:
         """The name of the study under whose parent run its runs belong, for a confirmation, a final training or a rerun."""
         return self.attributes.get(OWNER)
 
-    def read(self) -> Study:
-        """Return its definition, to be read: its model need not be here."""
-        return study_file.read_stored(self.store.asked, self.attributes)
+    def read(self, as_written: bool = False) -> Study:
+        """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
+        return study_file.read_stored(self.store.asked, self.attributes, as_written)
 
     def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
         """Return its definition, checked, to go on with; `budget` overrules single entries."""

@@ -84,15 +84,17 @@ def note_on_model(study: Study, name_or_path: str) -> str | None:
     )
 
 
-def read_stored(name: str, attributes: Mapping[str, Any]) -> Study:
+def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = False) -> Study:
     """Return a study as it is stored, from its `attributes`: to be read, so its model need not be here.
+
+    `as_written`: with the training settings of its file alone, not those of its model's recipe.
 
     Raises UserError when this version of the program cannot read it.
     """
     if "study" not in attributes:
         raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
     content = dict(attributes["study"])
-    if "definition" in attributes:  # with the settings of its model's recipe, whatever that says now
+    if "definition" in attributes and not as_written:  # with the settings of its model's recipe, whatever that says now
         content["training"] = attributes["definition"]["training"]
     try:
         return Study.model_validate(content)

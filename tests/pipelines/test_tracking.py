@@ -104,7 +104,7 @@ def test_an_unusable_store_is_named(monkeypatch: pytest.MonkeyPatch, uri: str) -
 
 def test_a_deleted_experiment_is_named(experiment: str) -> None:
     store.client().delete_experiment(experiment)
-    with pytest.raises(UserError, match="mlflow experiments restore"):
+    with pytest.raises(UserError, match="sweep doctor study --fix takes it out"):
         store.open_experiment("study")
 
 

@@ -382,3 +382,36 @@ def test_the_optimizer_uses_the_rate_of_each_epoch(run: Callable[..., Any]) -> N
     model, trained = run(Witness(), lr_decay=0.5)
     assert [metrics.learning_rate for metrics in trained.history] == [0.01, 0.005, 0.0025, 0.00125]
     assert math.isclose(float(np.asarray(model.optimizer.learning_rate)), 0.00125, rel_tol=1e-6)
+
+
+class Recorded:
+    """A training that has, or will have, these losses."""
+
+    def __init__(self, losses: Sequence[float], behind: int):
+        self.metrics = [EpochMetrics(loss, 0.5, loss, 0.5, 0.1, 1.0) for loss in losses]
+        self.history, self.restored = self.metrics[:behind], False
+
+    def finished(self, epochs: int) -> bool:
+        return epochs >= len(self.metrics)
+
+    def restore_kept(self) -> None:
+        self.restored = True
+
+
+@pytest.mark.parametrize(
+    ("losses", "behind", "lost_after"),
+    [([1, 1, 1], 0, 2), ([1, math.nan, 1], 0, 1), ([1, 1, 1], 3, 1), ([1, 1, 1], 3, 2)],
+    ids=["in its last epoch", "with a NaN loss", "in replay", "in the last epoch of a replay"],
+)
+def test_a_training_that_lost_its_lease_is_abandoned_whatever_else_there_is_to_say(
+    losses: list[float], behind: int, lost_after: int
+) -> None:
+    recorded: Any = Recorded(losses, behind)
+    epochs = train([recorded], Witness(after={lost_after: End.ABANDONED}))
+    told = None
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            tell(epochs, told)
+            told = recorded.metrics[len(recorded.history)]
+            recorded.history.append(told)
+    assert stop.value.value == End.ABANDONED

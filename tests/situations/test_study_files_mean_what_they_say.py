@@ -28,7 +28,7 @@ def test_a_condition_on_a_stepped_float_holds() -> None:
     trial = stage.ask()
     assert space.suggest(trial, study.search) == {"shift": 0.3, "units": 5}
     assert study.run_config({"shift": 0.1 + 0.2}, 0).training.shift == 0.3
-    with pytest.raises(UserError, match="shift is never 0.3000001"):
+    with pytest.raises(UserError, match=r"shift is never 0\.3000001"):
         checked(search={**search, "units": {"int": [4, 8], "when": {"shift": 0.3000001}}})
 
 

@@ -55,7 +55,7 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     assert champion.promote("tiny") == said and registry.champion("mnist-5k") == found  # again changes nothing
 
     trained = confirmed.Predicted.of([found.run_id])
-    model = registry.load(found)
+    model = registry.load(found, "tests.tiny_model")
     pixels = data.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)
     asked = champion.predict(digits, None, invert=False).classified

@@ -186,11 +186,11 @@ def test_one_database_for_both_stores_is_a_mistake(
     [
         ("mlflow.db", "update alembic_version set version_num = 'ffffffffffff'", "but expected"),  # newer
         ("mlflow.db", "update alembic_version set version_num = '451aebb31d03'", "mlflow db upgrade"),  # older
-        ("mlflow.db", "update alembic_version set version_num = 'v3.2.0.a'", "check MLFLOW_TRACKING_URI"),
+        ("mlflow.db", "update alembic_version set version_num = 'v3.2.0.a'", "mlflow.db damaged, or of another"),
         ("optuna.db", "update alembic_version set version_num = 'v99.0.0.a'", "updating optuna"),  # newer
         ("optuna.db", "update alembic_version set version_num = 'v2.6.0.a'", "optuna storage upgrade"),  # older
-        ("mlflow.db", None, "check MLFLOW_TRACKING_URI"),
-        ("optuna.db", None, "check OPTUNA_STORAGE"),
+        ("mlflow.db", None, "mlflow.db damaged, or of another program?"),
+        ("optuna.db", None, "optuna.db damaged, or of another program?"),
     ],
 )
 def test_a_database_of_another_schema_is_a_mistake(

@@ -197,14 +197,14 @@ def test_checkpoints_of_a_study_in_another_storage_are_kept(copied: Path, monkey
     leave_checkpoints(copied)
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{copied / 'another.db'}")
     list(doctor.mend())
-    assert (copied / "orphans" / "checkpoints" / "tiny" / "9.npz").read_bytes() == b"state"
+    assert (copied / "checkpoints" / "tiny" / "9.npz").read_bytes() == b"state"  # the other may know them
 
 
 def test_a_folder_that_is_no_runs_is_no_riddle(copied: Path) -> None:
     odd = copied / "artifacts" / "tiny" / ".ipynb_checkpoints"
     odd.mkdir(parents=True)
     leave_alone(odd)
-    assert [ailment.what for ailment in doctor.mend()] == ["artifacts/tiny/.ipynb_checkpoints is of no run"]
+    assert not list(doctor.mend()) and odd.exists()
 
 
 def test_two_that_mend_at_once_do_no_harm(copied: Path) -> None:
@@ -230,13 +230,17 @@ def test_the_command_says_what_it_found_and_did(copied: Path) -> None:
         done = CliRunner().invoke(main, ["doctor", *arguments])
         return done.exit_code, done.output
 
-    assert call() == (0, "nothing is wrong\n")
+    code, out = call()
+    assert (
+        code == 0 and out.startswith("looked at 1 studies with 2 trials in ") and out.endswith("\nnothing is wrong\n")
+    )
     leave_run_open(copied)
     code, out = call("tiny")
     assert code == 1 and "tiny: trial 0 is COMPLETE, and its run RUNNING: set the run to FINISHED" in out
     code, out = call("--fix")
     assert code == 0 and "RUNNING: done: set the run to FINISHED" in out
-    assert call("--fix") == (0, "nothing is wrong\n")
+    code, out = call("--fix")
+    assert code == 0 and out.endswith("\nnothing is wrong\n")
     code, out = call("unknown")
     assert code == 2 and "there is no study 'unknown' yet" in out
 

@@ -34,7 +34,7 @@ SMALL = {"filters1": 4, "filters2": 4, "filters3": 4, "filters4": 4, "dense": 8,
 DIFFERING: list[dict[str, Any]] = [{"dropout": 0.4, "l2": 1e-3}, {"dropout": 0.0, "l2": 1e-5}]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(JAX, reason="this is that process")
 @pytest.mark.parametrize("part", ["equals", "not equals"])
@@ -168,6 +168,20 @@ def test_members_may_differ_in_momentum(few: Dataset, tmp_path: Path) -> None:
     assert abs(losses[0][1] - losses[1][1]) > 1e-3
     (without,) = members("without", 0.0)
     assert shape_of(without.model, without.settings) != whole.shape
+
+
+@under_jax
+def test_a_member_that_raises_fails_alone(few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.population import Population
+
+    members = [training("tests.tiny_model", few, tmp_path / f"{seed}.npz", seed, {}) for seed in range(3)]
+    whole = Population(members[0], size=3)
+    for member in members:
+        whole.seat(member)
+    monkeypatch.setattr(members[1], "note", lambda *_: 1 / 0)
+    told = whole.run_epoch()
+    assert [type(each).__name__ for each in told] == ["EpochMetrics", "ZeroDivisionError", "EpochMetrics"]
+    assert [len(member.history) for member in members] == [1, 0, 1]
 
 
 @under_jax

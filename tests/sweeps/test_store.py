@@ -81,11 +81,10 @@ def test_a_claim_comes_with_heartbeat_and_lease_or_not_at_all(fresh: Store, monk
     assert fresh.trials()[0].state == TrialState.WAITING
     claimed = fresh.claim(1, MINE)
     assert fresh.running() == [(claimed, Lease.parse(str(MINE)))]
-    assert fresh._rdb._get_stale_trial_ids(fresh._study_id) == []
+    assert fresh._without_heartbeat() == set()
     monkeypatch.setattr(store, "GRACE_PERIOD", 1)
-    monkeypatch.setattr(store, "HEARTBEAT_INTERVAL", 1)
     time.sleep(2.5)
-    assert Store("study")._rdb._get_stale_trial_ids(fresh._study_id) == [claimed._trial_id]  # it had one
+    assert Store("study")._without_heartbeat() == {claimed._trial_id}  # it had one
 
 
 def test_epochs_are_counted_exactly_by_four_processes(fresh: Store) -> None:
@@ -299,8 +298,10 @@ def test_an_unknown_study_and_an_unusable_storage_are_named(fresh: Store, monkey
     with pytest.raises(UserError, match="there is no study 'other' yet: expected one of study"):
         Store("other")
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:////proc/none/optuna.db")
-    with pytest.raises(UserError, match=r"cannot be opened .* check OPTUNA_STORAGE"):
+    with pytest.raises(UserError, match=r"there is no study 'study' in sqlite:////proc/none/optuna.db: begin with"):
         Store("study")
+    with pytest.raises(UserError, match=r"cannot be opened .* check OPTUNA_STORAGE"):
+        Store.create("study")
     monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://user:secret@127.0.0.1:1/db")
     with pytest.raises(UserError) as caught:
         Store("study")
