@@ -100,7 +100,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     if any(
         action == "error" for action, *_ in warnings.filters
     ):  # by PYTHONWARNINGS: of their code, not of these libraries
-        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
     sys.path.append(str(Path.cwd()))  # where a user's own modules lie
 
 
@@ -499,11 +499,11 @@ def doctor(study: str | None, fix: bool) -> None:
     if fix and (line := moved.settle_in()):
         click.echo(line)
     found = list(doctor.mend(study) if fix else doctor.examine(study))
-    for ailment in found:
-        click.echo(f"{ailment.what}: {'done: ' if fix else ''}{ailment.remedy}")
-    beyond = [ailment for ailment in doctor.examine(study) if ailment.beyond] if fix else []
-    for ailment in beyond:
-        click.echo(f"{ailment.what}: {ailment.remedy}")
+    beyond = [ailment for ailment in found if ailment.beyond]
+    if fix:  # what cannot even be examined
+        beyond += [ailment for ailment in doctor.examine(study) if ailment.beyond]
+    for ailment in {each.what: each for each in [*found, *beyond]}.values():
+        click.echo(f"{ailment.what}: {'done: ' if fix and not ailment.beyond else ''}{ailment.remedy}")
     click.echo(doctor.looked_at(study))
     left = doctor.running() if study is None else []
     if left:

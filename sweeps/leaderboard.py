@@ -11,6 +11,7 @@ import models
 from pipelines import data, paths
 from pipelines.errors import UserError
 from sweeps import confirmed, results
+from sweeps.markdown import NOTHING
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
 from sweeps.statistics import in_words as as_published
@@ -123,11 +124,11 @@ def _table(complete: pd.DataFrame, study: Study) -> Table:
             f"{row.trial}{front}",
             _percent(row.val_accuracy, row.get("val_sd")),
             _percent(row.test_accuracy, row.get("test_sd")),
-            str(row.epochs),
-            *(str(row[name]) for name in ["kept_epoch"] if kept),
-            f"{row.seconds / 60:.1f}",
-            *([f"{row.gpu_hours:.3f}"] if on_gpu else []),
-            f"{row.parameters:,}",
+            number(row.epochs),
+            *(number(row[name]) for name in ["kept_epoch"] if kept),
+            number(row.seconds / 60, ".1f"),
+            *([number(row.gpu_hours, ".3f")] if on_gpu else []),
+            number(row.parameters, ","),
             in_words(study.active({name: row[RENAMED.get(name, name)] for name in study.search})),
         )
     return table
@@ -137,8 +138,8 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
     """Print every seed of one configuration, their mean, and where the published numbers lie."""
     table = Table("trial", "test", "epochs", "minutes", "parameters", box=None, pad_edge=False)
     for _, row in complete.sort_values("trial").iterrows():
-        test, minutes = _percent(row.test_accuracy, row.get("test_sd")), f"{row.seconds / 60:.1f}"
-        table.add_row(str(row.trial), test, str(row.epochs), minutes, f"{row.parameters:,}")
+        test, minutes = _percent(row.test_accuracy, row.get("test_sd")), number(row.seconds / 60, ".1f")
+        table.add_row(str(row.trial), test, number(row.epochs), minutes, number(row.parameters, ","))
     console.print(table)
     measured = summary([100 * accuracy for accuracy in complete.test_accuracy])
     if measured.sd is None or measured.interval is None:
@@ -167,8 +168,15 @@ def _models(study: Study) -> str:
     return f"{study.folds} folds" if study.folds else f"{study.repeats} seeds"
 
 
-def _percent(value: float, deviation: float | None) -> str:
-    return f"{100 * value:.2f} %" if deviation is None else f"{100 * value:.2f}±{100 * deviation:.2f} %"
+def _percent(mean: Any, deviation: Any = None) -> str:
+    """Return an accuracy, 0 to 1, in percent; of several models with its standard deviation."""
+    spread = "" if deviation is None or pd.isna(deviation) else f"±{100 * deviation:.2f}"
+    return NOTHING if pd.isna(mean) else f"{100 * mean:.2f}{spread} %"
+
+
+def number(value: Any, form: str = "") -> str:
+    """Return a number as `form` says; one that is not known as NOTHING."""
+    return NOTHING if pd.isna(value) else format(value, form)
 
 
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:

@@ -1,6 +1,7 @@
 """What a command prints must not end it or hold it up: a pipe that was closed, or that nobody reads, loses lines, not trials."""
 
 import io
+import os
 import queue
 import sys
 import threading
@@ -74,6 +75,15 @@ class _Output(io.TextIOBase):
                 alive = False
 
 
+def _open_standard_streams() -> None:
+    """Let no file that is opened later, a database say, take the number of a standard stream that the user has closed."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def finish() -> None:
     """Wait until what was printed so far is written, before this process becomes another program."""
     for stream in (sys.stdout, sys.stderr):
@@ -84,6 +94,7 @@ def finish() -> None:
 @contextmanager
 def patient() -> Iterator[None]:
     """Let what is printed meanwhile go through such streams."""
+    _open_standard_streams()
     before: tuple[Any, Any] = sys.stdout, sys.stderr
     outputs = _Output(before[0]), _Output(before[1])
     sys.stdout, sys.stderr = outputs

@@ -84,7 +84,7 @@ class Display:
     def say(self, line: str) -> None:
         """Print one line above the table."""
         with suppress(OSError):  # on a full disk, if that is where the output goes: the sweep is more than its words
-            self._console.print(line, markup=False)  # it may quote a log
+            self._console.print(line, markup=False, soft_wrap=True)  # it may quote a log
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the state of the sweep; without a terminal, print a line when a trial has ended."""

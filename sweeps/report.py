@@ -16,7 +16,7 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps import confirmed, plots, results
 from sweeps.confirmed import System, interval
-from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps
+from sweeps.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, number
 from sweeps.markdown import NOTHING, html, table
 from sweeps.progress import in_words
 from sweeps.results import RENAMED
@@ -238,7 +238,7 @@ class Report:
                 _percent(value) + ("" if sd is None else f" ± {100 * sd:.2f}")
                 for value, sd in zip((row.val_accuracy, row.test_accuracy), deviations, strict=True)
             ]
-            lines.append([str(row.trial), *accuracies, str(row.epochs), f"{row.parameters:,}", searched])
+            lines.append([str(row.trial), *accuracies, number(row.epochs), number(row.parameters, ","), searched])
         return f"By validation accuracy.\n\n{table(lines)}" if len(lines) > 1 else "No trial is complete."
 
     def _cost(self) -> str:

@@ -27,7 +27,7 @@ def all_are_complete(name: str, trials: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", ["| head -1", ">&- 2>&-", "| sleep 30"])
+@pytest.mark.parametrize("ending", ["| head -1", ">&- 2>&-", "| sleep 15"])
 def test_a_sweep_goes_to_its_end_whatever_becomes_of_its_output(ending: str, ready: Project) -> None:
     environment = {"MLRUNS_DIR": str(ready.folder / "mlruns")}
     done = ready.type("bash", "-c", f"{SWEEP} run s.yaml {ending}", **environment)

@@ -128,7 +128,9 @@ def test_an_unfinished_study_goes_on_there_from_its_checkpoint(
 ) -> None:
     longer = study_file.restore("tiny", study.attributes(), {"trials": 5})
     longer = longer.model_copy(update={"training": longer.training | {"epochs": 3}})
-    monkeypatch.setattr(launch, "_check_definition", lambda _, study, *__: study)  # longer than the others, for the test's sake
+    monkeypatch.setattr(
+        launch, "_check_definition", lambda _, study, *__: study
+    )  # longer than the others, for the test's sake
     train(longer, watch, AfterOneEpoch())
     assert Store("tiny").trials()[4].state == TrialState.WAITING and paths.checkpoint("tiny", 4).exists()
     migrate.run("tiny", there.storage, there.tracking, QUIET)
