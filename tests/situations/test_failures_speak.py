@@ -29,7 +29,7 @@ def test_three_failures_for_one_reason_pause_the_study_and_another_source_goes_o
     done = project.sweep("run", "s.yaml")
     assert done.returncode == 1, done.stderr
     line = next(line for line in done.stdout.splitlines() if "failed: ValueError: too many units" in line)
-    assert "net.py:4)" in line and "traceback.txt is a file of its run" in line
+    assert "net.py:4)" in line and "its traceback is a file of its run" in line
     assert "paused: 3 trials in a row failed for one reason (ValueError at " in done.stdout
     monkeypatch.setenv("MLRUNS_DIR", str(project.folder / "mlruns"))
     failed = [trial.number for trial in Store("mine").trials() if trial.state == TrialState.FAIL]
