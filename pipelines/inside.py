@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import backend
+from pipelines import backend, evaluate
 from pipelines.data import Bytes
 from pipelines.errors import UserError, nearest
 from pipelines.evaluate import BATCH
@@ -57,7 +57,8 @@ class Network:
 
     def probabilities(self, x: Bytes | Floats) -> Floats:
         """Return class probabilities (n, classes)."""
-        return self._output(self.model.outputs[0], x)
+        found = self._output(self.model.outputs[0], x)
+        return evaluate.softmax(found) if evaluate.gives_logits(self.model) else found
 
     def responses(self, x: Bytes | Floats) -> list[tuple[str, Floats]]:
         """Return the name of every convolution and its response (n, height, width, filters).

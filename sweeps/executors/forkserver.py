@@ -38,7 +38,8 @@ _READ_AT_IMPORT = (
     "OPENBLAS_",
     "PYTHON",
 )  # variables: libraries read them once
-_STOP = 0.05  # seconds between looks at a process that is waited for
+NOT_FORKED = -1  # in place of a process number
+_REST = 0.05  # seconds between looks at a process that is waited for
 
 
 class ForkedProcess:
@@ -57,7 +58,7 @@ class ForkedProcess:
     def wait(self) -> None:
         """Wait until it has ended."""
         while self.poll() is None:
-            time.sleep(_STOP)
+            time.sleep(_REST)
 
     def ask_to_stop(self) -> None:
         """Set the flag that its work is given."""
@@ -67,7 +68,7 @@ class ForkedProcess:
     def kill(self) -> None:
         """End it now."""
         while self.poll() is None and self.pid is None:
-            time.sleep(_STOP)
+            time.sleep(_REST)
         if self.exit_code is None and self.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -133,6 +134,8 @@ class _Server:
                 ended, pid, exit_code = _MESSAGE.unpack(message)
                 if ended:
                     self._running.pop(pid).exit_code = exit_code
+                elif pid == NOT_FORKED:
+                    self._unborn.popleft().exit_code = 1
                 else:
                     forked = self._unborn.popleft()
                     forked.pid, self._running[pid] = pid, forked
@@ -191,7 +194,10 @@ def _serve(control: socket.socket, ready: str | None) -> None:
             asked, descriptors, *_ = socket.recv_fds(control, 1, 2)
             if not asked:  # the command is gone
                 return
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:  # no memory, or too many processes, at the moment
+                pid = NOT_FORKED
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
