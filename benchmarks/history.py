@@ -218,7 +218,7 @@ def epochs_begun(folder: Path) -> int:
     """Return how many epochs have begun in any one of the studies in a folder."""
     try:
         with sqlite3.connect(f"file:{folder / 'optuna.db'}?mode=ro", uri=True) as database:
-            return int((database.execute("SELECT max(spent) FROM epoch_ledger").fetchone() or [0])[0] or 0)
+            return int((database.execute("SELECT max(spent) FROM epochs_begun").fetchone() or [0])[0] or 0)
     except sqlite3.OperationalError:  # it is not there yet, or being made
         return 0
 

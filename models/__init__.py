@@ -133,7 +133,7 @@ def files(name: str) -> dict[str, bytes]:
     """Return the files that define model `name`, by path: `model.py`, and what it imports of the user's under `source/`."""
     own = source(name)
     if own is None or not own.files:
-        return {"model.py": Path(inspect.getfile(load(name))).read_bytes()}
+        return {"model.py": Path(inspect.getfile(load(name).build)).read_bytes()}
     others = own.paths() if len(own.files) > 1 else {}
     return {"model.py": own.text.encode()} | {f"source/{path}": text.encode() for path, text in others.items()}
 

@@ -261,9 +261,10 @@ class UserModules:
         with quiet():
             for name in self.source.files:
                 self._get(name.removesuffix(".__init__"))
+        modules = [*self._loaded.values()] or [self.entry()]  # of a library's, its own module alone
         return {
             name: value
-            for module in self._loaded.values()
+            for module in modules
             for name, value in vars(module).items()
             if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
         }

@@ -45,6 +45,8 @@ def file_of(url: str) -> Path | None:
     parsed = _parsed(url)
     if parsed is None or parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
+    if parsed.database.startswith("file:"):  # SQLite's own way to write it, with options
+        return None
     return Path(parsed.database)
 
 

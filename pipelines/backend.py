@@ -73,10 +73,10 @@ def name() -> str:
 def preload() -> None:
     """Import Keras where `configure` has yet to speak: TensorFlow and PyTorch read threads and devices when they first compute.
 
-    JAX reads its devices when it is imported, so it is left alone.
+    JAX reads its devices when it is imported, and PyTorch asks for CUDA, so they are left alone.
     """
     _set_defaults()
-    if name() != "jax":
+    if name() == "tensorflow":
         with quiet():
             import keras  # noqa: F401
 

@@ -10,7 +10,7 @@ import numpy as np
 import models
 from pipelines import evaluate, serving
 from pipelines.data import Dataset
-from pipelines.errors import UserError, first_line
+from pipelines.errors import UserError, first_line, of_the_machine
 
 IMAGES = 8  # that a saved copy must predict as the original does
 TOLERANCE = 1e-4  # between their outputs
@@ -23,6 +23,8 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, cla
     try:
         model = models.load(name).build(**hyperparameters)
     except Exception as error:
+        if of_the_machine(error):
+            raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         place = models.place_of(error, name)
         raise UserError(f"build of model {name} raises {reason} ({place}) for {hyperparameters}") from error
@@ -56,6 +58,8 @@ def _check_saved_copy(model: Any, name: str, dataset: Dataset) -> None:
             copy = serving.load(Path(folder) / "copy.keras", name)
         same = np.allclose(model.predict_on_batch(x), copy.predict_on_batch(x), atol=TOLERANCE)
     except Exception as error:  # Keras raises what its layers raise
+        if of_the_machine(error):
+            raise
         reason = f"cannot be read back ({first_line(error)})"
     else:
         reason = "" if same else "predicts otherwise"

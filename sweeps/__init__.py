@@ -22,6 +22,11 @@ def _load_our_packages() -> None:
         known = sys.modules.get(name)
         if known is not None and folder in (Path(place) for place in getattr(known, "__path__", ())):
             continue
+        for other in [
+            each for each in sys.modules if each.startswith(f"{name}.")
+        ]:  # theirs, where ours has one of that name
+            if folder.joinpath(*other.split(".")[1:]).with_suffix(".py").exists():
+                del sys.modules[other]
         spec = importlib.util.spec_from_file_location(
             name, folder / "__init__.py", submodule_search_locations=[str(folder)]
         )

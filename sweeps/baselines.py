@@ -18,7 +18,7 @@ from pipelines.errors import UserError, nearest
 from pipelines.tracking import store as tracking
 from sweeps import launch
 from sweeps.crew import ThisMachine
-from sweeps.store import Store, study_names
+from sweeps.stored import find
 from sweeps.study import Study
 from sweeps.study_file import check
 
@@ -109,7 +109,7 @@ def run(plan: Plan, console: Console) -> bool:
             continue
         epochs = wanted.settings.epochs
         console.print(f"baseline {index} of {len(plan.recipes)}: {name}, {plan.seeds} seeds, {epochs} epochs each")
-        if launch.run(wanted, ThisMachine(device=plan.device), console, phase="baseline").interrupted:
+        if launch.run(wanted, ThisMachine(device=plan.device), console, phase="baseline").stopped:
             return False
     return True
 
@@ -128,9 +128,10 @@ def ended(study: Study) -> int:
 
     Diverged and failed ones too: another seed in place of one that diverged would be choosing.
     """
-    if study.name not in study_names():
+    stored = find(study.name)
+    if stored is None:
         return 0
-    trials = Store(study.name).trials()[: study.budget.trials]
+    trials = stored.store.trials()[: study.budget.trials]
     return sum(trial.state.is_finished() for trial in trials)
 
 

@@ -143,9 +143,11 @@ def _crew(**options: Any) -> Any:
 
 def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
     """Let workers' libraries be loaded while this process loads its own: they take seconds in each."""
+    from pipelines import backend
     from sweeps.executors import processes
 
     if executor == "processes" and workers != 0:
+        backend.name()  # which it notes in the environment, as workers find it
         processes.prewarm()
 
 
@@ -241,6 +243,8 @@ def worker(study: str, **crew: Any) -> None:
     console.print(result.snapshot.line(), soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
+    if result.paused:
+        sys.exit(FAULTY)
 
 
 @main.command()
@@ -345,9 +349,11 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -
       sweep confirm lean_cnn --top 2 --seeds 5 --final
     """
     from pipelines import backend
-    from sweeps import champion, confirm, confirmed
+    from sweeps import champion, confirm, confirmed, moved
 
     console = _console()
+    if line := moved.settle_in():
+        console.print(line, soft_wrap=True)
     name = confirmed.name_of(study)
     complete = confirm.run(name, top, seeds, _crew(**crew), console, final)
     if not complete:

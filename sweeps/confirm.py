@@ -19,8 +19,8 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import launch, study_file
 from sweeps.crew import Crew
-from sweeps.store import Store, curve, study_names, val_accuracy
-from sweeps.stored import StoredStudy, owned_by
+from sweeps.store import Store, curve, val_accuracy
+from sweeps.stored import StoredStudy, find, owned_by
 from sweeps.study import Study
 from sweeps.verdict import FEWEST_SEEDS
 
@@ -106,6 +106,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
             "targets": [target.model_dump() for target in owner.targets],
             "seed": int(own_seed.generate_state(1)[0]),
             "trial_timeout": owner.trial_timeout,
+            "keep_models": 0 if owner.keep_models == 0 else None,
             "population": owner.population,
         },
         f"trial {trial.number} of {owner.name}",
@@ -138,7 +139,7 @@ def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bo
             if ended(each) >= so_far:
                 continue
             console.print(f"confirming trial {each.number} of {name}: seed {ended(each) + 1} to {so_far} of {seeds}")
-            if launch.run(each.study, crew, console, "confirm", owner=name).interrupted:
+            if launch.run(each.study, crew, console, "confirm", owner=name).stopped:
                 return False
     if not final:
         return True
@@ -147,7 +148,7 @@ def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bo
         return True
     epochs = chosen.study.settings.epochs
     console.print(f"final training of trial {chosen.number} of {name}: all training images, {epochs} epochs")
-    return not launch.run(chosen.study, crew, console, "final", owner=name).interrupted
+    return not launch.run(chosen.study, crew, console, "final", owner=name).stopped
 
 
 def _caution(store: Store, seeds: int, console: Console) -> None:
@@ -177,7 +178,7 @@ def final_of(name: str, seeds: int) -> Candidate:
     (trial,) = [trial for trial in stored.store.trials() if trial.number == number]
     kept = [_kept_epoch(seed, study_of(owner, trial, seeds)) for seed in complete(confirmed[number])]
     study = study_of(owner, trial, seeds, statistics.median_low(kept))
-    if study.name in study_names():
+    if find(study.name):
         begun = StoredStudy(study.name).resumable()
         study = study_of(owner, trial, seeds, begun.settings.epochs)
     return Candidate(name, number, study)
@@ -185,9 +186,8 @@ def final_of(name: str, seeds: int) -> Candidate:
 
 def ended(candidate: Candidate) -> int:
     """Return how many seeds have ended for good; one that diverged counts, for another in its place would be choosing."""
-    if candidate.study.name not in study_names():
-        return 0
-    return sum(trial.state.is_finished() for trial in Store(candidate.study.name).trials())
+    stored = find(candidate.study.name)
+    return sum(trial.state.is_finished() for trial in stored.store.trials()) if stored else 0
 
 
 def chosen(name: str) -> int | None:
@@ -200,9 +200,8 @@ def chosen(name: str) -> int | None:
 
 def complete(study: str) -> list[FrozenTrial]:
     """Return the seeds of a confirming study that are complete."""
-    if study not in study_names():
-        return []
-    return [trial for trial in Store(study).trials() if trial.state == TrialState.COMPLETE]
+    stored = find(study)
+    return [trial for trial in stored.store.trials() if trial.state == TrialState.COMPLETE] if stored else []
 
 
 def accuracies(study: str, first: int | None = None) -> list[float]:

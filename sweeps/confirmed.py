@@ -294,4 +294,4 @@ def name_of(study: str | None) -> str:
     sweeps = known[known.phase == "sweep"]
     if sweeps.empty:
         raise UserError(f"no study has been run yet: begin with {paths.command('run')}")
-    return str(sweeps.study.iloc[0])
+    return StoredStudy(str(sweeps.study.iloc[0])).name

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines import backend
+from pipelines import addresses, backend
 from pipelines import device as devices
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
@@ -79,7 +79,7 @@ class Cluster:
     ) -> "Cluster":
         """Connect to the cluster, fill in what was left open, and check it; raises UserError when it cannot be had."""
         urls = {"OPTUNA_STORAGE": optuna_url(), "MLFLOW_TRACKING_URI": tracking.uri()}
-        files = " and ".join(name for name, url in urls.items() if url.startswith("sqlite:"))
+        files = " and ".join(name for name, url in urls.items() if addresses.backend(url) == "sqlite")
         if files:
             raise UserError(
                 f"--executor ray needs stores that every node reaches: set {files} to a PostgreSQL database or an MLflow server "

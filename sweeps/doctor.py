@@ -7,7 +7,7 @@ import functools
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,11 @@ def retry(name: str, numbers: Collection[int]) -> list[int]:
     Raises UserError where somebody runs the study, and where none of them has failed.
     """
     store = Store(name)
-    if (since := _last_alive(store)) < REST_AFTER_SESSION or store.running():
-        raise UserError(f"study {name!r} was running {max(since, 0):.0f} s ago: stop it, and retry a minute later")
+    _check_at_rest(store)
+    if held := store.running():
+        raise UserError(
+            f"trial {held[0][0].number} is held by a worker that was killed: sweep doctor {name} --fix gives it back"
+        )
     failed = {trial.number: trial for trial in store.trials() if trial.state == TrialState.FAIL}
     wrong = [number for number in numbers if number not in failed]
     if wrong or not failed:
@@ -121,11 +124,29 @@ def retry(name: str, numbers: Collection[int]) -> list[int]:
         raise UserError(
             f"trial {wrong[0]} has not failed: failed are {known}" if wrong else f"no trial of {name!r} has failed"
         )
-    for number in numbers or failed:
-        run_id = str(failed[number].user_attrs.get("run_id", ""))
+    _discard_runs([failed[number] for number in numbers or failed])
+    return store.retry(numbers)
+
+
+def begin_anew(store: Store) -> list[int]:
+    """Let trials that wait with epochs behind them begin from their seeds, in runs of their own; return their numbers."""
+    _check_at_rest(store)
+    _discard_runs([trial for trial in store.trials() if trial.state == TrialState.WAITING and curve(trial)])
+    return store.forget_progress()
+
+
+def _check_at_rest(store: Store) -> None:
+    if (since := _last_alive(store)) < REST_AFTER_SESSION:
+        raise UserError(
+            f"study {store.study_name!r} was running {max(since, 0):.0f} s ago: stop it, or wait a minute after it was killed"
+        )
+
+
+def _discard_runs(trials: Iterable[FrozenTrial]) -> None:
+    for trial in trials:
+        run_id = str(trial.user_attrs.get("run_id", ""))
         if tracking.lifecycle(run_id) == "active":
             tracking.discard_run(run_id)
-    return store.retry(numbers)
 
 
 def unlost(store: Store, lost: Lost) -> Ailment:
@@ -143,7 +164,7 @@ def unlost(store: Store, lost: Lost) -> Ailment:
         if state is not None:
             run = TrackedRun(run_id)
             if final:
-                run.set_tags({"ended": "failed"})
+                run.set_tags({"ended": "failed", "failure": str(lost.reason)})
                 run.discard_checkpoint()
             run.close(RUN_STATUS[TrialState.FAIL if final else TrialState.WAITING])
         store.release(held, lost.reason)
@@ -191,8 +212,9 @@ def _close(run_id: str, trial: FrozenTrial) -> None:
 
 
 def _last_alive(store: Store) -> float:
-    """Return how many seconds ago a parent noted that it runs the study."""
-    noted = [value[1] for key, value in store.attributes().items() if key.startswith("session:")]
+    """Return how many seconds ago a parent noted that it runs the study; one that has ended in order does not count."""
+    sessions = [value for key, value in store.attributes().items() if key.startswith("session:")]
+    noted = [until for _, until, *ended in sessions if not ended]
     return time.time() - max(noted, default=0.0)
 
 
@@ -283,6 +305,7 @@ def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str
 
 
 def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> None:
+    study_file.adopt_source(attributes)
     study = study_file.read_stored(store.study_name, attributes)
     config = study.run_config(trial.params, study.seed_of(trial.number))
     tags = {

@@ -8,10 +8,10 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, data, paths, provenance
+from pipelines import backend, checkpoint, data, paths, provenance
 from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
-from sweeps import moved, population, space
+from sweeps import doctor, moved, population, space
 from sweeps.crew import Crew
 from sweeps.progress import Snapshot
 from sweeps.store import OWNER, Store, alone, is_away, val_accuracy
@@ -34,6 +34,11 @@ class Result:
     interrupted: bool
     sampler: str
     paused: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended before its budget did."""
+        return self.interrupted or self.paused is not None
 
 
 def run(
@@ -181,9 +186,11 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     stored = restore(study.name, attributes)
     changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
     if changed == [CHANGED_SOURCE] and new_source:
-        if source:
-            models.adopt(source)
-        store.remember(SOURCE, source.content() if source else None)
+        assert source is not None
+        models.adopt(source)
+        store.remember(SOURCE, source.content())
+        for number in doctor.begin_anew(store):
+            checkpoint.remove(paths.checkpoint(stored.name, number))
         store.remember("definition", now | {"name": stored.name})
         return study.model_copy(update={"name": stored.name})
     if changed:

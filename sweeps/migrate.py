@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.copying import Copier
 from pipelines.tracking.run import TrackedRun
-from sweeps import doctor
+from sweeps import doctor, moved
 from sweeps.store import Store
 from sweeps.store import url as optuna_url
 from sweeps.stored import StoredStudy, owned_by
@@ -30,6 +30,8 @@ def run(name: str, storage: str, tracking_uri: str, console: Console) -> None:
         raise UserError("the study is in that store already: name the stores that it is to be copied to")
     if storage == tracking_uri:
         raise UserError("Optuna and MLflow need a database each: name two")
+    if line := moved.settle_in():
+        console.print(line, soft_wrap=True)
     stored = StoredStudy(name)
     if stored.owner:
         raise UserError(f"study {name!r} belongs to {stored.owner!r}: copy that one, and this comes with it")
@@ -67,7 +69,7 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
         raise UserError(f"there is another study {name!r} in the target's storage: rename or delete it there")
     if target.epochs_spent() > source.epochs_spent():
         raise UserError(f"study {name!r} has gone on at the target since it was copied: it is left as it is there")
-    target.remember("uid", attributes["uid"])
+    target.become(attributes["uid"])
     experiment = StoredStudy(name).experiment()
     trials = source.trials()
     runs, checkpoints = [], defaultdict[str, list[Path]](list)

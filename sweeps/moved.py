@@ -2,6 +2,7 @@
 
 from urllib.parse import unquote
 
+from pipelines.errors import UserError
 from pipelines.tracking import places
 from pipelines.tracking import store as tracking
 from sweeps import doctor
@@ -11,12 +12,17 @@ from sweeps.store import alone
 def settle_in() -> str | None:
     """Put the stored places right where `mlruns/` is no longer where it was; return what to say of it.
 
-    Nothing is touched outside the present folder: the original of a copy stays as it is. Nothing happens while a sweep runs.
+    Nothing is touched outside the present folder: the original of a copy stays as it is. Raises UserError while a sweep runs, or
+    did a moment ago: what it writes goes to the old place.
     """
     former = places.former_roots() if tracking.exists() else []
-    if not former or doctor.running():
+    if not former:
         return None
+    was = " and ".join(unquote(root.removeprefix("file://")) for root in former)
+    if doctor.running():
+        raise UserError(
+            f"results were moved here from {was}, and a sweep ran on them a moment ago: try again in a minute"
+        )
     with alone():
         count = places.rewrite()
-    was = " and ".join(unquote(root.removeprefix("file://")) for root in former)
     return f"results were moved here from {was}: {count} stored places have been put right"

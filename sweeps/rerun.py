@@ -13,6 +13,7 @@ from rich.console import Console
 from pipelines import backend
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.run import MODEL_FILE
 from sweeps import launch, logged, study_file
 from sweeps.crew import ThisMachine
 from sweeps.stored import StoredStudy, by_uid
@@ -32,7 +33,7 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     original = logged.find(run_id)
     study = study_of(original)
     owner = by_uid(tracking.current_study(original.info.experiment_id))
-    if launch.run(study, ThisMachine(device=device), console, "rerun", owner=owner.name if owner else None).interrupted:
+    if launch.run(study, ThisMachine(device=device), console, "rerun", owner=owner.name if owner else None).stopped:
         return False
     again = _run_of(study)
     for line in [*_surroundings(original, again), *compare(original, again)]:
@@ -63,6 +64,9 @@ def study_of(run: Any) -> Study:
             "folds": config.folds,
             "seeds": [config.seed],
             "budget": {"trials": 1},
+            "keep_models": None
+            if any(name.endswith(MODEL_FILE) for name in tracking.artifacts(run.info.run_id))
+            else 0,
             "targets": [],
         },
         f"run {run.info.run_id}",

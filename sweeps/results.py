@@ -103,7 +103,12 @@ def _renamed(study: str, known: pd.DataFrame) -> str:
     from sweeps.store import study_names
     from sweeps.stored import StoredStudy
 
-    experiment = StoredStudy(study).experiment() if study_names() else None
+    found = StoredStudy(study) if study_names() else None
+    if found and found.owner:
+        raise UserError(
+            f"study {study!r} trains again what {found.owner!r} found: confirmations({found.owner!r}) has its seeds"
+        )
+    experiment = found.experiment() if found else None
     if experiment is None:
         raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
     return str(experiment.experiment_id)

@@ -7,6 +7,7 @@ WAITING in one transaction and keeps its number, parameters and run. docs/archit
 import functools
 import json
 import os
+import shlex
 import signal
 import time
 import uuid
@@ -28,6 +29,7 @@ from optuna.storages._rdb.models import (
     TrialUserAttributeModel,
 )
 from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
 
@@ -189,8 +191,15 @@ class Store:
             )
             if now is None:
                 return f"study {self.study_name!r} was deleted from Optuna's storage while it ran"
-            return f"study {self.study_name!r} was renamed to {now!r} while it ran: resume it with sweep run {now} --stored"
+            again = f"sweep run {shlex.quote(now)} --stored"
+            return f"study {self.study_name!r} was renamed to {now!r} while it ran: resume it with {again}"
         return None
+
+    def become(self, uid: str) -> None:
+        """Take the id of the study that this one is a copy of."""
+        self.remember("uid", uid)
+        self.__dict__.pop("uid", None)
+        self._open_ledger()
 
     def study(self, **options: Any) -> optuna.Study:
         """Return Optuna's own view of the study."""
@@ -232,18 +241,25 @@ class Store:
         Their parameters stay; what they reported, their faults and their runs are forgotten. Only while nobody runs the study: a
         living process never reads a finished trial again.
         """
+        return self._begin_anew(TrialState.FAIL, numbers)
+
+    def forget_progress(self) -> list[int]:
+        """Let trials that wait with epochs behind them begin from their seeds; return their numbers."""
+        begun = [trial.number for trial in self.trials() if trial.state == TrialState.WAITING and curve(trial)]
+        return self._begin_anew(TrialState.WAITING, begun) if begun else []
+
+    def _begin_anew(self, state: TrialState, numbers: Collection[int]) -> list[int]:
         forgotten = ("faults", "ended", FAILURE, "run_id", "lease")
-        failed = sqlalchemy.select(TrialModel).where(
-            TrialModel.study_id == self._study_id, TrialModel.state == TrialState.FAIL
-        )
+        of_state = sqlalchemy.select(TrialModel).where(TrialModel.study_id == self._study_id, TrialModel.state == state)
         with Session(self._rdb.engine) as session, session.begin():
-            trials = [each for each in session.scalars(failed) if not numbers or each.number in numbers]
+            trials = [each for each in session.scalars(of_state) if not numbers or each.number in numbers]
             for trial in trials:
                 trial.state, trial.datetime_start, trial.datetime_complete = TrialState.WAITING, None, None
                 reported, noted = TrialIntermediateValueModel, TrialUserAttributeModel
                 session.execute(sqlalchemy.delete(reported).where(reported.trial_id == trial.trial_id))
                 own = noted.trial_id == trial.trial_id
-                session.execute(sqlalchemy.delete(noted).where(own, noted.key.in_(forgotten)))
+                named = noted.key.in_(forgotten) | noted.key.startswith(CURVE)
+                session.execute(sqlalchemy.delete(noted).where(own, named))
             return sorted(int(trial.number) for trial in trials)
 
     # Tickets
@@ -462,14 +478,14 @@ class Store:
         with self._rdb.engine.begin() as connection:
             connection.execute(_ledger.update().where(_ledger.c.uid == self.uid).values(spent=epochs))
 
-    def note_session(self, session: str, began: float) -> None:
-        """Remember that this study has been running from `began` (Unix seconds) until now."""
-        self.remember(f"session:{session}", [began, time.time()])
+    def note_session(self, session: str, began: float, ended: bool = False) -> None:
+        """Remember that this study has been running from `began` (Unix seconds) until now; `ended`: and does no longer."""
+        self.remember(f"session:{session}", [began, time.time(), *(["ended"] if ended else [])])
 
     def seconds_spent(self) -> float:
         """Return for how long the study has been running, over all sessions; overlapping ones count once."""
         spent, reached = 0.0, 0.0
-        for began, until in sorted(value for key, value in self.attributes().items() if key.startswith("session:")):
+        for began, until in sorted(value[:2] for key, value in self.attributes().items() if key.startswith("session:")):
             spent += max(0.0, until - max(began, reached))
             reached = max(reached, until)
         return spent
@@ -507,6 +523,12 @@ def study_names() -> list[str]:
     return sorted(optuna.study.get_all_study_names(_open(url()))) if addresses.is_there(url()) else []
 
 
+def _first_name(study: FrozenStudy) -> str | None:
+    """Return the name that one of our studies began with."""
+    definition = study.user_attrs.get("study")
+    return definition.get("name") if isinstance(definition, dict) else None
+
+
 def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
     """Return id and present name of the study called `name`, or of the one that had this name when it began; None where none is.
 
@@ -516,7 +538,7 @@ def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
     with suppress(KeyError):
         return storage.get_study_id_from_name(name), name
     studies = storage.get_all_studies()
-    known = [each for each in studies if each.user_attrs.get("study", {}).get("name") == name]
+    known = [each for each in studies if _first_name(each) == name]
     if not known and tracking.exists():  # renamed in MLflow's UI, perhaps
         with suppress(TrackingError, StoreUnavailable):
             uid = tracking.uid_of(name)

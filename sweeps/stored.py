@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from sweeps import study_file
 from sweeps.store import OWNER, Store, study_names
@@ -46,8 +46,8 @@ class StoredStudy:
 
     def experiment(self) -> Any | None:
         """Return its experiment, whatever that is called now; that of its owner, if it has one; None where there is none."""
-        owner = StoredStudy(self.owner) if self.owner else self
-        return tracking.find_experiment(owner.name, owner.uid)
+        owner = (find(self.owner) if self.owner else None) or self
+        return tracking.find_experiment(self.owner or self.name, owner.uid)
 
     def parent_run(self) -> Any:
         """Return its parent run; raises UserError where it has none."""
@@ -63,6 +63,16 @@ class StoredStudy:
         """Return the runs of its trials, the oldest first."""
         experiment = self.experiment()
         return tracking.study_runs(experiment.experiment_id, self.uid) if experiment else []
+
+
+def find(name: str) -> StoredStudy | None:
+    """Return the study called `name`, or that began with this name; None where there is none."""
+    try:
+        return StoredStudy(name)
+    except UserError as error:
+        if isinstance(error, StoreUnavailable):
+            raise
+        return None
 
 
 def by_uid(uid: str | None) -> StoredStudy | None:

@@ -102,14 +102,19 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
         raise UserError(f"stored study {name!r} cannot be read by this version ({_first(error)})") from error
 
 
+def adopt_source(attributes: Mapping[str, Any]) -> None:
+    """Let the source that is kept with a study be that of its model in this process."""
+    if attributes.get(SOURCE):
+        models.adopt(models.Source(**attributes[SOURCE]))
+
+
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
     """Return a study as it is stored, checked, to go on with it; `budget` overrules single entries.
 
     Training settings and start points are those it began with, whatever its model's recipe says now.
     """
     content = read_stored(name, attributes).model_dump(mode="json", by_alias=True, exclude={"model_digest"})
-    if attributes.get(SOURCE):
-        models.adopt(models.Source(**attributes[SOURCE]))
+    adopt_source(attributes)
     began = attributes["definition"]
     content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
     content["start"] = began["start"]

@@ -1,6 +1,8 @@
 """The parent at work: keeps workers alive, releases what was lost, waits for stores that are away, and ends in order."""
 
+import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -88,7 +90,7 @@ class Supervisor:
                     over = self._look(display)
                     if over or time.time() - noted > SESSION_NOTE_INTERVAL:
                         noted = time.time()
-                        self._store.note_session(session, began)
+                        self._store.note_session(session, began, ended=over)
                 except Exception as error:
                     if not passes(error):
                         if isinstance(error, LookupError) and (gone := self._store.gone()):
@@ -174,6 +176,8 @@ class Supervisor:
         for trial in snapshot.trials:
             if trial.state == TrialState.FAIL and trial.number not in self._told:
                 self._told.add(trial.number)
+                if trial.user_attrs.get("faults"):  # of its workers: said when it was released
+                    continue
                 reason = str(trial.user_attrs.get("ended", "unknown")).removeprefix("failed: ")
                 display.say(
                     f"trial {trial.number} failed: {reason}; its traceback is a file of its run, {paths.command('ui')} shows it"
@@ -264,7 +268,7 @@ class Supervisor:
 
     def _fault_of(self, ended: Ended) -> str | None:
         """Return what a worker's end is held against its trial; None: nothing."""
-        if self.interrupted or ended.exit_code == STORE_AWAY:
+        if self.interrupted or ended.exit_code in (STORE_AWAY, os.EX_TEMPFAIL):
             return None
         if ended.exit_code == DISK_FULL:
             self._full_in_vain = 0 if not paths.has_room(self._study.name) else self._full_in_vain + 1
@@ -286,6 +290,8 @@ class Supervisor:
         message = ended.last_line
         if ended.exit_code == STORE_AWAY:
             self._pause(message, display)
+        elif ended.exit_code == os.EX_TEMPFAIL:  # it could not be forked
+            self._pause("there is no memory for another worker, or there are too many processes", display)
         elif ended.exit_code == DISK_FULL and self._fates.get(ended.name) is None:
             self._disk_full = True
             self._pause(f"no space is left in {paths.mlruns()}, or for temporary files", display)
@@ -322,8 +328,8 @@ class Supervisor:
                 self._executor.ask_to_stop()
                 if number == signal.SIGTERM:
                     self._terminated = time.monotonic()
-            else:
-                self._executor.kill()
+            else:  # in a thread: what this handler interrupts may hold what killing needs
+                threading.Thread(target=self._executor.kill).start()
 
         before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

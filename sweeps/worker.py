@@ -37,7 +37,8 @@ from pipelines.train import End, EpochMetrics, Epochs, tell
 from sweeps import population, space
 from sweeps.executors import Place, StopFlag
 from sweeps.lease import Lease, Process
-from sweeps.store import FAILURE, HEARTBEAT_INTERVAL, Store, curve, is_away, is_lasting, passes
+from sweeps.store import FAILURE, HEARTBEAT_INTERVAL, VARIABLE, Store, curve, is_away, is_lasting, passes
+from sweeps.store import url as optuna_url
 from sweeps.study import Study
 
 # Exit codes, apart from those that training code may choose to end with.
@@ -92,7 +93,11 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
         _print_to(place.log)
     except OSError as error:  # there is nowhere to say it
         sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
-    os.environ["MLRUNS_DIR"] = str(paths.mlruns())  # training code may change the folder
+    # Training code may change the folder, and what is relative would mean another place.
+    os.environ["MLRUNS_DIR"] = str(paths.mlruns())
+    for variable, url in ((VARIABLE, optuna_url()), (tracking.VARIABLE, tracking.uri())):
+        if os.environ.get(variable):
+            os.environ[variable] = url
     store: Store | None = None
     try:
         watch = _Watch(place.parent_pid, assignment.study.trial_timeout)
@@ -115,12 +120,15 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
 def _look_at_model(assignment: Assignment, store: Store) -> None:
     """Look at a user's model, once for each source: at the first start point, or else at the model's own values."""
     study, source = assignment.study, assignment.source
-    if source is None or store.attributes().get(LOOKED_AT) == source.digest:
+    if source is None:
+        return
+    looked_at = f"{source.digest}, {'saved' if study.keep_models != 0 else 'not saved'}"
+    if store.attributes().get(LOOKED_AT) == looked_at:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
     classes = len(data.CLASSES[study.dataset])
     examine(study.model, config.hyperparameters, data.load(study.dataset), classes, saved=study.keep_models != 0)
-    store.remember(LOOKED_AT, source.digest)
+    store.remember(LOOKED_AT, looked_at)
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:

@@ -114,6 +114,7 @@ class TrackedRun:
         """Log the source of a user's model: its files to be read, and `SOURCE_FILE` for `source_of`. Raises ArtifactError."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / store.SOURCE_FOLDER
+            folder.mkdir()
             source.write(folder)
             (folder / store.SOURCE_FILE).write_text(json.dumps(source.content()))
             self.log_artifacts(Path(name))

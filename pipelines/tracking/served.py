@@ -24,6 +24,12 @@ class _Absent:
         return self
 
 
+def _absent(name: str) -> _Absent:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Absent()
+
+
 def _load_pyfunc(path: str) -> Any:
     """Return the model as MLflow serves it; the name is MLflow's."""
     import keras
@@ -34,7 +40,7 @@ def _load_pyfunc(path: str) -> Any:
     except ModuleNotFoundError:
         ours = sys.modules["models"] = ModuleType("models")
     if not hasattr(ours, "Recipe"):
-        vars(ours)["__getattr__"] = lambda _: _Absent()
+        vars(ours)["__getattr__"] = _absent
     folder = Path(__file__).parent
     for file in sorted(folder.rglob("*.py")):
         name = ".".join(file.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")

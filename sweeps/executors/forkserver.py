@@ -67,8 +67,8 @@ class ForkedProcess:
 
     def kill(self) -> None:
         """End it now."""
-        while self.poll() is None and self.pid is None:
-            time.sleep(_REST)
+        if self.poll() is None and self.pid is None:  # the server is still loading
+            self._server.kill()
         if self.exit_code is None and self.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -110,15 +110,21 @@ class _Server:
     def fork(self, work: Any, *arguments: Any) -> ForkedProcess:
         """Fork a process that calls `work(*arguments, stop=flag)`; both must survive pickling."""
         read, write = os.pipe()
-        with self._lock, tempfile.TemporaryFile() as orders, os.fdopen(read):
+        forked = ForkedProcess(self, write)
+        with os.fdopen(read), self._lock, tempfile.TemporaryFile() as orders:
             surroundings = {"environment": dict(os.environ), "path": sys.path, "folder": str(Path.cwd())}
             orders.write(pickle.dumps(surroundings) + pickle.dumps((work, arguments)))
             orders.flush()
-            forked = ForkedProcess(self, write)
             self._unborn.append(forked)
             with suppress(OSError):  # the server is gone: `read` finds that out
                 socket.send_fds(self._control, [b"f"], [orders.fileno(), read])
         return forked
+
+    def kill(self) -> None:
+        """End the server, and with it what it has forked."""
+        self._process.kill()
+        self._process.wait()
+        self.read()
 
     def read(self) -> None:
         """Take note of what the server says."""
@@ -135,7 +141,7 @@ class _Server:
                 if ended:
                     self._running.pop(pid).exit_code = exit_code
                 elif pid == NOT_FORKED:
-                    self._unborn.popleft().exit_code = 1
+                    self._unborn.popleft().exit_code = os.EX_TEMPFAIL
                 else:
                     forked = self._unborn.popleft()
                     forked.pid, self._running[pid] = pid, forked

@@ -122,7 +122,7 @@ def test_a_rename_while_workers_run_ends_in_one_line(
     rename_in_the_dashboard("tiny", "moved on")
     code, _, err = command.wait()
     assert code == 2 and err.count("\n") == 1, err
-    assert "was renamed to 'moved on' while it ran: resume it with sweep run moved on --stored" in err
+    assert "was renamed to 'moved on' while it ran: resume it with sweep run 'moved on' --stored" in err
     assert Store("tiny").study_name == "moved on"
 
 
@@ -224,7 +224,9 @@ def test_a_copy_never_touches_the_original(
 
 def test_nothing_is_rewritten_while_a_sweep_runs(moved_folder: Path) -> None:
     Store("tiny").note_session("now", 0.0)
-    assert moved.settle_in() is None and places.former_roots()
+    with pytest.raises(UserError, match="a sweep ran on them a moment ago: try again in a minute"):
+        moved.settle_in()
+    assert places.former_roots()
 
 
 @pytest.mark.parametrize(
