@@ -1,6 +1,7 @@
 """A person's own project: a folder with their files, and commands typed there."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -60,7 +61,13 @@ def project(tmp_path: Path) -> Project:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Project]:
     """Make a project whose interpreter has this package from a wheel, and its libraries from the present environment."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    source = folder / "source"  # building leaves files where it builds
+    source.mkdir()
+    for name in ("models", "pipelines", "sweeps"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
     subprocess.run(build, check=True)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = str(folder / "venv/bin/python")
