@@ -100,10 +100,9 @@ def _experiment(study: str | None) -> str | None:
 
 def _renamed(study: str, known: pd.DataFrame) -> str:
     """Return the experiment of a study that has this name in Optuna's storage, and another in MLflow."""
-    from sweeps.store import study_names
-    from sweeps.stored import StoredStudy
+    from sweeps.stored import find
 
-    found = StoredStudy(study) if study_names() else None
+    found = find(study)
     if found and found.owner:
         raise UserError(
             f"study {study!r} trains again what {found.owner!r} found: confirmations({found.owner!r}) has its seeds"
