@@ -609,7 +609,7 @@ def studies(study: str | None) -> None:
         import yaml
 
         kept = StoredStudy(study).read(as_written=True)
-        content = kept.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"model_digest"})
+        content = kept.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         click.echo(yaml.safe_dump(content, sort_keys=False))
         return
     click.echo("study files:")

@@ -228,7 +228,7 @@ class Study(_Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
     model: str
-    model_digest: str | None = None  # of the source of a user's model; no key of a file
+    model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
     dataset: str = "mnist"
     protocol: models.Protocol = "held_out"
     arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
@@ -355,7 +355,7 @@ class Study(_Strict):
     def definition(self) -> dict[str, Any]:
         """Return what makes this study this study: all but what may change on resuming."""
         empty = set() if self.seeds else {"seeds"}  # of a study from before there were any
-        content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty | {"model_digest"})
+        content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
         if self.model_digest:  # a user's model is its source, wherever that lies
             content["model"] = f"source {self.model_digest}"
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}

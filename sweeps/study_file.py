@@ -94,6 +94,8 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
     if "study" not in attributes:
         raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
     content = dict(attributes["study"])
+    if attributes.get(SOURCE):
+        content["model_digest"] = models.Source(**attributes[SOURCE]).digest
     if "definition" in attributes and not as_written:  # with the settings of its model's recipe, whatever that says now
         content["training"] = attributes["definition"]["training"]
     try:
@@ -113,7 +115,7 @@ def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] 
 
     Training settings and start points are those it began with, whatever its model's recipe says now.
     """
-    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True, exclude={"model_digest"})
+    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True)
     adopt_source(attributes)
     began = attributes["definition"]
     content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}

@@ -154,7 +154,7 @@ def test_any_valid_study_runs_two_trials(
         wanted = study_file.load(str(path))
         store = run_here(wanted)
         assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * (space.tickets(wanted) or 2)
-        assert study_file.read_stored("tiny", store.attributes()) == wanted
+        assert study_file.read_stored("tiny", store.attributes(), as_written=True) == wanted
         assert study_file.restore("tiny", store.attributes()).definition() == wanted.definition()
         frame = runs("tiny")
         assert frame.val_accuracy.between(0, 1).all()
