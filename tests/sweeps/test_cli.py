@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import re
+import signal
 import socket
 import sqlite3
 import sys
@@ -399,6 +400,11 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
             urllib.request.urlopen(create, timeout=5)
         assert refused.value.code == 403
     command.process.terminate()
+    command.process.wait(60)
+    with contextlib.suppress(
+        ProcessLookupError
+    ):  # MLflow's helpers may outlive it, if they were just starting, and hold the output
+        os.killpg(command.process.pid, signal.SIGKILL)
     _, out, _ = command.wait(60)
     assert f"runs of shown: http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs" in out
     eventually(lambda: answer() == "", timeout=20)
