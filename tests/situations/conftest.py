@@ -45,7 +45,7 @@ class Project:
         """Run a command in the folder; MLRUNS_DIR is not set, unless `environment` does."""
         kept = {key: value for key, value in os.environ.items() if key not in ("MLRUNS_DIR", "PYTHONPATH")}
         return subprocess.run(
-            command, cwd=self.folder, env=kept | environment, capture_output=True, text=True, timeout=200
+            command, cwd=self.folder, env=kept | environment, capture_output=True, text=True, timeout=400
         )
 
     def sweep(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -188,6 +188,7 @@ WITH_LAYER = NET.replace(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_it_trains_and_goes_on_from_another_folder(project: Project, tmp_path: Path) -> None:
     project.write({"models/blocks.py": LAYER, "net.py": "from models import Recipe\n" + WITH_LAYER})
     project.study(budget={"trials": 3})
@@ -215,6 +216,7 @@ def test_it_trains_and_goes_on_from_another_folder(project: Project, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_from_a_wheel_it_trains_in_an_empty_folder_and_beside_models(
     wheel: Callable[[Path], Project], tmp_path: Path
 ) -> None:
