@@ -22,7 +22,7 @@ from sweeps.worker import RUN_STATUS
 LINGER = 2.0  # seconds that a worker goes on after its parent's death
 KINDS = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}
 FIGURES = {"learning_curves", "confusion", "wrong_images", "accuracy_by_class", "font_digits"}
-ARTIFACTS = {"config.json", "model.keras", "probabilities.npz", *(f"{figure}.png" for figure in FIGURES)}
+ARTIFACTS = {"config.json", "model.keras", "probabilities.npz", "source", *(f"{figure}.png" for figure in FIGURES)}
 
 
 def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
