@@ -118,6 +118,8 @@ def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
 
 def _whole(path: Path) -> bool:
     with contextlib.suppress(Exception):
+        if path.is_dir():
+            return bool(json.loads((path / "source.json").read_text()))
         if path.suffix in (".npz", ".keras"):
             return zipfile.ZipFile(path).testzip() is None
         if path.suffix == ".json":
