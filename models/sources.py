@@ -54,9 +54,8 @@ class Source:
     def digest(self) -> str:
         """A short digest of all files, whatever the folder and the name of the entry; of one file, that of its text."""
         if not self.files:
-            return hashlib.sha256(Path(inspect.getfile(importlib.import_module(self.entry))).read_bytes()).hexdigest()[
-                :16
-            ]
+            file = Path(inspect.getfile(importlib.import_module(self.entry)))
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         others = {name: text for name, text in self.files.items() if name not in (self.entry, f"{self.entry}.__init__")}
         digest = hashlib.sha256(self.text.encode())
         for name in sorted(others):
@@ -70,12 +69,14 @@ class Source:
         """The text of the file that has the model."""
         return self.files.get(self.entry) or self.files[f"{self.entry}.__init__"]
 
+    @property
+    def packages(self) -> set[str]:
+        """The packages that the modules lie in, those without a file of their own too."""
+        return {parent for name in self.files for parent in _with_parents(name)[:-1]}
+
     def paths(self) -> dict[str, str]:
         """Return the text of every file by its path in a folder of its own; packages have an `__init__.py`."""
-        packages = {
-            ".".join(parts[:end]) for name in self.files for parts in [name.split(".")] for end in range(1, len(parts))
-        }
-        whole = {f"{package}.__init__": "" for package in packages} | dict(self.files)
+        whole = {f"{package}.__init__": "" for package in self.packages} | dict(self.files)
         return {f"{name.replace('.', '/')}.py": text for name, text in sorted(whole.items())}
 
     def write(self, folder: Path) -> None:
@@ -236,7 +237,7 @@ class UserModules:
     def __init__(self, source: Source):
         self.source = source
         self._loaded: dict[str, ModuleType] = {}
-        self._packages = {parent for name in source.files for parent in _with_parents(name)[:-1]}
+        self._packages = source.packages
 
     def entry(self) -> ModuleType:
         """Return the module that has the model; raises NoModel where importing it fails, with the line at which it does."""

@@ -505,21 +505,18 @@ def doctor(study: str | None, fix: bool) -> None:
     if fix and (line := moved.settle_in()):
         click.echo(line)
     found = list(doctor.mend(study) if fix else doctor.examine(study))
-    beyond = [ailment for ailment in found if ailment.beyond]
-    if fix:  # what cannot even be examined
-        beyond += [ailment for ailment in doctor.examine(study) if ailment.beyond]
-    for ailment in {each.what: each for each in [*found, *beyond]}.values():
+    for ailment in found:
         click.echo(f"{ailment.what}: {'done: ' if fix and not ailment.beyond else ''}{ailment.remedy}")
     click.echo(doctor.looked_at(study))
     left = doctor.running() if study is None else []
     if left:
         click.echo(f"left alone, since they run or did a minute ago: {', '.join(left)}")
-    if not found and not beyond:
+    if not found:
         click.echo("nothing is wrong" + (" elsewhere" if left else ""))
     elif not fix:
         click.echo(f"{len(found)} found; sweep doctor --fix mends {'it' if len(found) == 1 else 'them'}")
         sys.exit(FOUND)
-    if beyond:
+    if any(ailment.beyond for ailment in found):
         sys.exit(FOUND)
 
 

@@ -78,24 +78,26 @@ def running() -> list[str]:
 
 
 def mend(name: str | None = None) -> Iterator[Ailment]:
-    """Mend what `examine` finds, and what that brings to light; yield each ailment once it is mended."""
-    failed: set[str] = set()
+    """Mend what `examine` finds, and what that brings to light; yield each ailment once, those that are beyond mending too."""
+    beyond: set[str] = set()
     for _ in range(ROUNDS):
-        found = [ailment for ailment in examine(name) if not ailment.beyond and ailment.what not in failed]
+        found = [ailment for ailment in examine(name) if ailment.what not in beyond]
         if not found:
             return
         for ailment in found:
+            if ailment.beyond:
+                beyond.add(ailment.what)
+                yield ailment
+                continue
             try:
                 ailment.mend()
                 yield ailment
             except Exception as error:  # of one study; the others are mended all the same
                 if passes(error):
                     raise
-                failed.add(ailment.what)
-                reason = f"{type(error).__name__}: {first_line(error)}"
-                yield Ailment(
-                    f"{ailment.what}; it cannot be mended ({reason})", "left as it is", lambda: None, beyond=True
-                )
+                beyond.add(ailment.what)
+                what = f"{ailment.what}; it cannot be mended ({type(error).__name__}: {first_line(error)})"
+                yield Ailment(what, "left as it is", lambda: None, beyond=True)
 
 
 def looked_at(name: str | None = None) -> str:
