@@ -123,7 +123,7 @@ def load(name: str) -> Any:
 
 
 def source(name: str) -> Source | None:
-    """Return the source of model `name`, with every module of the user's; None of a shipped one, which has `file`."""
+    """Return the source of model `name`, with every module of the user's; None for a shipped one."""
     if name not in MODELS and name not in _adopted:
         resolve(name, [Path.cwd()])
     return None if name in MODELS else _adopted[name].source

@@ -56,9 +56,7 @@ AHEAD = 10  # trials that wait, at least, while there are any left
 SEIZED = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
-FAILURE = (
-    "failure"  # attribute of a trial that failed: exception type and the user's line, which tell one cause from another
-)
+FAILURE = "failure"  # attribute of a trial that failed: exception type and the user's line tell one cause from another
 OWNER = "owner"  # attribute of a study whose runs belong under the parent run of another: its name
 
 _tables = sqlalchemy.MetaData()
@@ -616,7 +614,7 @@ def _open(url: str) -> RDBStorage:
     """Return the storage at `url`: one for all in this process, so that there is one pool of connections."""
     if _key(url) not in _opened:
         made = _opened_anew(url)
-        _opened[_key(url)] = made
+        _opened[_key(url)] = made  # the key is another one now, where that made the file
     return _opened[_key(url)]
 
 
