@@ -169,6 +169,7 @@ def _prepare(
         crew.trials_per_worker,
         space.tickets(resolved),
         deadline,
+        frozenset(trial.number for trial in store.trials() if trial.state.is_finished()),
     )
 
 

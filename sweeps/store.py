@@ -302,7 +302,7 @@ class Store:
             heartbeat = heartbeat or TrialHeartbeatModel(trial_id=trial.trial_id)
             heartbeat.heartbeat = session.scalar(sqlalchemy.select(sqlalchemy.func.now()))
             session.add(heartbeat)
-            _note_lease(trial, str(lease), session)
+            _note(trial, "lease", str(lease), session)
             return int(trial.trial_id)
 
     def ask(
@@ -353,22 +353,25 @@ class Store:
     def release(self, trial: FrozenTrial, reason: str | None = None) -> bool:
         """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up.
 
-        Returns whether it was queued; False also when somebody else released it first.
+        Returns whether it was queued; False also when somebody else released it first. One transaction: whoever does this may be
+        ended in the midst of it, by a thread of its own process too.
         """
-        now = self.seize(trial)
-        if now is None:
-            return False
-        if reason:
-            self.note(trial, "faults", [*now.user_attrs.get("faults", []), reason])
-            self.note(trial, FAILURE, reason)
-            if not self.may_retry(now):
-                self.finish(trial, TrialState.FAIL, ended=f"failed: {reason}")
+        with Session(self._rdb.engine) as session, session.begin():
+            now = self._held(trial, session)
+            if now is None:
                 return False
-        try:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            return False
-        return True
+            faults = trial.user_attrs.get("faults", [])
+            queued = reason is None or len(faults) < MAX_RETRIES
+            noted: dict[str, Any] = {"lease": ""}
+            if reason is not None:
+                noted |= {"faults": [*faults, reason], FAILURE: reason}
+            now.state = TrialState.WAITING
+            if not queued:
+                now.state, now.datetime_complete = TrialState.FAIL, datetime.now()
+                noted["ended"] = f"failed: {reason}"
+            for key, value in noted.items():
+                _note(now, key, value, session)
+        return queued
 
     def seize(self, trial: FrozenTrial) -> FrozenTrial | None:
         """Take the lease of a running trial away, in one transaction, and return it as it then is, for `release`.
@@ -376,14 +379,20 @@ class Store:
         None when the lease is no longer the one that `trial` has: then it is somebody else's to release.
         """
         with Session(self._rdb.engine) as session, session.begin():
-            now = session.get(TrialModel, trial._trial_id, with_for_update=True)
-            if now is None or now.state != TrialState.RUNNING:
+            now = self._held(trial, session)
+            if now is None:
                 return None
-            noted = TrialUserAttributeModel.find_by_trial_and_key(now, "lease", session)
-            if (json.loads(str(noted.value_json)) if noted else None) != trial.user_attrs.get("lease"):
-                return None
-            _note_lease(now, f"{SEIZED}{uuid.uuid4().hex}", session)
+            _note(now, "lease", f"{SEIZED}{uuid.uuid4().hex}", session)
         return self.reread(trial)
+
+    def _held(self, trial: FrozenTrial, session: Session) -> TrialModel | None:
+        """Return the trial, locked, if it runs under the lease that `trial` has."""
+        now = session.get(TrialModel, trial._trial_id, with_for_update=True)
+        if now is None or now.state != TrialState.RUNNING:
+            return None
+        noted = TrialUserAttributeModel.find_by_trial_and_key(now, "lease", session)
+        lease = json.loads(str(noted.value_json)) if noted else None
+        return now if lease == trial.user_attrs.get("lease") else None
 
     def may_retry(self, trial: FrozenTrial) -> bool:
         """Whether a trial survives one more fault."""
@@ -489,10 +498,10 @@ class Store:
         return spent
 
 
-def _note_lease(trial: TrialModel, text: str, session: Session) -> None:
-    noted = TrialUserAttributeModel.find_by_trial_and_key(trial, "lease", session)
-    noted = noted or TrialUserAttributeModel(trial_id=trial.trial_id, key="lease")
-    noted.value_json = json.dumps(text)
+def _note(trial: TrialModel, key: str, value: Any, session: Session) -> None:
+    noted = TrialUserAttributeModel.find_by_trial_and_key(trial, key, session)
+    noted = noted or TrialUserAttributeModel(trial_id=trial.trial_id, key=key)
+    noted.value_json = json.dumps(value)
     session.add(noted)
 
 

@@ -60,10 +60,7 @@ class Supervisor:
         self._terminated: float | None = None  # when SIGTERM came, on the monotonic clock
         self._fates: dict[str, str | None] = {}  # worker -> how it ended; None: no fault of its trial
         self._stillbirths = 0
-        self._before = {
-            trial.number for trial in store.trials() if trial.state.is_finished()
-        }  # a resumed study counts anew
-        self._told = set(self._before)  # trials whose end was said, if there was anything to say
+        self._told = set(assignment.ended_before)  # trials whose end was said, if there was anything to say
         self.paused: str | None = None  # why no more trials are begun
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
@@ -182,7 +179,7 @@ class Supervisor:
                 display.say(
                     f"trial {trial.number} failed: {reason}; its traceback is a file of its run, {paths.command('ui')} shows it"
                 )
-        row = self._store.failed_in_a_row(self._before) if snapshot.count(TrialState.FAIL) else []
+        row = self._store.failed_in_a_row(self._assignment.ended_before) if snapshot.count(TrialState.FAIL) else []
         if len(row) >= self._study.max_failures and self.paused is None:
             self.paused = (
                 f"paused: {len(row)} trials in a row failed for one reason ({row[0].user_attrs.get(FAILURE)}). Mend it and "

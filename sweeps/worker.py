@@ -74,6 +74,7 @@ class Assignment:
     trials_per_worker: int | None  # then it makes room for a fresh one
     tickets: int | None  # trials that the study may have; None: any number
     deadline: float | None  # Unix seconds at which the budget's hours are used up
+    ended_before: frozenset[int]  # trials that had ended when the command began
 
 
 def get_ready() -> None:
@@ -167,6 +168,7 @@ class _Worker:
         self._store, self._watch, self._lease = store, watch, lease
         self._points, self._counted = space.points(self._study), dict[str, int]()
         self._facts, self._trials, self._memory = backend.describe(), 0, 0.0  # GiB
+        self._failed = False  # any trial here
         gc.freeze()  # the libraries are loaded, and Keras collects garbage before every model: leave theirs out of it
         self._meter = device.Meter(device.gpus()[0] if self._facts["device"] == "gpu" else None)
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
@@ -204,6 +206,9 @@ class _Worker:
     def _goes_on(self) -> bool:
         """Whether another trial may begin in this process."""
         if self._stop.is_set() or not self._budget_left():
+            return False
+        if self._failed and self._fails_for_one_reason():
+            print("trial after trial fails for one reason")
             return False
         if self._trials == self._assignment.trials_per_worker:
             print(f"{self._trials} trials are done: making room for a fresh worker")
@@ -280,6 +285,7 @@ class _Worker:
                 (Path(name) / "traceback.txt").write_text(traceback_of(error))
                 run.log_artifacts(Path(name))
             run.send()
+        self._failed = True
         place = models.place_of(error, self._study.model)
         self._store.note(claimed, FAILURE, f"{type(error).__name__} at {place}")
         reason = f"{type(error).__name__}: {first_line(error)} ({place})"
@@ -326,6 +332,10 @@ class _Worker:
             run.log_source(assignment.source)
         self._store.note(claimed, "run_id", run.run_id)
         return run
+
+    def _fails_for_one_reason(self) -> bool:
+        """Whether the study is about to be paused: here too, since the parent looks only now and then."""
+        return len(self._store.failed_in_a_row(self._assignment.ended_before)) >= self._study.max_failures
 
     def _budget_left(self) -> bool:
         limit, deadline = self._study.budget.epochs, self._assignment.deadline

@@ -75,7 +75,7 @@ def test_a_claim_comes_with_heartbeat_and_lease_or_not_at_all(fresh: Store, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_note_lease", dies)
+        patch.setattr(store, "_note", dies)
         with pytest.raises(KeyboardInterrupt):
             fresh.claim(1, MINE)
     assert fresh.trials()[0].state == TrialState.WAITING
@@ -176,6 +176,22 @@ def test_a_trial_is_released_once(fresh: Store) -> None:
     )  # claimed anew, its lease not noted yet
     assert not fresh.release(claimed, "killed")  # and one that comes later still
     assert fresh.trials()[0].user_attrs["faults"] == ["killed"]
+
+
+def test_whoever_is_ended_while_it_releases_a_trial_leaves_it_as_it_was(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.queue(1)
+    claimed = fresh.claim(1, MINE)
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store, "_note", end)
+        fresh.release(claimed)
+    assert fresh.owns(claimed, MINE)
+    assert fresh.release(claimed) and not fresh.running()
 
 
 def release_all(barrier, queue, limit: int) -> None:
