@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +16,10 @@ import yaml
 from hypothesis import settings
 
 from deploy.loopback import Postgres, Unavailable
-from pipelines import backend, paths
+from pipelines import paths
+from tests import commands
 
 ROOT = Path(__file__).parent.parent
-backend.configure("cpu")
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("unhurried")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all that is started here would ignore it
@@ -160,15 +158,12 @@ class Sweep:
     """A `sweep` command in a process group of its own, as a terminal would run it."""
 
     def __init__(self, *arguments: object, cwd: Path = ROOT):
-        command = [sys.executable, "-m", "sweeps.cli", *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self.process = commands.start(*map(str, arguments), cwd=cwd, environment=os.environ)
 
     def wait(self, timeout: float = 240) -> tuple[int, str, str]:
         """Return exit code, stdout and stderr."""
         out, err = self.process.communicate(timeout=timeout)
-        return self.process.returncode, out, err
+        return self.process.wait(), out, err
 
     def lines_until(self, word: str) -> list[str]:
         """Return the lines of stdout up to the one with `word`."""

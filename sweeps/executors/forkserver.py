@@ -91,17 +91,7 @@ class StopFlag:
 class _Server:
     def __init__(self, ready: str | None):
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", str(Path(__file__)), str(theirs.fileno()), json.dumps(sys.path), ready or ""]
-        # The server inherits the mask: a Ctrl-C while it starts is the command's to hear.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            # Warnings that are errors are meant for the user's code, not for the libraries that are loaded here.
-            environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        self._process = start_process(theirs, ready)
         theirs.close()
         atexit.register(self._process.kill)
         self._control, self._lock, self.lost = ours, threading.Lock(), False
@@ -161,6 +151,19 @@ class _Server:
 _servers: dict[tuple[Any, ...], _Server] = {}
 
 
+def start_process(control: socket.socket, ready: str | None) -> "subprocess.Popen[bytes]":
+    """Start the process that is the server, told what to do through `control`."""
+    command = [sys.executable, "-P", str(Path(__file__)), str(control.fileno()), json.dumps(sys.path), ready or ""]
+    # The server inherits the mask: a Ctrl-C while it starts is the command's to hear.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        # Warnings that are errors are meant for the user's code, not for the libraries that are loaded here.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control.fileno()], env=environment)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
 def start(ready: str | None) -> _Server:
     """Return the server that has called `ready` ("module:function", None: nothing), started if need be.
 
@@ -172,7 +175,7 @@ def start(ready: str | None) -> _Server:
     return _servers[key]
 
 
-def _serve(control: socket.socket, ready: str | None) -> None:
+def serve(control: socket.socket, ready: str | None) -> None:
     """Be the server."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the command decides what they mean
         signal.signal(number, signal.SIG_IGN)
@@ -261,4 +264,4 @@ def _import_own_package() -> None:
 if __name__ == "__main__":
     sys.path[:] = json.loads(sys.argv[2])
     _import_own_package()
-    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[3] or None)
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[3] or None)

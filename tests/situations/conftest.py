@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import commands
 from tests.conftest import ROOT
 from tests.sweeps.conftest import here, seeded, study, swept, twice  # noqa: F401 - fixtures
 
@@ -26,10 +27,13 @@ SWEEP = str(Path(sys.executable).parent / "sweep")
 
 
 class Project:
-    """A folder, and what is typed there. `python`: the interpreter whose packages are used."""
+    """A folder, and what is typed there.
 
-    def __init__(self, folder: Path, python: str = sys.executable):
-        self.folder, self.python = folder, python
+    `python`: the interpreter whose packages are used; `fresh`: commands import them, as always outside of tests.
+    """
+
+    def __init__(self, folder: Path, python: str = sys.executable, *, fresh: bool = False):
+        self.folder, self.python, self._fresh = folder, python, fresh
         folder.mkdir(exist_ok=True)
 
     def write(self, files: Mapping[str, str]) -> None:
@@ -43,13 +47,20 @@ class Project:
 
     def type(self, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the folder; MLRUNS_DIR is not set, unless `environment` does."""
-        kept = {key: value for key, value in os.environ.items() if key not in ("MLRUNS_DIR", "PYTHONPATH")}
         return subprocess.run(
-            command, cwd=self.folder, env=kept | environment, capture_output=True, text=True, timeout=400
+            command, cwd=self.folder, env=self._environment() | environment, capture_output=True, text=True, timeout=400
         )
 
     def sweep(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return self.type(str(Path(self.python).parent / "sweep"), *arguments, **environment)
+        surroundings = self._environment() | environment
+        typed = [str(Path(self.python).parent / "sweep")] if self._fresh else None
+        process = commands.start(*arguments, cwd=self.folder, environment=surroundings, typed=typed)
+        out, err = process.communicate(timeout=400)
+        return subprocess.CompletedProcess(["sweep", *arguments], process.wait(), out, err)
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if key not in ("MLRUNS_DIR", "PYTHONPATH")}
 
 
 @pytest.fixture
@@ -75,4 +86,4 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Project]
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(made)], check=True)
     # Files that lead to further folders are not read in a folder added so: the editable install is not seen.
     (next((folder / "venv").rglob("site-packages")) / "libraries.pth").write_text(sysconfig.get_path("purelib"))
-    return lambda place: Project(place, python)
+    return lambda place: Project(place, python, fresh=True)

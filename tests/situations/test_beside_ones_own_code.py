@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 import models
 from models.sources import Source, UserModules, find
-from tests.situations.conftest import NET, Project
+from pipelines.tracking.store import source_of
+from sweeps import study_file
+from sweeps.store import Store
+from tests.situations.conftest import NET, SHORT, Project
 
 # What `sweep run` does before it trains: the study is read, the model found, and built.
 BUILD = (
@@ -232,3 +236,20 @@ def test_from_a_wheel_it_trains_in_an_empty_folder_and_beside_models(
         assert "sweep best mine" in done.stdout and "make" not in done.stdout
         done = project.sweep("best")
         assert done.returncode == 0 and "mine: 1 complete" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_model_of_an_installed_library_is_imported_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_here: Callable[..., Store]
+) -> None:
+    installed = tmp_path / "site-packages"
+    (installed / "netlib").mkdir(parents=True)
+    (installed / "netlib/__init__.py").touch()
+    (installed / "netlib/nets.py").write_text(NET)
+    monkeypatch.syspath_prepend(str(installed))
+    study = study_file.check({"name": "mine", "model": "netlib.nets", **SHORT, "budget": {"trials": 1}}, "test")
+    store = run_here(study)
+    (trial,) = store.trials()
+    assert trial.state == TrialState.COMPLETE
+    run_id = trial.user_attrs["run_id"]
+    assert source_of(run_id) == find("netlib.nets", [tmp_path]) and source_of(run_id).files == {}
+    assert study_file.restore("mine", store.attributes()).definition() == study.definition()

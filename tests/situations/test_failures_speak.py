@@ -7,10 +7,12 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import doctor, leaderboard, runs, study_file
 from sweeps.store import Store
+from tests.conftest import Sweep, eventually
 from tests.situations.conftest import NET, Project
 
 FAULTY = NET.replace(
@@ -45,6 +47,31 @@ def test_three_failures_for_one_reason_pause_the_study_and_another_source_goes_o
     done = project.sweep("run", "s.yaml", "--new-source")
     assert done.returncode == 0 and "8 of 8 trials done" in done.stdout and "0 failed" in done.stdout, done.stdout
     assert [trial.state for trial in Store("mine").trials()] == [TrialState.COMPLETE] * 8
+
+
+@pytest.mark.slow
+def test_with_a_new_source_a_trial_that_waits_begins_from_its_seed(
+    project: Project, sweep: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLRUNS_DIR", str(project.folder / "mlruns"))
+    project.write({"net.py": NET})
+    project.study(training={"epochs": 20, "batch_size": 10})
+    command = sweep("run", "s.yaml", cwd=project.folder)
+    eventually(lambda: paths.checkpoint("mine", 0).exists())
+    command.press_ctrl_c()
+    assert command.wait()[0] == 130
+    (before,) = Store("mine").trials()
+    spent = Store("mine").epochs_spent()
+    assert before.state == TrialState.WAITING and paths.checkpoint("mine", 0).exists() and spent >= 1
+    project.write({"net.py": NET.replace("Dense(units)", "Dense(2 * units)")})  # the weights of old do not fit
+    done = project.sweep("run", "s.yaml", "--new-source", MLRUNS_DIR=str(paths.mlruns()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (after,) = Store("mine").trials()
+    assert after.state == TrialState.COMPLETE and after.params == before.params and len(after.intermediate_values) == 20
+    assert Store("mine").epochs_spent() == spent + 20
+    assert (
+        tracking.lifecycle(before.user_attrs["run_id"]) == "deleted" != tracking.lifecycle(after.user_attrs["run_id"])
+    )
 
 
 def test_only_failures_in_a_row_and_for_one_reason_count(outputs: Path, made_stores: None) -> None:

@@ -55,6 +55,12 @@ def test_results_and_figures_are_the_same_whatever_the_settings(
     assert len(found["plain"][2]) == 3 and found["plain"] == found["odd"]
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """What libraries read when they are imported is the point."""
+    return Project(tmp_path / "project", fresh=True)
+
+
 def test_the_backend_of_keras_json_is_heeded(project: Project) -> None:
     project.write(
         {"keras/keras.json": json.dumps({"backend": "jax"}), "wrong/keras.json": json.dumps({"backend": "mxnet"})}

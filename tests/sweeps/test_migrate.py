@@ -124,7 +124,7 @@ class Never:
 @pytest.mark.slow
 @pytest.mark.usefixtures("rested")
 def test_an_unfinished_study_goes_on_there_from_its_checkpoint(
-    study: Store, there: There, watch: Any, monkeypatch: pytest.MonkeyPatch
+    study: Store, there: There, watch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     longer = study_file.restore("tiny", study.attributes(), {"trials": 5})
     longer = longer.model_copy(update={"training": longer.training | {"epochs": 3}})
@@ -133,11 +133,14 @@ def test_an_unfinished_study_goes_on_there_from_its_checkpoint(
     )  # longer than the others, for the test's sake
     train(longer, watch, AfterOneEpoch())
     assert Store("tiny").trials()[4].state == TrialState.WAITING and paths.checkpoint("tiny", 4).exists()
+    moved = paths.mlruns().rename(tmp_path / "moved")  # and nobody has resumed the study since
+    monkeypatch.setenv("MLRUNS_DIR", str(moved))
     migrate.run("tiny", there.storage, there.tracking, QUIET)
     there.move_in(monkeypatch)
     train(longer, watch, Never())
     (last,) = [trial for trial in Store("tiny").trials() if trial.number == 4]
     assert last.state == TrialState.COMPLETE and len(last.intermediate_values) == 3
+    assert "model.keras" in tracking.artifacts(Store("tiny").trials()[0].user_attrs["run_id"])
     assert Store("tiny").epochs_spent() == 4 + 3  # the one before the move was not trained again
     steps = tracking.history(last.user_attrs["run_id"], "val_accuracy")
     assert list(steps) == [1, 2, 3]
