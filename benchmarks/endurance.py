@@ -73,7 +73,7 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         seconds = time.monotonic() - began
         if sweep.returncode:
             raise SystemExit((Path(name) / "terminal.log").read_text())
-        from sweeps.store import Store
+        from sweeps.stores.store import Store
 
         ended = Store(STUDY).trials()
         logs = [log.read_text(errors="replace") for log in Path(name).rglob("worker-*.log")]
@@ -93,7 +93,8 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
     from pipelines import backend, data
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics, Epochs
-    from sweeps import study_file, worker
+    from sweeps.running import worker
+    from sweeps.study import study_file
 
     readings: list[dict[str, Any]] = []
 

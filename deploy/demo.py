@@ -54,8 +54,8 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     command = subprocess.Popen(
         [*sweep, "run", str(folder / "study.yaml"), "--executor", "ray", "--workers", str(WORKERS)]
     )
-    from sweeps import doctor
-    from sweeps.store import Store
+    from sweeps.stores.store import Store
+    from sweeps.tasks import doctor
 
     def there() -> list[Any]:
         """Return the trials that the second node holds, once one of them has an epoch behind it."""

@@ -62,7 +62,7 @@ class _OneLine(click.Group):
             raise
         except Exception as error:
             from pipelines.tracking.store import refused
-            from sweeps.store import is_away, is_lasting
+            from sweeps.stores.store import is_away, is_lasting
 
             if ctx.params.get("debug") or not (is_away(error) or refused(error) or is_lasting(error)):
                 raise
@@ -136,15 +136,15 @@ def _crew_options(command: Any) -> Any:
 
 
 def _crew(**options: Any) -> Any:
-    from sweeps import crew
+    from sweeps.running import resources
 
-    return crew.gather(**options)
+    return resources.gather(**options)
 
 
 def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
     """Let workers' libraries be loaded while this process loads its own: they take seconds in each."""
     from pipelines import backend
-    from sweeps.executors import processes
+    from sweeps.running.executors import processes
 
     if executor == "processes" and workers != 0:
         backend.name()  # which it notes in the environment, as workers find it
@@ -184,8 +184,9 @@ def run(
     """
     _prewarm(**crew)
     from pipelines import data
-    from sweeps import launch, study_file
-    from sweeps.stored import StoredStudy
+    from sweeps.running import launch
+    from sweeps.stores.record import StoredStudy
+    from sweeps.study import study_file
 
     console = _console()
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
@@ -207,7 +208,7 @@ def run(
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     if checked.search:
-        from sweeps import report  # noqa: F401  # for the end, now that the worker is loading too
+        from sweeps.results import report  # noqa: F401  # for the end, now that the worker is loading too
     result = launch.run(checked, _crew(**crew), console, new_source=new_source)
     for line in launch.farewell(checked, result):
         console.print(line, soft_wrap=True)
@@ -234,8 +235,8 @@ def worker(study: str, **crew: Any) -> None:
       sweep worker lean_cnn --workers 2
     """
     _prewarm(**crew)
-    from sweeps import launch
-    from sweeps.stored import StoredStudy
+    from sweeps.running import launch
+    from sweeps.stores.record import StoredStudy
 
     console = _console()
     checked = StoredStudy(study).resumable()
@@ -260,7 +261,7 @@ def retry(study: str, trials: tuple[int, ...]) -> None:
       sweep retry lean_cnn 3 7
     """
     from pipelines import paths
-    from sweeps import doctor
+    from sweeps.tasks import doctor
 
     numbers = doctor.retry(study, trials)
     listed = ", ".join(map(str, numbers))
@@ -276,7 +277,7 @@ def best(study: str | None) -> None:
     Example:
       sweep best lean_cnn
     """
-    from sweeps import leaderboard
+    from sweeps.results import leaderboard
 
     leaderboard.show(study, _console())
 
@@ -315,7 +316,7 @@ def baselines(
     """
     import models
     from pipelines import paths
-    from sweeps import baselines, baselines_report
+    from sweeps.tasks import baselines, baselines_report
 
     console = _console()
     recipes = [*dict.fromkeys(only)] or [*models.MODELS]
@@ -349,18 +350,20 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -
       sweep confirm lean_cnn --top 2 --seeds 5 --final
     """
     from pipelines import backend
-    from sweeps import champion, confirm, confirmed, moved
+    from sweeps.results import systems
+    from sweeps.running import moved
+    from sweeps.tasks import champion, confirm
 
     console = _console()
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
-    name = confirmed.name_of(study)
+    name = systems.name_of(study)
     complete = confirm.run(name, top, seeds, _crew(**crew), console, final)
     if not complete:
-        confirmed.show(name, console)
+        systems.show(name, console)
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
-    confirmed.show(name, console, _log_report(name, console))
+    systems.show(name, console, _log_report(name, console))
     backend.configure("cpu")  # the champion's model is read and written here
     backend.load()
     console.print(champion.promote(name), soft_wrap=True)
@@ -378,15 +381,16 @@ def report(study: str | None, output: Path | None) -> None:
     Example:
       sweep report lean_cnn --output report.md
     """
-    from sweeps import confirmed, moved, report
+    from sweeps.results import report, systems
+    from sweeps.running import moved
 
     console = _console()
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
-    name = confirmed.name_of(study)
+    name = systems.name_of(study)
     found = report.write(name, console, output)
     if found:
-        confirmed.show(name, console, found)
+        systems.show(name, console, found)
 
 
 @main.command()
@@ -401,7 +405,7 @@ def predict(images: tuple[Path, ...], dataset: str | None, invert: bool) -> None
       sweep predict seven.png --invert
     """
     from pipelines import backend
-    from sweeps import champion
+    from sweeps.tasks import champion
 
     backend.configure("cpu")
     backend.load()
@@ -424,7 +428,7 @@ def rerun(run: str, device: Any) -> None:
     Example:
       sweep rerun 4f3c1d5e9a7b4c0d8e2f6a1b3c5d7e9f
     """
-    from sweeps import rerun
+    from sweeps.tasks import rerun
 
     if not rerun.run(run, device, _console()):
         click.echo("stopped; the same command goes on where it was")
@@ -457,7 +461,8 @@ def explain(
       sweep explain best --study lean_cnn --digit 4
     """
     from pipelines import backend
-    from sweeps import explain, moved
+    from sweeps.running import moved
+    from sweeps.tasks import explain
 
     if line := moved.settle_in():
         click.echo(line)
@@ -483,7 +488,7 @@ def migrate(study: str, to_storage: str, to_tracking: str) -> None:
     Example:
       sweep migrate lean_cnn --to-storage postgresql://db/optuna --to-tracking http://mlflow:5000
     """
-    from sweeps import migrate
+    from sweeps.tasks import migrate
 
     migrate.run(study, to_storage, to_tracking, _console())
 
@@ -500,7 +505,8 @@ def doctor(study: str | None, fix: bool) -> None:
     Example:
       sweep doctor --fix
     """
-    from sweeps import doctor, moved
+    from sweeps.running import moved, repair
+    from sweeps.tasks import doctor
 
     if fix and (line := moved.settle_in()):
         click.echo(line)
@@ -508,7 +514,7 @@ def doctor(study: str | None, fix: bool) -> None:
     for ailment in found:
         click.echo(f"{ailment.what}: {'done: ' if fix and not ailment.beyond else ''}{ailment.remedy}")
     click.echo(doctor.looked_at(study))
-    left = doctor.running() if study is None else []
+    left = repair.running() if study is None else []
     if left:
         click.echo(f"left alone, since they run or did a minute ago: {', '.join(left)}")
     if not found:
@@ -532,7 +538,8 @@ def ui(host: str, port: int) -> None:
     """
     from pipelines import paths
     from pipelines.tracking import store
-    from sweeps import moved, results
+    from sweeps.results import frames
+    from sweeps.running import moved
 
     _check_port(port)
     if store.uri().startswith("http"):
@@ -544,7 +551,7 @@ def ui(host: str, port: int) -> None:
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
+    for _, latest in frames.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
         print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
     output.finish()
     # One process serves one person, and is there seconds earlier than four.
@@ -564,10 +571,11 @@ def dashboard(study: str | None, host: str, port: int) -> None:
     Example:
       sweep dashboard lean_cnn --port 8081
     """
-    from sweeps import confirmed, dashboard
+    from sweeps.results import systems
+    from sweeps.tasks import dashboard
 
     _check_port(port)
-    name = confirmed.name_of(study)
+    name = systems.name_of(study)
     _warn_of_strangers(host, port, "every trial, for the dashboard asks for no password.")
     dashboard.serve(name, host, port)
 
@@ -598,9 +606,9 @@ def studies(study: str | None) -> None:
     Example:
       sweep studies lean_cnn
     """
-    from sweeps import study_file
-    from sweeps.store import study_names
-    from sweeps.stored import StoredStudy
+    from sweeps.stores.record import StoredStudy
+    from sweeps.stores.store import study_names
+    from sweeps.study import study_file
 
     if study is not None:
         import yaml
@@ -635,8 +643,8 @@ def _console() -> Any:
 
 def _log_report(study: str, console: Any) -> Any:
     """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
-    from sweeps import report
-    from sweeps.store import passes
+    from sweeps.results import report
+    from sweeps.stores.store import passes
 
     try:
         return report.log(study)

@@ -182,7 +182,7 @@ def _trains_again(scene: Scene) -> bool:
 
 
 def _trials() -> dict[str, int]:
-    from sweeps.store import Store
+    from sweeps.stores.store import Store
 
     states = [trial.state.name.lower() for trial in Store(STUDY).trials()]
     return {state: states.count(state) for state in sorted(set(states))}

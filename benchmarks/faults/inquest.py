@@ -15,9 +15,9 @@ from benchmarks.faults.kinds import BLOWS_UP, ORDINARY, RAISES, SPECIAL
 from benchmarks.faults.scene import EPOCHS, STUDY, TRIALS
 from pipelines import paths
 from pipelines.tracking import store as tracking
-from sweeps import doctor
-from sweeps.store import Store, curve
-from sweeps.worker import RUN_STATUS
+from sweeps.running.worker import RUN_STATUS
+from sweeps.stores.store import Store, curve
+from sweeps.tasks import doctor
 
 LINGER = 2.0  # seconds that a worker goes on after its parent's death
 KINDS = {kind.name: kind for kind in [*ORDINARY, *SPECIAL]}

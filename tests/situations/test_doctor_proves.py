@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.tracking import store as tracking
-from sweeps import doctor, leaderboard, runs
+from sweeps import runs
 from sweeps.cli import main
-from sweeps.store import Store
-from sweeps.stored import StoredStudy
+from sweeps.results import leaderboard
+from sweeps.stores.record import StoredStudy
+from sweeps.stores.store import Store
+from sweeps.tasks import doctor
 
 
 def old(folder: Path) -> Path:

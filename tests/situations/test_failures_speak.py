@@ -9,8 +9,11 @@ from rich.console import Console
 
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import doctor, leaderboard, runs, study_file
-from sweeps.store import Store
+from sweeps import runs
+from sweeps.results import leaderboard
+from sweeps.stores.store import Store
+from sweeps.study import study_file
+from sweeps.tasks import doctor
 from tests.situations.conftest import NET, Project
 
 FAULTY = NET.replace(

@@ -22,10 +22,15 @@ from pipelines import addresses
 from pipelines.errors import StoreUnavailable, UserError, lasts
 from pipelines.tracking import places
 from pipelines.tracking import store as tracking
-from sweeps import best_runs, confirm, confirmed, doctor, launch, leaderboard, moved, report, runs, store, study_file
-from sweeps.crew import ThisMachine
-from sweeps.store import Store, is_away, is_lasting
-from sweeps.stored import StoredStudy
+from sweeps import best_runs, runs
+from sweeps.results import choice, leaderboard, report, systems
+from sweeps.running import launch, moved
+from sweeps.running.resources import ThisMachine
+from sweeps.stores import store
+from sweeps.stores.record import StoredStudy
+from sweeps.stores.store import Store, is_away, is_lasting
+from sweeps.study import study_file
+from sweeps.tasks import doctor
 from tests.conftest import TINY, copy_stores
 
 QUICK = {"training": {"epochs": 1, "batch_size": 200}, "budget": {"trials": 4}}
@@ -97,10 +102,10 @@ def test_a_study_renamed_in_mlflow_is_still_one(study: Store, run_here: Callable
 def test_what_was_confirmed_stays_with_a_renamed_study(
     seeded: Store, rename_in_the_dashboard: Callable[[str, str], None]
 ) -> None:
-    before = confirmed.confirmations("tiny")
+    before = systems.confirmations("tiny")
     rename_in_the_dashboard("tiny", "other")
-    assert confirmed.confirmations("other").run_id.tolist() == before.run_id.tolist()
-    assert confirm.confirmed_trials("tiny")
+    assert systems.confirmations("other").run_id.tolist() == before.run_id.tolist()
+    assert choice.confirmed_trials("tiny")
 
 
 def test_the_epochs_of_a_study_of_0_1_0_are_found(study: Store) -> None:
@@ -178,7 +183,7 @@ def test_reading_creates_nothing(variable: str | None, tmp_path: Path, monkeypat
     monkeypatch.setenv("MLRUNS_DIR", "")
     if variable:
         monkeypatch.setenv(variable, "sqlite:///not_there.db")
-    for read in (runs, best_runs, confirmed.verdicts, lambda: Store("x"), lambda: report.write("x", Console(), None)):
+    for read in (runs, best_runs, systems.verdicts, lambda: Store("x"), lambda: report.write("x", Console(), None)):
         with pytest.raises(UserError):
             read()
     assert store.study_names() == [] and not list(doctor.examine())

@@ -22,10 +22,12 @@ from optuna.trial import TrialState
 
 from pipelines import data, paths
 from pipelines.tracking import store as tracking
-from sweeps import launch, results, study_file
 from sweeps.cli import main
-from sweeps.crew import ThisMachine
-from sweeps.store import Store
+from sweeps.results import frames
+from sweeps.running import launch
+from sweeps.running.resources import ThisMachine
+from sweeps.stores.store import Store
+from sweeps.study import study_file
 from tests.conftest import ROOT, Sweep, eventually
 
 COMMANDS = [
@@ -260,13 +262,13 @@ def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_result
     launch._prepare(other, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
         1
     )  # and then Ctrl-C, before a worker was there
-    assert results.runs().study.unique().tolist() == ["tiny"]
+    assert frames.runs().study.unique().tolist() == ["tiny"]
     changed = study_file.load(
         str(write_study(**tiny, search={"units": {"int": [4, 9]}}, name="other", sampler="random"))
     )
     store = run_here(changed)
     assert store.attributes()["definition"] == changed.definition()
-    assert results.runs().study.unique().tolist() == ["other"]
+    assert frames.runs().study.unique().tolist() == ["other"]
 
 
 def test_a_gpu_that_is_not_there_is_a_mistake_before_anything_is_written(

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from sweeps.executors import Place, StopFlag
+from sweeps.running.executors import Place, StopFlag
 
 
 def note_place(folder: Path, stop: StopFlag, place: Place) -> None:

@@ -1,0 +1,88 @@
+"""A stored study: what is known of it in both stores, looked up here alone, by our own id and never by a library's."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines.errors import StoreUnavailable, UserError
+from pipelines.tracking import store as tracking
+from sweeps.stores.store import OWNER, Store, study_names
+from sweeps.study import study_file
+from sweeps.study.study import Study
+
+
+class StoredStudy:
+    """A study in Optuna's storage, and its experiment and parent run in MLflow's. Raises UserError for an unknown name."""
+
+    def __init__(self, name: str):
+        self.store = Store(name)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What Optuna's storage remembers of it, as it is now."""
+        return self.store.attributes()
+
+    @property
+    def name(self) -> str:
+        """The name that it began with, by which its files and tags call it; a UI may have given it others."""
+        return str(self.attributes.get("study", {}).get("name") or self.store.study_name)
+
+    @property
+    def uid(self) -> str:
+        """Our own id of it."""
+        return self.store.uid
+
+    @property
+    def owner(self) -> str | None:
+        """The name of the study under whose parent run its runs belong, for a confirmation, a final training or a rerun."""
+        return self.attributes.get(OWNER)
+
+    def read(self, as_written: bool = False) -> Study:
+        """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
+        return study_file.read_stored(self.store.asked, self.attributes, as_written)
+
+    def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
+        """Return its definition, checked, to go on with; `budget` overrules single entries."""
+        return study_file.restore(self.store.asked, self.attributes, budget)
+
+    def experiment(self) -> Any | None:
+        """Return its experiment, whatever that is called now; that of its owner, if it has one; None where there is none."""
+        owner = (find(self.owner) if self.owner else None) or self
+        return tracking.find_experiment(self.owner or self.name, owner.uid)
+
+    def parent_run(self) -> Any:
+        """Return its parent run; raises UserError where it has none."""
+        experiment = self.experiment()
+        found = tracking.parent_runs(experiment.experiment_id, self.uid) if experiment else []
+        if not found:
+            raise UserError(
+                f"study {self.name!r} has no parent run in MLflow: sweep doctor {self.name} --fix makes one"
+            )
+        return found[0]
+
+    def trial_runs(self) -> list[Any]:
+        """Return the runs of its trials, the oldest first."""
+        experiment = self.experiment()
+        return tracking.study_runs(experiment.experiment_id, self.uid) if experiment else []
+
+
+def find(name: str) -> StoredStudy | None:
+    """Return the study called `name`, or that began with this name; None where there is none."""
+    try:
+        return StoredStudy(name)
+    except UserError as error:
+        if isinstance(error, StoreUnavailable):
+            raise
+        return None
+
+
+def by_uid(uid: str | None) -> StoredStudy | None:
+    """Return the study with our id `uid`; None where the storage has none."""
+    studies = map(StoredStudy, study_names() if uid else [])
+    return next((each for each in studies if each.attributes.get("uid") == uid), None)
+
+
+def owned_by(name: str) -> Iterator[StoredStudy]:
+    """Yield the studies that belong to study `name`, by the name that it began with."""
+    for each in map(StoredStudy, study_names()):
+        if each.owner == name:
+            yield each
