@@ -46,5 +46,5 @@ def worker_here(study: Any, images: Any) -> Any:
     from sweeps.stores.lease import Lease
 
     store, assignment = launch._prepare(study, images, ThisMachine(), "sweep")
-    watch = worker._Watch(os.getppid(), 3600)
+    watch = worker._Watchdog(os.getppid(), 3600)
     return worker._Worker(assignment, threading.Event(), store, watch, Lease.of_this_process("here", os.getppid()))

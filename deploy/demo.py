@@ -81,7 +81,7 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     say(f"{whole} of {TRIALS} trials have their {EPOCHS} epochs, each in one MLflow run; {spent} epochs were trained")
     say(f"lost: {spent - TRIALS * EPOCHS} epochs, those under way on the node that died")
     subprocess.run([*sweep, "best"], check=False)
-    wrong = [ailment.what for ailment in doctor.ailments(store)]
+    wrong = [problem.what for problem in doctor.problems(store)]
     say(f"sweep doctor: {'; '.join(wrong) or 'nothing is wrong'}")
     return code or int(bool(wrong) or whole != TRIALS or len(trials) != TRIALS)
 

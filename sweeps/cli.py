@@ -62,9 +62,9 @@ class _OneLine(click.Group):
             raise
         except Exception as error:
             from pipelines.tracking.store import refused
-            from sweeps.stores.store import is_away, is_lasting
+            from sweeps.stores.store import is_lasting, store_unavailable
 
-            if ctx.params.get("debug") or not (is_away(error) or refused(error) or is_lasting(error)):
+            if ctx.params.get("debug") or not (store_unavailable(error) or refused(error) or is_lasting(error)):
                 raise
             if is_lasting(error):
                 return _complain(f"a store cannot be used ({first_line(root_cause(error))})")
@@ -104,7 +104,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     sys.path.append(str(Path.cwd()))  # where a user's own modules lie
 
 
-def _crew_options(command: Any) -> Any:
+def _resource_options(command: Any) -> Any:
     """Add the options that say who trains."""
     for option in (
         click.option(
@@ -135,10 +135,10 @@ def _crew_options(command: Any) -> Any:
     return command
 
 
-def _crew(**options: Any) -> Any:
+def _resources(**options: Any) -> Any:
     from sweeps.running import resources
 
-    return resources.gather(**options)
+    return resources.resolve(**options)
 
 
 def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
@@ -156,7 +156,7 @@ def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
 @click.option("--trials", type=int, help="Budget: trials in all, those of earlier calls included.")
 @click.option("--epochs", type=int, help="Budget: epochs trained in all.")
 @click.option("--hours", type=float, help="Budget: hours of running in all.")
-@_crew_options
+@_resource_options
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
 @click.option("--stored", is_flag=True, help="Go on with the study called STUDY as it is stored; no file is read.")
@@ -172,7 +172,7 @@ def run(
     seed: int | None,
     stored: bool,
     new_source: bool,
-    **crew: Any,
+    **resources: Any,
 ) -> None:
     """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
 
@@ -182,7 +182,7 @@ def run(
     Example:
       sweep run lean_cnn --trials 60 --workers 2
     """
-    _prewarm(**crew)
+    _prewarm(**resources)
     from pipelines import data
     from sweeps.running import launch
     from sweeps.stores.record import StoredStudy
@@ -209,8 +209,8 @@ def run(
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     if checked.search:
         from sweeps.results import report  # noqa: F401  # for the end, now that the worker is loading too
-    result = launch.run(checked, _crew(**crew), console, new_source=new_source)
-    for line in launch.farewell(checked, result):
+    result = launch.run(checked, _resources(**resources), console, new_source=new_source)
+    for line in launch.closing_summary(checked, result):
         console.print(line, soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -224,8 +224,8 @@ def run(
 
 @main.command()
 @click.argument("study")
-@_crew_options
-def worker(study: str, **crew: Any) -> None:
+@_resource_options
+def worker(study: str, **resources: Any) -> None:
     """Join STUDY, which another machine has begun, and train until nothing is left to claim. No file is read.
 
     For Slurm and Kubernetes jobs (docs/cluster.md): one line a change, and SIGTERM gives the trials back.
@@ -234,13 +234,13 @@ def worker(study: str, **crew: Any) -> None:
     Example:
       sweep worker lean_cnn --workers 2
     """
-    _prewarm(**crew)
+    _prewarm(**resources)
     from sweeps.running import launch
     from sweeps.stores.record import StoredStudy
 
     console = _console()
     checked = StoredStudy(study).resumable()
-    result = launch.run(checked, _crew(**crew), console, joins=True)
+    result = launch.run(checked, _resources(**resources), console, joins=True)
     console.print(result.snapshot.line(), soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -339,8 +339,8 @@ def baselines(
     "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
 )
 @click.option("--final", is_flag=True, help="Then train the chosen one on training and validation images together.")
-@_crew_options
-def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -> None:
+@_resource_options
+def confirm(study: str | None, top: int, seeds: int, final: bool, **resources: Any) -> None:
     """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
 
     A configuration that is clearly behind by validation gets no more seeds. The same command goes on where it was.
@@ -358,7 +358,7 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
     name = systems.name_of(study)
-    complete = confirm.run(name, top, seeds, _crew(**crew), console, final)
+    complete = confirm.run(name, top, seeds, _resources(**resources), console, final)
     if not complete:
         systems.show(name, console)
         console.print("stopped; the same command goes on where it was")
@@ -510,9 +510,9 @@ def doctor(study: str | None, fix: bool) -> None:
 
     if fix and (line := moved.settle_in()):
         click.echo(line)
-    found = list(doctor.mend(study) if fix else doctor.examine(study))
-    for ailment in found:
-        click.echo(f"{ailment.what}: {'done: ' if fix and not ailment.beyond else ''}{ailment.remedy}")
+    found = list(doctor.fix(study) if fix else doctor.examine(study))
+    for problem in found:
+        click.echo(f"{problem.what}: {'done: ' if fix and not problem.beyond else ''}{problem.remedy}")
     click.echo(doctor.looked_at(study))
     left = repair.running() if study is None else []
     if left:
@@ -522,7 +522,7 @@ def doctor(study: str | None, fix: bool) -> None:
     elif not fix:
         click.echo(f"{len(found)} found; sweep doctor --fix mends {'it' if len(found) == 1 else 'them'}")
         sys.exit(FOUND)
-    if any(ailment.beyond for ailment in found):
+    if any(problem.beyond for problem in found):
         sys.exit(FOUND)
 
 
@@ -644,12 +644,12 @@ def _console() -> Any:
 def _log_report(study: str, console: Any) -> Any:
     """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
     from sweeps.results import report
-    from sweeps.stores.store import passes
+    from sweeps.stores.store import is_transient
 
     try:
         return report.log(study)
     except Exception as error:
-        if not (isinstance(error, UserError) or passes(error)):
+        if not (isinstance(error, UserError) or is_transient(error)):
             raise
         console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
         return None

@@ -90,7 +90,7 @@ def watch() -> Any:
     """One watch for all studies that run in the tests' own process."""
     from sweeps.running import worker
 
-    return worker._Watch(os.getppid(), timeout=1e9)
+    return worker._Watchdog(os.getppid(), timeout=1e9)
 
 
 @pytest.fixture(scope="session")

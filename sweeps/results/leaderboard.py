@@ -12,8 +12,7 @@ from pipelines import data, paths
 from pipelines.errors import UserError
 from sweeps.results import frames, systems
 from sweeps.results.frames import RENAMED
-from sweeps.results.statistics import in_words as as_published
-from sweeps.results.statistics import judged, summary
+from sweeps.results.statistics import format_published, judged, summary
 from sweeps.results.tables import NOTHING
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import study_names
@@ -39,7 +38,7 @@ def gaps(study: Study, test_accuracy: float) -> list[Gap]:
     return [
         Gap(
             target.name,
-            as_published(target.accuracy, target.kind),
+            format_published(target.accuracy, target.kind),
             points := 100 * test_accuracy - target.accuracy,
             round(points / 100 * test_images),
         )
@@ -155,7 +154,7 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
         return
     for target in study.targets:
         where = judged(target.accuracy, target.kind, measured)
-        console.print(f"  {as_published(target.accuracy, target.kind)}  {target.name}: {where}")
+        console.print(f"  {format_published(target.accuracy, target.kind)}  {target.name}: {where}")
 
 
 def _say_not_comparable(study: Study, console: Console) -> None:

@@ -17,7 +17,7 @@ from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames, plots, systems
 from sweeps.results.frames import RENAMED
 from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, number
-from sweeps.results.statistics import in_words as as_published
+from sweeps.results.statistics import format_published
 from sweeps.results.systems import System, interval
 from sweeps.results.tables import NOTHING, html, table
 from sweeps.results.verdict import luck_of_the_best, mcnemar
@@ -162,7 +162,7 @@ class Report:
             for _, row in rows.iterrows():
                 images = "" if row.images == data.TEST_IMAGES[self.study.dataset] else f" of {row.images:,} images"
                 verdict = f"**{row.verdict}**" if system.chosen else row.verdict
-                published = f"{as_published(row.published, row.kind)}{images}, {row.target}"
+                published = f"{format_published(row.published, row.kind)}{images}, {row.target}"
                 beyond = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high)}"
                 lines.append([*about, published, verdict, interval(row.low, row.high), beyond])
                 about = [""] * 4
@@ -248,7 +248,7 @@ class Report:
         ended.sort(key=lambda run: run.info.end_time)
         lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
         for target in sorted(self.study.targets, key=lambda target: target.accuracy):
-            published = f"{as_published(target.accuracy, target.kind)}, {target.name}"
+            published = f"{format_published(target.accuracy, target.kind)}, {target.name}"
             at = next((i for i, run in enumerate(ended, 1) if 100 * _val_accuracy(run) >= target.accuracy), None)
             if at is None:
                 lines.append([published, "not reached on validation", *[NOTHING] * 3])

@@ -59,7 +59,7 @@ def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
     return "outside: measured higher" if low > accuracy + reach else "inside"
 
 
-def in_words(accuracy: float, kind: Kind) -> str:
+def format_published(accuracy: float, kind: Kind) -> str:
     """Return a published accuracy (percent) as its author gives it."""
     sign = {"printed": "", "about": "about ", "above": "above ", "goal": "goal "}[kind]
     return f"{sign}{accuracy:.2f} %" if kind == "printed" else f"{sign}{accuracy:g} %"

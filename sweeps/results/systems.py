@@ -18,7 +18,7 @@ from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
 from sweeps.results import choice, ensemble, frames
 from sweeps.results.choice import confirmed_trials, final_trials
-from sweeps.results.statistics import in_words as as_published
+from sweeps.results.statistics import format_published
 from sweeps.results.tables import NOTHING
 from sweeps.results.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
 from sweeps.stores.record import StoredStudy
@@ -232,7 +232,7 @@ def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
         for _, row in rows.iterrows():
             images = "" if row.images == 10_000 else f" of {row.images:,} images"
             yield (
-                f"  {as_published(row.published, row.kind)}{images}  {row.target}: {row.verdict} (95 % interval of the mean "
+                f"  {format_published(row.published, row.kind)}{images}  {row.target}: {row.verdict} (95 % interval of the mean "
                 f"{interval(row.low, row.high)}); on other images {row.beyond} ({interval(row.beyond_low, row.beyond_high)})"
             )
 

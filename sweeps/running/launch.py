@@ -13,11 +13,11 @@ from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
 from sweeps.running import moved, population, repair
 from sweeps.running.progress import Snapshot
-from sweeps.running.resources import Crew
+from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
 from sweeps.running.worker import Assignment, work
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.store import OWNER, Store, alone, is_away, val_accuracy
+from sweeps.stores.store import OWNER, Store, store_unavailable, study_lock, val_accuracy
 from sweeps.stores.store import url as optuna_url
 from sweeps.study import space
 from sweeps.study.study import OBJECTIVES, Study
@@ -44,7 +44,7 @@ class Result:
 
 def run(
     study: Study,
-    crew: Crew,
+    resources: Resources,
     console: Console,
     phase: tracking.Phase = "sweep",
     owner: str | None = None,
@@ -68,22 +68,22 @@ def run(
     try:
         if line := moved.settle_in():
             console.print(line, soft_wrap=True)
-        store, assignment = _prepare(study, dataset, crew, phase, owner, new_source)
+        store, assignment = _prepare(study, dataset, resources, phase, owner, new_source)
     except StoreUnavailable:
         raise
     except Exception as error:
-        if not is_away(error):
+        if not store_unavailable(error):
             raise
         reason = first_line(root_cause(error))
         raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
-    executor = crew.start(work, assignment, logs)
+    executor = resources.start(work, assignment, logs)
     sweep = Supervisor(store, assignment, executor, console, stays=not joins)
     if line := backend.note_on_settings():
         console.print(line, soft_wrap=True)
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
-    console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {crew}")
+    console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {resources}")
     name, now = space.chosen_sampler(assignment.study).name, space.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
@@ -97,7 +97,7 @@ def run(
     return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused)
 
 
-def farewell(study: Study, result: Result) -> list[str]:
+def closing_summary(study: Study, result: Result) -> list[str]:
     """Return what was found, and which commands come next."""
     snapshot, lines = result.snapshot, []
     if snapshot.best:
@@ -123,13 +123,13 @@ def farewell(study: Study, result: Result) -> list[str]:
 def _prepare(
     study: Study,
     dataset: data.Dataset,
-    crew: Crew,
+    resources: Resources,
     phase: tracking.Phase,
     owner: str | None = None,
     new_source: bool = False,
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
-    with alone():  # two parents that begin at once make one study and one parent run
+    with study_lock():  # two parents that begin at once make one study and one parent run
         owned = StoredStudy(owner) if owner else None
         # MLflow first: it may refuse, and then nothing is written
         within = owned.parent_run().info.run_id if owned else None
@@ -163,11 +163,11 @@ def _prepare(
         digest,
         phase,
         *ids,
-        crew.device,
-        crew.gpus,
-        crew.gpu_share,
-        crew.threads,
-        crew.trials_per_worker,
+        resources.device,
+        resources.gpus,
+        resources.gpu_share,
+        resources.threads,
+        resources.trials_per_worker,
         space.tickets(resolved),
         deadline,
         frozenset(trial.number for trial in store.trials() if trial.state.is_finished()),

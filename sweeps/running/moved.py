@@ -6,7 +6,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import places
 from pipelines.tracking import store as tracking
 from sweeps.running import repair
-from sweeps.stores.store import alone
+from sweeps.stores.store import study_lock
 
 
 def settle_in() -> str | None:
@@ -23,6 +23,6 @@ def settle_in() -> str | None:
         raise UserError(
             f"results were moved here from {was}, and a sweep ran on them a moment ago: try again in a minute"
         )
-    with alone():
+    with study_lock():
         count = places.rewrite()
     return f"results were moved here from {was}: {count} stored places have been put right"

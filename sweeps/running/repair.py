@@ -20,12 +20,12 @@ REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
 
 
 @dataclass(frozen=True)
-class Ailment:
-    """Something wrong: `what` it is, and what `mend` would do about it, in words as `remedy`."""
+class Problem:
+    """Something wrong: `what` it is, and what `fix` would do about it, in words as `remedy`."""
 
     what: str
     remedy: str
-    mend: Callable[[], object]
+    fix: Callable[[], object]
     beyond: bool = False  # the doctor can only say so
 
 
@@ -57,12 +57,12 @@ def discard_runs(trials: Iterable[FrozenTrial]) -> None:
             tracking.discard_run(run_id)
 
 
-def unlost(store: Store, lost: Lost) -> Ailment:
-    """Return the ailment of a trial whose worker is gone; mending gives it back, its run the state that the trial then has."""
+def requeue(store: Store, lost: Lost) -> Problem:
+    """Return the problem of a trial whose worker is gone; fixing gives it back, its run the state that the trial then has."""
     final = is_final(store, lost)
 
-    def mend() -> None:  # the run before the release, for then the trial may run again
-        held = store.seize(lost.trial)
+    def fix() -> None:  # the run before the release, for then the trial may run again
+        held = store.take_lease(lost.trial)
         if held is None:  # another is quicker, and sees to the run too
             return
         run_id = str(lost.trial.user_attrs.get("run_id", ""))
@@ -78,7 +78,7 @@ def unlost(store: Store, lost: Lost) -> Ailment:
         store.release(held, lost.reason)
 
     what = f"trial {lost.trial.number} is running, and its worker is gone"
-    return Ailment(what, "fail it, its retries are used up" if final else "queue it again", mend)
+    return Problem(what, "fail it, its retries are used up" if final else "queue it again", fix)
 
 
 def is_final(store: Store, lost: Lost) -> bool:
@@ -86,7 +86,7 @@ def is_final(store: Store, lost: Lost) -> bool:
     return lost.reason is not None and not store.may_retry(lost.trial)
 
 
-def left_open(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> Iterator[Ailment]:
+def left_open(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> Iterator[Problem]:
     """Yield the runs whose state is not that of their trial, as a killed worker or parent leaves them."""
     for run in runs:
         trial = trials.get(int(run.data.tags["trial"]))
@@ -94,21 +94,21 @@ def left_open(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> Iterato
             continue
         status = RUN_STATUS[trial.state]
         if run.info.status != status:
-            yield Ailment(
+            yield Problem(
                 f"trial {trial.number} is {trial.state.name}, and its run {run.info.status}",
                 f"set the run to {status}",
                 functools.partial(close_run, run.info.run_id, trial),
             )
 
 
-def left_checkpoints(study_name: str, trials: Mapping[int, FrozenTrial]) -> Iterator[Ailment]:
+def left_checkpoints(study_name: str, trials: Mapping[int, FrozenTrial]) -> Iterator[Problem]:
     """Yield the checkpoints of trials that have ended, or that there are not."""
     for path in sorted(paths.checkpoint(study_name, 0).parent.glob("*")):
         number = path.name.partition(".")[0]
         trial = trials.get(int(number)) if number.isdigit() else None
         if trial.state.is_finished() if trial else untouched(path):
             delete = functools.partial(path.unlink, missing_ok=True)  # another parent may be quicker
-            yield Ailment(f"checkpoint {path.name} is of no unfinished trial", "delete it", delete)
+            yield Problem(f"checkpoint {path.name} is of no unfinished trial", "delete it", delete)
 
 
 def close_run(run_id: str, trial: FrozenTrial) -> None:

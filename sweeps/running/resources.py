@@ -140,18 +140,18 @@ class Cluster:
         return f"{many} on the cluster, each with {self.cpus:g} CPUs and {self.gpu_share:g} GPUs"
 
 
-Crew = ThisMachine | Cluster
+Resources = ThisMachine | Cluster
 
 
-def gather(
+def resolve(
     executor: Literal["processes", "ray"] = "processes",
     workers: int | None = None,
     device: backend.Device = "auto",
     cpus_per_trial: float | None = None,
     gpus_per_trial: float | None = None,
     trials_per_worker: int | None = None,
-) -> Crew:
-    """Return the crew that was asked for; raises UserError when it cannot be had."""
+) -> Resources:
+    """Return the resources that were asked for; raises UserError when they cannot be had."""
     if trials_per_worker is not None and trials_per_worker < 1:
         raise UserError(f"--trials-per-worker {trials_per_worker}: expected at least 1")
     if executor == "ray":

@@ -25,11 +25,11 @@ from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps.running import repair
-from sweeps.running.executors import Ended, Executor
+from sweeps.running.executors import Executor, WorkerExit
 from sweeps.running.progress import Display, Snapshot
 from sweeps.running.worker import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR, Assignment
 from sweeps.stores.lease import Lease
-from sweeps.stores.store import AHEAD, FAILURE, Lost, Store, curve, front, passes, val_accuracy
+from sweeps.stores.store import AHEAD, FAILURE, Lost, Store, curve, front, is_transient, val_accuracy
 from sweeps.study.study import OBJECTIVES
 
 POLL = 0.5  # seconds between looks at the stores
@@ -38,7 +38,7 @@ REST = 9  # and at least so many times what a look takes: supervising costs at m
 SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
 LAST_EPOCH = 20.0  # seconds from SIGTERM on; schedulers kill what has not ended after thirty
 ECHO = 2.0  # seconds within which a second SIGTERM is the first
-STILLBIRTHS = 3  # workers in a row that end before they claim a trial
+FAILED_STARTS = 3  # workers in a row that end before they claim a trial
 MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
 LONG_NAME = 40  # characters that a figure has room for
@@ -58,8 +58,8 @@ class Supervisor:
         self._stays = stays
         self._interrupts = 0
         self._terminated: float | None = None  # when SIGTERM came, on the monotonic clock
-        self._fates: dict[str, str | None] = {}  # worker -> how it ended; None: no fault of its trial
-        self._stillbirths = 0
+        self._worker_exits: dict[str, str | None] = {}  # worker -> how it ended; None: no fault of its trial
+        self._failed_starts = 0
         self._told = set(assignment.ended_before)  # trials whose end was said, if there was anything to say
         self.paused: str | None = None  # why no more trials are begun
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
@@ -89,7 +89,7 @@ class Supervisor:
                         noted = time.time()
                         self._store.note_session(session, began, ended=over)
                 except Exception as error:
-                    if not passes(error):
+                    if not is_transient(error):
                         if isinstance(error, LookupError) and (gone := self._store.gone()):
                             raise UserError(gone) from error
                         raise
@@ -102,10 +102,10 @@ class Supervisor:
         """Take note of what ended, release what was lost, start what is missing; return whether all is over."""
         over = self._executor.collect_ended()
         for ended in over:  # of all of them, before anything can go wrong
-            self._fates[ended.name] = self._fault_of(ended)
+            self._worker_exits[ended.name] = self._fault_of(ended)
         for ended in over:
             self._take_note(ended, display)
-        for lost in self._store.lost(self._fates):
+        for lost in self._store.lost(self._worker_exits):
             self._release(lost, display)
         snapshot = self.snapshot()
         display.show(snapshot)
@@ -147,8 +147,8 @@ class Supervisor:
         """When no worker is left: release what they held, give every run its true end state, draw the study's figures."""
         try:
             for ended in self._executor.collect_ended():
-                self._fates[ended.name] = None
-            for lost in self._store.lost(self._fates):
+                self._worker_exits[ended.name] = None
+            for lost in self._store.lost(self._worker_exits):
                 self._release(lost, None)
             self._tidy()
             snapshot = self.snapshot()
@@ -164,7 +164,7 @@ class Supervisor:
         except Exception as error:
             if isinstance(error, LookupError) and self._store.gone():
                 return  # and it has been said
-            if not passes(error):
+            if not is_transient(error):
                 raise
             self._say(f"the end could not be noted ({first_line(root_cause(error))}); the next call puts it right")
 
@@ -191,10 +191,10 @@ class Supervisor:
     def _release(self, lost: Lost, display: Display | None) -> None:
         """Give a lost trial back, or fail it, and say so."""
         final = repair.is_final(self._store, lost)
-        repair.unlost(self._store, lost).mend()
+        repair.requeue(self._store, lost).fix()
         lease = Lease.parse(lost.trial.user_attrs.get("lease", ""))
         if lease is not None:
-            self._fates.pop(lease.name, None)  # a fate is charged once
+            self._worker_exits.pop(lease.name, None)  # a fate is charged once
         if lost.reason and display:
             outcome = "it has failed, its retries are used up" if final else "it goes on from its last checkpoint"
             display.say(f"trial {lost.trial.number}: {lost.reason}; {outcome}")
@@ -225,8 +225,8 @@ class Supervisor:
         trials = {trial.number: trial for trial in self._store.trials()}
         ids = self._assignment.experiment_id, self._assignment.study_uid
         running = tracking.study_runs(*ids, "attributes.status = 'RUNNING'")
-        for ailment in [*repair.left_open(running, trials), *repair.left_checkpoints(self._study.name, trials)]:
-            ailment.mend()
+        for problem in [*repair.left_open(running, trials), *repair.left_checkpoints(self._study.name, trials)]:
+            problem.fix()
 
     def _log_study(self, parent: TrackedRun, snapshot: Snapshot) -> None:
         """Log the study, its figures and its model's source on the parent run."""
@@ -263,7 +263,7 @@ class Supervisor:
             return 0
         return snapshot.count(TrialState.WAITING)
 
-    def _fault_of(self, ended: Ended) -> str | None:
+    def _fault_of(self, ended: WorkerExit) -> str | None:
         """Return what a worker's end is held against its trial; None: nothing."""
         if self.interrupted or ended.exit_code in (STORE_AWAY, os.EX_TEMPFAIL):
             return None
@@ -278,10 +278,10 @@ class Supervisor:
         }
         return faults.get(ended.exit_code or 0, f"its worker {ended.how}")
 
-    def _take_note(self, ended: Ended, display: Display) -> None:
+    def _take_note(self, ended: WorkerExit, display: Display) -> None:
         """Say how a worker ended, and decide what follows for the sweep."""
         if ended.exit_code == 0:
-            self._stillbirths = 0
+            self._failed_starts = 0
         if self.interrupted or ended.exit_code == 0:
             return
         message = ended.last_line
@@ -289,7 +289,7 @@ class Supervisor:
             self._pause(message, display)
         elif ended.exit_code == os.EX_TEMPFAIL:  # it could not be forked
             self._pause("there is no memory for another worker, or there are too many processes", display)
-        elif ended.exit_code == DISK_FULL and self._fates.get(ended.name) is None:
+        elif ended.exit_code == DISK_FULL and self._worker_exits.get(ended.name) is None:
             self._disk_full = True
             self._pause(f"no space is left in {paths.mlruns()}, or for temporary files", display)
         elif ended.exit_code == USER_ERROR:
@@ -299,10 +299,10 @@ class Supervisor:
             log = ended.log if Path(ended.log).is_file() else ""  # it may have died before it had one
             display.say(f"a worker {ended.how}{why}" + (f"; its log is {log}" if log else ""))
             held_a_trial = any(lease and lease.name == ended.name for _, lease in self._store.running())
-            self._stillbirths = 0 if held_a_trial or ended.exit_code is None else self._stillbirths + 1
-            if self._stillbirths >= STILLBIRTHS:
+            self._failed_starts = 0 if held_a_trial or ended.exit_code is None else self._failed_starts + 1
+            if self._failed_starts >= FAILED_STARTS:
                 see = f"see {log}" if log else f"the last one {ended.how}, and wrote no log"
-                raise UserError(f"{STILLBIRTHS} workers in a row ended before they had a trial: {see}")
+                raise UserError(f"{FAILED_STARTS} workers in a row ended before they had a trial: {see}")
 
     def _pause(self, reason: str, display: Display) -> None:
         """Start no worker for a while: there is something wrong that passes."""

@@ -35,9 +35,18 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from pipelines.train import End, EpochMetrics, Epochs, tell
 from sweeps.running import population
-from sweeps.running.executors import Place, StopFlag
+from sweeps.running.executors import StopFlag, WorkerSlot
 from sweeps.stores.lease import Lease, Process
-from sweeps.stores.store import FAILURE, HEARTBEAT_INTERVAL, VARIABLE, Store, curve, is_away, is_lasting, passes
+from sweeps.stores.store import (
+    FAILURE,
+    HEARTBEAT_INTERVAL,
+    VARIABLE,
+    Store,
+    curve,
+    is_lasting,
+    is_transient,
+    store_unavailable,
+)
 from sweeps.stores.store import url as optuna_url
 from sweeps.study import space
 from sweeps.study.study import Study
@@ -83,16 +92,16 @@ def get_ready() -> None:
     backend.preload()
 
 
-def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
+def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
     """Run trials until there is nothing left to do; prints go to the log. Ends with its parent.
 
-    The number of `place` chooses the GPU.
+    The number of `slot` chooses the GPU.
 
     Exit codes: 0; USER_ERROR for a mistake of the user, HUNG, ORPHANED, STORE_AWAY when a store does not answer, DISK_FULL,
     OUT_OF_MEMORY, FAULTY for what nobody foresaw, and for training code that calls exit.
     """
     try:
-        _print_to(place.log)
+        _print_to(slot.log)
     except OSError as error:  # there is nowhere to say it
         sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
     # Training code may change the folder, and what is relative would mean another place.
@@ -102,13 +111,13 @@ def work(assignment: Assignment, stop: StopFlag, place: Place) -> None:
             os.environ[variable] = url
     store: Store | None = None
     try:
-        watch = _Watch(place.parent_pid, assignment.study.trial_timeout)
-        backend.configure(assignment.device, assignment.threads, gpu_of(place.number, assignment.gpus))
+        watch = _Watchdog(slot.parent_pid, assignment.study.trial_timeout)
+        backend.configure(assignment.device, assignment.threads, gpu_of(slot.number, assignment.gpus))
         backend.load()
         if assignment.source:
             models.adopt(assignment.source)
         data.load(assignment.study.dataset)
-        lease = Lease.of_this_process(place.name, place.parent_pid)
+        lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
         _look_at_model(assignment, store)
         _Worker(assignment, stop, store, watch, lease).run_trials()
@@ -143,7 +152,7 @@ def _gone(store: Store | None, error: Exception) -> UserError | None:
 
 def _leave(error: Exception) -> NoReturn:
     """End the process for `error`; unless it is a fault of the trial, another worker takes that up. The last line says why."""
-    if isinstance(error, UserError) and not is_away(error):
+    if isinstance(error, UserError) and not store_unavailable(error):
         print(first_line(error))
         sys.exit(USER_ERROR)
     if is_lasting(error):
@@ -153,7 +162,7 @@ def _leave(error: Exception) -> NoReturn:
     print(first_line(root_cause(error)))
     if out_of_space(error):
         sys.exit(DISK_FULL)
-    if is_away(error):
+    if store_unavailable(error):
         sys.exit(STORE_AWAY)
     sys.exit(OUT_OF_MEMORY if out_of_memory(error) else FAULTY)
 
@@ -164,7 +173,7 @@ def gpu_of(number: int, gpus: Sequence[str]) -> str | None:
 
 
 class _Worker:
-    def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: "_Watch", lease: Lease):
+    def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: "_Watchdog", lease: Lease):
         self._assignment, self._study, self._stop = assignment, assignment.study, stop
         self._store, self._watch, self._lease = store, watch, lease
         self._points, self._counted = space.points(self._study), dict[str, int]()
@@ -244,7 +253,7 @@ class _Worker:
             targets = [target.accuracy for target in study.targets]
             outcome = yield from execute(config, run, control, saved, targets, self._ends_that_keep_models())
         except Exception as error:
-            if passes(error) or tracking.refused(error):
+            if is_transient(error) or tracking.refused(error):
                 raise  # a fresh worker may have better luck
             self._fail(claimed, run, saved, error)
             return
@@ -383,7 +392,7 @@ class _TrialControl:
         trial: Trial,
         run: TrackedRun,
         saved: Path,
-        watch: "_Watch",
+        watch: "_Watchdog",
         meter: device.Meter,
     ):
         self._assignment, self._stop, self._store, self._watch = assignment, stop, store, watch
@@ -419,7 +428,7 @@ class _TrialControl:
         return End.PRUNED if alone and self._trial.should_prune() else None
 
 
-class _Watch:
+class _Watchdog:
     """A thread that beats for the running trials, and ends the process when its parent is gone or nothing moves any more."""
 
     def __init__(self, parent_pid: int, timeout: float):

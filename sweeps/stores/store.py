@@ -53,7 +53,7 @@ GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
 SCHEMA_LOCK, STUDY_LOCK = 7_110_501, 7_110_502  # PostgreSQL's advisory locks are numbers
 AHEAD = 10  # trials that wait, at least, while there are any left
-SEIZED = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
+TAKEN = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
 FAILURE = "failure"  # attribute of a trial that failed: exception type and the user's line tell one cause from another
@@ -69,7 +69,7 @@ _ledger = sqlalchemy.Table(
 _former_ledger = sqlalchemy.table("epoch_ledger", sqlalchemy.column("study_id"), sqlalchemy.column("spent"))  # of 0.1.0
 
 
-def is_away(error: BaseException) -> bool:
+def store_unavailable(error: BaseException) -> bool:
     """Whether an error says that a store is away, locked or full, which passes; not that it refuses what it was asked."""
     return isinstance(error, _STORE_ERRORS) and not refused(error) and not lasts(error)
 
@@ -79,9 +79,9 @@ def is_lasting(error: BaseException) -> bool:
     return isinstance(error, _STORE_ERRORS) and lasts(error)
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether what went wrong may go right later, and is nobody's fault: a store that is away, a machine in want."""
-    return is_away(error) or of_the_machine(error)
+    return store_unavailable(error) or of_the_machine(error)
 
 
 @dataclass(frozen=True)
@@ -373,7 +373,7 @@ class Store:
                 _note(now, key, value, session)
         return queued
 
-    def seize(self, trial: FrozenTrial) -> FrozenTrial | None:
+    def take_lease(self, trial: FrozenTrial) -> FrozenTrial | None:
         """Take the lease of a running trial away, in one transaction, and return it as it then is, for `release`.
 
         None when the lease is no longer the one that `trial` has: then it is somebody else's to release.
@@ -382,7 +382,7 @@ class Store:
             now = self._held(trial, session)
             if now is None:
                 return None
-            _note(now, "lease", f"{SEIZED}{uuid.uuid4().hex}", session)
+            _note(now, "lease", f"{TAKEN}{uuid.uuid4().hex}", session)
         return self.reread(trial)
 
     def _held(self, trial: FrozenTrial, session: Session) -> TrialModel | None:
@@ -403,18 +403,18 @@ class Store:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,))
         return [(trial, Lease.parse(trial.user_attrs.get("lease", ""))) for trial in trials]
 
-    def lost(self, fates: Mapping[str, str | None]) -> list[Lost]:
+    def lost(self, worker_exits: Mapping[str, str | None]) -> list[Lost]:
         """Return the running trials whose worker is gone, as far as it is for this parent to release them.
 
-        `fates`: how the workers ended that this parent saw end: name -> reason, None for no fault of their trial.
+        `worker_exits`: how the workers ended that this parent saw end: name -> reason, None for no fault of their trial.
         A living parent's workers are for that parent alone, so that a fault is counted once and by who saw it.
         """
         stale = self._stale()
         lost = []
         for trial, lease in self.running():
             gone = lease is not None and lease.worker.here and not lease.worker.alive
-            if lease is not None and lease.name in fates:
-                lost.append(Lost(trial, fates[lease.name]))
+            if lease is not None and lease.name in worker_exits:
+                lost.append(Lost(trial, worker_exits[lease.name]))
             elif lease is not None and gone and not lease.parent.alive:
                 lost.append(Lost(trial, None))
             elif trial._trial_id in stale:
@@ -554,7 +554,7 @@ def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def study_lock() -> Iterator[None]:
     """Keep other parents out meanwhile, those on other machines too: two that begin at once make one study."""
     if addresses.backend(url()) == "sqlite":
         with FileLock(paths.mlruns() / ".lock"):

@@ -13,7 +13,7 @@ import models
 from models import Protocol, Recipe, Target
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps.results.statistics import Summary, in_words, judged, summary
+from sweeps.results.statistics import Summary, format_published, judged, summary
 from sweeps.results.tables import NOTHING, table
 from sweeps.stores.store import Store
 from sweeps.tasks import baselines
@@ -77,7 +77,7 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
 def published(target: Target) -> str:
     """Return a published accuracy as its author gives it, and of how many images if not of all."""
     images = "" if target.test_images == 10_000 else f" (of {target.test_images:,} images)"
-    return in_words(target.accuracy, target.kind) + images
+    return format_published(target.accuracy, target.kind) + images
 
 
 def check_page(page: Path) -> str:
@@ -170,7 +170,12 @@ def _sources(rows: Sequence[Row]) -> str:
     for name in dict.fromkeys(row.name for row in rows):
         recipe = models.recipe(name)
         for index, target in enumerate(recipe.targets):
-            facts = [in_words(target.accuracy, target.kind), target.name, target.conditions, f"{target.test_images:,}"]
+            facts = [
+                format_published(target.accuracy, target.kind),
+                target.name,
+                target.conditions,
+                f"{target.test_images:,}",
+            ]
             loss = f"{target.loss:g}" if target.loss is not None else NOTHING
             lines.append([f"`{name}`", *facts, loss, target.source, "" if index else recipe.remark])
         if not recipe.targets:

@@ -17,7 +17,7 @@ from pipelines.errors import UserError
 from sweeps.results.choice import accuracies, chosen, clearly_behind, complete, confirmed_trials
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.running import launch
-from sweeps.running.resources import Crew
+from sweeps.running.resources import Resources
 from sweeps.stores.record import StoredStudy, find
 from sweeps.stores.store import Store, curve, val_accuracy
 from sweeps.study import study_file
@@ -101,7 +101,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
     )
 
 
-def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bool = False) -> bool:
+def run(name: str, top: int, seeds: int, resources: Resources, console: Console, final: bool = False) -> bool:
     """Train what is missing; return False when Ctrl-C ended it. The same call goes on where it was.
 
     First FEWEST_SEEDS seeds of every configuration, or as many as train together; then a seed more of each that is not clearly
@@ -127,7 +127,7 @@ def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bo
             if ended(each) >= so_far:
                 continue
             console.print(f"confirming trial {each.number} of {name}: seed {ended(each) + 1} to {so_far} of {seeds}")
-            if launch.run(each.study, crew, console, "confirm", owner=name).stopped:
+            if launch.run(each.study, resources, console, "confirm", owner=name).stopped:
                 return False
     if not final:
         return True
@@ -136,7 +136,7 @@ def run(name: str, top: int, seeds: int, crew: Crew, console: Console, final: bo
         return True
     epochs = chosen.study.settings.epochs
     console.print(f"final training of trial {chosen.number} of {name}: all training images, {epochs} epochs")
-    return not launch.run(chosen.study, crew, console, "final", owner=name).stopped
+    return not launch.run(chosen.study, resources, console, "final", owner=name).stopped
 
 
 def _caution(store: Store, seeds: int, console: Console) -> None:

@@ -18,10 +18,10 @@ from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.running import repair
-from sweeps.running.repair import Ailment
+from sweeps.running.repair import Problem
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import FILE as OPTUNA_FILE
-from sweeps.stores.store import Store, curve, passes, study_names, val_accuracy
+from sweeps.stores.store import Store, curve, is_transient, study_names, val_accuracy
 from sweeps.stores.store import url as optuna_url
 from sweeps.study import study_file
 from sweeps.study.study import Study
@@ -32,7 +32,7 @@ ROUNDS = 5  # a run that was written anew may need its curve, and so on
 TOLERANCE = 1e-9  # of accuracies, 0 to 1, which both stores keep as doubles
 
 
-def examine(name: str | None = None) -> Iterator[Ailment]:
+def examine(name: str | None = None) -> Iterator[Problem]:
     """Yield what is wrong with study `name`; or with all studies that do not run, and the folders of `mlruns/`.
 
     Raises UserError when study `name` is unknown, or running.
@@ -45,42 +45,42 @@ def examine(name: str | None = None) -> Iterator[Ailment]:
                 f"study {name!r} was running {since:.0f} s ago: let it end (a sweep mends what its own workers leave), or wait "
                 f"{repair.REST_AFTER_SESSION:.0f} s after it was killed"
             )
-        yield from ailments(store)
+        yield from problems(store)
         return
     for each in study_names():
         try:
             store = Store(each)
             if repair.last_alive(store) >= repair.REST_AFTER_SESSION:
-                yield from ailments(store)
+                yield from problems(store)
         except Exception as error:  # of one study, whatever is wrong with it: the others are examined all the same
-            if passes(error):
+            if is_transient(error):
                 raise
             reason = f"{type(error).__name__}: {first_line(error)}"
-            yield Ailment(f"{each} cannot be examined ({reason})", "left as it is", lambda: None, beyond=True)
+            yield Problem(f"{each} cannot be examined ({reason})", "left as it is", lambda: None, beyond=True)
     yield from orphans()
 
 
-def mend(name: str | None = None) -> Iterator[Ailment]:
-    """Mend what `examine` finds, and what that brings to light; yield each ailment once, those that are beyond mending too."""
+def fix(name: str | None = None) -> Iterator[Problem]:
+    """Mend what `examine` finds, and what that brings to light; yield each problem once, those that are beyond mending too."""
     beyond: set[str] = set()
     for _ in range(ROUNDS):
-        found = [ailment for ailment in examine(name) if ailment.what not in beyond]
+        found = [problem for problem in examine(name) if problem.what not in beyond]
         if not found:
             return
-        for ailment in found:
-            if ailment.beyond:
-                beyond.add(ailment.what)
-                yield ailment
+        for problem in found:
+            if problem.beyond:
+                beyond.add(problem.what)
+                yield problem
                 continue
             try:
-                ailment.mend()
-                yield ailment
+                problem.fix()
+                yield problem
             except Exception as error:  # of one study; the others are mended all the same
-                if passes(error):
+                if is_transient(error):
                     raise
-                beyond.add(ailment.what)
-                what = f"{ailment.what}; it cannot be mended ({type(error).__name__}: {first_line(error)})"
-                yield Ailment(what, "left as it is", lambda: None, beyond=True)
+                beyond.add(problem.what)
+                what = f"{problem.what}; it cannot be mended ({type(error).__name__}: {first_line(error)})"
+                yield Problem(what, "left as it is", lambda: None, beyond=True)
 
 
 def looked_at(name: str | None = None) -> str:
@@ -113,29 +113,29 @@ def retry(name: str, numbers: Collection[int]) -> list[int]:
     return store.retry(numbers)
 
 
-def ailments(store: Store) -> Iterator[Ailment]:
+def problems(store: Store) -> Iterator[Problem]:
     """Yield what is wrong with a study, whether it runs or not: what its own workers are about to put right as well."""
     attributes = store.attributes()
     if "uid" in attributes:  # else another program's
         for found in _of_study(store, attributes):
-            yield Ailment(f"{store.study_name}: {found.what}", found.remedy, found.mend)
+            yield Problem(f"{store.study_name}: {found.what}", found.remedy, found.fix)
 
 
-def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
+def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
     stored = StoredStudy(store.study_name)
     for lost in store.lost({}):
-        yield repair.unlost(store, lost)
+        yield repair.requeue(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
     yield from repair.left_checkpoints(stored.name, trials)
     trashed = tracking.find_by_uid(attributes["uid"])
     if trashed is not None and trashed.lifecycle_stage != "active":
         restore = functools.partial(tracking.restore_experiment, trashed.experiment_id)
-        yield Ailment("its experiment is in MLflow's trash", "take it out again", restore)
+        yield Problem("its experiment is in MLflow's trash", "take it out again", restore)
         return
     experiment = stored.experiment()
     if experiment is None:
         if any(trial.state.is_finished() for trial in trials.values()):
-            yield Ailment(
+            yield Problem(
                 "it has no experiment in MLflow", "make one", functools.partial(_make_experiment, store, attributes)
             )
         return
@@ -152,7 +152,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Ailment]:
     for parent in tracking.parent_runs(experiment.experiment_id, attributes["uid"]):
         if parent.info.status == "RUNNING" and not busy:
             close = functools.partial(TrackedRun(parent.info.run_id).close, "SCHEDULED")
-            yield Ailment("its parent run is RUNNING, and nothing runs", "set it to SCHEDULED", close)
+            yield Problem("its parent run is RUNNING, and nothing runs", "set it to SCHEDULED", close)
 
 
 def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
@@ -178,7 +178,7 @@ def _paired(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> dict[int,
     return found
 
 
-def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Ailment]:
+def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Problem]:
     kept = {run.info.run_id for run in paired.values()}
     for run in runs:
         run_id, number = run.info.run_id, int(run.data.tags["trial"])
@@ -187,16 +187,16 @@ def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Ail
                 f"is a second one of trial {number}" if number in paired else f"is of no trial: {number} is not there"
             )
             discard = functools.partial(tracking.discard_run, run_id)
-            yield Ailment(f"run {run_id} {what}", "put it into MLflow's trash", discard)
+            yield Problem(f"run {run_id} {what}", "put it into MLflow's trash", discard)
 
 
-def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> Ailment:
+def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> Problem:
     run_id = trial.user_attrs.get("run_id")
     if run_id is not None and tracking.lifecycle(run_id) == "deleted":
         what = f"the run of trial {trial.number} is in MLflow's trash"
-        return Ailment(what, "take it out again", functools.partial(tracking.restore_run, run_id))
+        return Problem(what, "take it out again", functools.partial(tracking.restore_run, run_id))
     write = functools.partial(_write_run, store, attributes, experiment_id, trial)
-    return Ailment(f"trial {trial.number} has no run", "write one with what Optuna knows of it", write)
+    return Problem(f"trial {trial.number} has no run", "write one with what Optuna knows of it", write)
 
 
 def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> None:
@@ -226,7 +226,7 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     repair.close_run(run.run_id, trial)
 
 
-def _drift(run: Any, trial: FrozenTrial) -> Iterator[Ailment]:
+def _drift(run: Any, trial: FrozenTrial) -> Iterator[Problem]:
     """Yield where MLflow has another accuracy than Optuna, or lacks one."""
     log = TrackedRun(run.info.run_id).log_metric
     if trial.state == TrialState.COMPLETE:
@@ -234,19 +234,19 @@ def _drift(run: Any, trial: FrozenTrial) -> Iterator[Ailment]:
         found = run.data.metrics.get(name)
         if found is None or abs(found - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f}, its run has {name} {found}"
-            yield Ailment(what, "log it again", functools.partial(log, name, wanted, 0))
+            yield Problem(what, "log it again", functools.partial(log, name, wanted, 0))
     steps = tracking.history(run.info.run_id, "val_accuracy")
     for step, wanted in curve(trial).items():
         if step not in steps or abs(steps[step] - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f} after {step} epochs, its run {steps.get(step)}"
-            yield Ailment(what, "log it again", functools.partial(log, "val_accuracy", wanted, step))
+            yield Problem(what, "log it again", functools.partial(log, "val_accuracy", wanted, step))
 
 
 def _kept_accuracy(run_tags: Mapping[str, str]) -> str:
     return f"{VALIDATION if run_tags.get('protocol', 'held_out') == 'held_out' else TEST}_accuracy"
 
 
-def orphans() -> Iterator[Ailment]:
+def orphans() -> Iterator[Problem]:
     """Yield folders of checkpoints and artifacts that belong to nothing: those that the stores beside them do not know.
 
     Where a store lies elsewhere, another may know them, so they are left alone.
@@ -276,8 +276,8 @@ def _dataset_tags(study: Study) -> dict[str, str]:
         return {"dataset": study.dataset}
 
 
-def _in_the_way(folder: Path, owner: str) -> Ailment:
-    """Return the ailment of a folder under `mlruns/` that belongs to no study or run that the present stores know."""
+def _in_the_way(folder: Path, owner: str) -> Problem:
+    """Return the problem of a folder under `mlruns/` that belongs to no study or run that the present stores know."""
     name = folder.relative_to(paths.mlruns())
     there = paths.mlruns() / "orphans" / name
 
@@ -285,4 +285,4 @@ def _in_the_way(folder: Path, owner: str) -> Ailment:
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, there)
 
-    return Ailment(f"{name} is of no {owner}", "move it to orphans/", move)
+    return Problem(f"{name} is of no {owner}", "move it to orphans/", move)

@@ -38,8 +38,8 @@ def run(name: str, storage: str, tracking_uri: str, console: Console) -> None:
         raise UserError(f"study {name!r} belongs to {stored.owner!r}: copy that one, and this comes with it")
     members = [name, *(each.store.study_name for each in owned_by(stored.name))]
     for member in members:
-        for ailment in doctor.examine(member):
-            raise UserError(f"{ailment.what}: run sweep doctor {member} --fix first")
+        for problem in doctor.examine(member):
+            raise UserError(f"{problem.what}: run sweep doctor {member} --fix first")
         if held := Store(member).running():
             number = held[0][0].number
             raise UserError(

@@ -28,7 +28,7 @@ from sweeps.running import launch, moved
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import store
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.store import Store, is_away, is_lasting
+from sweeps.stores.store import Store, is_lasting, store_unavailable
 from sweeps.study import study_file
 from sweeps.tasks import doctor
 from tests.conftest import TINY, copy_stores
@@ -252,7 +252,7 @@ def test_an_error_that_does_not_pass_is_said_and_not_waited_for(
         (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, StoreUnavailable)
     ) as error:
         Store("tiny").note_session("now", 0.0)
-    assert is_lasting(error.value) is final and is_away(error.value) is not final
+    assert is_lasting(error.value) is final and store_unavailable(error.value) is not final
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_an_experiment_in_the_trash_is_taken_out_by_the_advice_that_is_given(
     wanted = study_file.check(TINY | QUICK | {"budget": {"trials": 5}}, "test")
     with pytest.raises(UserError, match="sweep doctor tiny --fix takes it out"):
         launch.run(wanted, ThisMachine(device="cpu"), Console(quiet=True))
-    assert "its experiment is in MLflow's trash" in next(doctor.mend("tiny")).what
+    assert "its experiment is in MLflow's trash" in next(doctor.fix("tiny")).what
     assert len(run_here(wanted).trials()) == 5
 
 

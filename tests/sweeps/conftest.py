@@ -23,7 +23,7 @@ def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> li
     """Let what is launched train in this process; returns what was."""
     launched: list[str] = []
 
-    def run(study: Any, _crew: Any, _console: Console, phase: Any, *, owner: str | None) -> Any:
+    def run(study: Any, _resources: Any, _console: Console, phase: Any, *, owner: str | None) -> Any:
         launched.append(f"{study.name} {study.budget.trials}")
         run_in_process(study, watch, empty_stores, phase, owner)
         return launch.Result(None, False, "random")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerSlot:
     """Where a worker works. `name`: its own, which no other ever has; `number`: from 0, which no other living one has."""
 
     name: str
@@ -18,7 +18,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Ended:
+class WorkerExit:
     """A worker that ended; `exit_code` is negative for a signal, None where nobody saw it. `last_line`: of its log."""
 
     name: str
@@ -50,7 +50,7 @@ def free_number(taken: Iterable[int]) -> int:
     return min(set(range(len(known) + 1)) - known)
 
 
-Work = Callable[[Any, StopFlag, Place], None]  # what a worker does with its assignment, until the flag is set
+Work = Callable[[Any, StopFlag, WorkerSlot], None]  # what a worker does with its assignment, until the flag is set
 
 
 class Executor(Protocol):
@@ -66,7 +66,7 @@ class Executor(Protocol):
     def workers(self) -> set[str]:
         """Return the names of the workers that have not been collected yet."""
 
-    def collect_ended(self) -> list[Ended]:
+    def collect_ended(self) -> list[WorkerExit]:
         """Return the workers that ended since the last call."""
 
     def ask_to_stop(self) -> None:

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sweeps.running.executors import Ended, Place, StopFlag, Work, forkserver, free_number
+from sweeps.running.executors import StopFlag, Work, WorkerExit, WorkerSlot, forkserver, free_number
 
 READY = "sweeps.running.worker:get_ready"  # loads what every worker of a sweep needs; by name, so that this process need not
 
@@ -16,23 +16,23 @@ def prewarm() -> None:
 
 
 class WorkerProcess:
-    """A process that runs `work` at `place`, forked from the server that `ready` names; it ends with this one.
+    """A process that runs `work` as `slot` says, forked from the server that `ready` names; it ends with this one.
 
     `own_group`: in a process group of its own, so that it has a moment left where this one's whole group is killed.
     """
 
-    def __init__(self, work: Work, assignment: Any, place: Place, ready: str | None, own_group: bool = False):
-        self.place = place
-        self._process = forkserver.start(ready).fork(_work, work, assignment, place, own_group)
+    def __init__(self, work: Work, assignment: Any, slot: WorkerSlot, ready: str | None, own_group: bool = False):
+        self.slot = slot
+        self._process = forkserver.start(ready).fork(_work, work, assignment, slot, own_group)
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> WorkerExit | None:
         """Return how it ended; None while it runs."""
         exit_code = self._process.poll()
         if exit_code is None:
             return None
-        log = self.place.log
+        log = self.slot.log
         text = log.read_text(errors="replace") if log.exists() else ""
-        return Ended(self.place.name, exit_code, str(log), last_line(text))
+        return WorkerExit(self.slot.name, exit_code, str(log), last_line(text))
 
     def wait(self) -> None:
         """Wait until it has ended."""
@@ -64,20 +64,20 @@ class ProcessExecutor:
         """Start workers until `wanted` of them (at most `size`) are alive."""
         while len(self._workers) < min(wanted, self.size) and not self._stopping:
             self._started += 1
-            number = free_number(worker.place.number for worker in self._workers)
-            place = Place(new_name(), self._logs / f"worker-{self._started}.log", os.getpid(), number)
-            self._workers.append(WorkerProcess(self._work, self._assignment, place, self._ready))
+            number = free_number(worker.slot.number for worker in self._workers)
+            slot = WorkerSlot(new_name(), self._logs / f"worker-{self._started}.log", os.getpid(), number)
+            self._workers.append(WorkerProcess(self._work, self._assignment, slot, self._ready))
             if self._stopping:  # asked while it was being started
                 self._workers[-1].ask_to_stop()
 
     def workers(self) -> set[str]:
         """Return the names of the workers that have not been collected yet."""
-        return {worker.place.name for worker in self._workers}
+        return {worker.slot.name for worker in self._workers}
 
-    def collect_ended(self) -> list[Ended]:
+    def collect_ended(self) -> list[WorkerExit]:
         """Return the workers that ended since the last call."""
-        over = {worker.place.name: ended for worker in self._workers if (ended := worker.ended())}
-        self._workers = [worker for worker in self._workers if worker.place.name not in over]
+        over = {worker.slot.name: ended for worker in self._workers if (ended := worker.ended())}
+        self._workers = [worker for worker in self._workers if worker.slot.name not in over]
         return [*over.values()]
 
     def ask_to_stop(self) -> None:
@@ -104,7 +104,7 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
 
 
-def _work(work: Work, assignment: Any, place: Place, own_group: bool, *, stop: StopFlag) -> None:
+def _work(work: Work, assignment: Any, slot: WorkerSlot, own_group: bool, *, stop: StopFlag) -> None:
     if own_group:
         os.setpgrp()
-    work(assignment, stop, place)
+    work(assignment, stop, slot)

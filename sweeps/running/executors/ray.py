@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from sweeps.running.executors import Ended, Place, Work, free_number
+from sweeps.running.executors import Work, WorkerExit, WorkerSlot, free_number
 from sweeps.running.executors.processes import WorkerProcess, last_line, new_name
 
 LAST_WORDS = 10.0  # seconds that a node has to end a worker when all are to end
@@ -51,14 +51,14 @@ class _Keeper:
         os.environ["MLRUNS_DIR"] = self._folder.name
         log = Path(self._folder.name) / "worker.log"
         # When the command is killed, Ray kills this process with its group: the worker is to give its trial back first.
-        place = Place(name, log, os.getpid(), number)
-        self._worker = WorkerProcess(work, assignment, place, ready, own_group=True)
+        slot = WorkerSlot(name, log, os.getpid(), number)
+        self._worker = WorkerProcess(work, assignment, slot, ready, own_group=True)
 
     def wait(self) -> tuple[int | None, str]:
         """Wait until the worker has ended; return its exit code and its log."""
         self._worker.wait()
         ended = self._worker.ended()
-        log = self._worker.place.log
+        log = self._worker.slot.log
         text = log.read_bytes()[-LOG_LIMIT:].decode(errors="replace") if log.exists() else ""
         self._folder.cleanup()
         return ended.exit_code if ended else None, text
@@ -128,7 +128,7 @@ class RayExecutor:
         """Return the names of the workers that have not been collected yet."""
         return {post.name for post in self._posts}
 
-    def collect_ended(self) -> list[Ended]:
+    def collect_ended(self) -> list[WorkerExit]:
         """Return the workers that ended since the last call, or whose node is gone."""
         if not self._posts:
             return []
@@ -193,16 +193,16 @@ def largest_node() -> dict[str, float]:
     return {kind: max((node.get(kind, 0.0) for node in alive), default=0.0) for kind in ("CPU", "GPU")}
 
 
-def _ended(post: _Post) -> Ended:
+def _ended(post: _Post) -> WorkerExit:
     try:
         exit_code, text = ray.get(post.end)
     except ray.exceptions.RayError as error:
         if not getattr(error, "actor_init_failed", False):
-            return Ended(post.name, None, "", "")
+            return WorkerExit(post.name, None, "", "")
         exit_code, text = 1, str(error)  # the node lacks this project, say
     finally:
         ray.kill(post.keeper)  # its room is free from now on
     with suppress(OSError):  # a full disk here is no fault of the worker
         post.log.parent.mkdir(parents=True, exist_ok=True)
         post.log.write_text(text)
-    return Ended(post.name, exit_code, str(post.log), last_line(text))
+    return WorkerExit(post.name, exit_code, str(post.log), last_line(text))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from deploy.loopback import RayNode
-from sweeps.running.executors import Ended, Executor, Work, processes
+from sweeps.running.executors import Executor, Work, WorkerExit, processes
 from sweeps.running.executors.processes import ProcessExecutor
 from sweeps.running.worker import gpu_of
 from tests.conftest import ROOT, eventually
@@ -90,7 +90,7 @@ def test_every_living_worker_has_a_place_and_a_name_of_its_own(make: Make, tmp_p
     eventually(lambda: len(noted(tmp_path)) == 4 and all(noted(tmp_path).values()))
     assert next(place for pid, place in noted(tmp_path).items() if pid not in places)[0] == "1"
     executor.ask_to_stop()
-    over: list[Ended] = []
+    over: list[WorkerExit] = []
     eventually(lambda: over.extend(executor.collect_ended()) or len(over) == 3)
     assert [worker.exit_code for worker in over] == [0, 0, 0]
 

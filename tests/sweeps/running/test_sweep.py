@@ -26,7 +26,7 @@ from pipelines.tracking import store as tracking
 from sweeps import best_runs, cli, runs
 from sweeps.results import frames, report
 from sweeps.running import launch, supervisor, worker
-from sweeps.running.executors import Place
+from sweeps.running.executors import WorkerSlot
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import store
 from sweeps.stores.store import Store
@@ -380,9 +380,9 @@ def misbehave(*arguments: Any) -> None:
     worker.work(*arguments)
 
 
-def die_early(_assignment: Any, _stop: Any, place: Place) -> None:
+def die_early(_assignment: Any, _stop: Any, slot: WorkerSlot) -> None:
     """A worker that never gets as far as a trial."""
-    worker._print_to(place.log)
+    worker._print_to(slot.log)
     print("no such device [/job:localhost/device:GPU:0]")
     sys.exit(1)
 

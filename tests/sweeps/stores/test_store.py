@@ -212,7 +212,7 @@ def test_each_trial_is_released_once_by_four_processes(fresh: Store) -> None:
 
 def create_study(barrier, queue, limit: int) -> None:
     barrier.wait()
-    with store.alone():
+    with store.study_lock():
         queue.put(Store.create("new").attributes()["uid"])
 
 

@@ -57,7 +57,7 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
     assert not seeds_used & {str(own.seed_of(number)) for number in range(1000)}
 
     assert start(top=2, seeds=3) and here == []  # nothing is left to do
-    assert not [found.what for name in ("tiny", f"tiny-confirm-{numbers[0]}") for found in doctor.ailments(Store(name))]
+    assert not [found.what for name in ("tiny", f"tiny-confirm-{numbers[0]}") for found in doctor.problems(Store(name))]
 
 
 @pytest.mark.usefixtures("seeded")

@@ -163,9 +163,9 @@ def test_what_is_broken_is_found_mended_and_then_gone(
     whole = frames.runs("tiny")
     assert list(doctor.examine()) == []
     damage(copied)
-    found = [ailment.what for ailment in doctor.examine()]
+    found = [problem.what for problem in doctor.examine()]
     assert found and all(any(word in what for word in words) for what in found), found
-    mended = [ailment.what for ailment in doctor.mend()]
+    mended = [problem.what for problem in doctor.fix()]
     for word in words:
         assert any(word in what for what in mended), (word, mended)
     assert list(doctor.examine()) == []
@@ -182,7 +182,7 @@ def test_nothing_is_thrown_away(copied: Path) -> None:
     leave_artifacts(copied)
     write_a_second_run(copied)
     (second,) = [r for r in tracking.all_runs(experiment().experiment_id) if r.info.status == "RUNNING"]
-    list(doctor.mend())
+    list(doctor.fix())
     assert (copied / "orphans" / "artifacts" / "tiny" / ("f" * 32) / "model.keras").read_bytes() == b"weights"
     assert tracking.lifecycle(second.info.run_id) == "deleted"  # can be taken out of the trash
 
@@ -193,13 +193,13 @@ def test_what_has_just_been_written_is_left_alone(copied: Path) -> None:
     leave_checkpoints(copied)
     for path in [*(copied / "artifacts").rglob("*"), *(copied / "checkpoints").rglob("*")]:
         os.utime(path)
-    assert [ailment.what for ailment in doctor.examine()] == ["tiny: checkpoint 0.npz is of no unfinished trial"]
+    assert [problem.what for problem in doctor.examine()] == ["tiny: checkpoint 0.npz is of no unfinished trial"]
 
 
 def test_checkpoints_of_a_study_in_another_storage_are_kept(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_checkpoints(copied)
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{copied / 'another.db'}")
-    list(doctor.mend())
+    list(doctor.fix())
     assert (copied / "checkpoints" / "tiny" / "9.npz").read_bytes() == b"state"  # the other may know them
 
 
@@ -207,15 +207,15 @@ def test_a_folder_that_is_no_runs_is_no_riddle(copied: Path) -> None:
     odd = copied / "artifacts" / "tiny" / ".ipynb_checkpoints"
     odd.mkdir(parents=True)
     leave_alone(odd)
-    assert not list(doctor.mend()) and odd.exists()
+    assert not list(doctor.fix()) and odd.exists()
 
 
 def test_two_that_mend_at_once_do_no_harm(copied: Path) -> None:
     leave_checkpoints(copied)
     trials = {trial.number: trial for trial in Store("tiny").trials()}
     first, second = (list(repair.left_checkpoints("tiny", trials)) for _ in range(2))
-    for ailment in [*first, *second]:
-        ailment.mend()
+    for problem in [*first, *second]:
+        problem.fix()
     assert len(first) == len(second) == 2 and not list(repair.left_checkpoints("tiny", trials))
 
 

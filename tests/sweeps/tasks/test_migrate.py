@@ -87,7 +87,7 @@ def test_a_study_and_what_was_confirmed_of_it_are_all_there(
         assert of_seeds.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert "model.keras" in tracking.artifacts(after.run_id[0])
     for name in ("tiny", *confirmed_studies()):
-        assert [ailment.what for ailment in doctor.examine(name)] == []
+        assert [problem.what for problem in doctor.examine(name)] == []
 
 
 def check_best(frame: pd.DataFrame) -> None:

@@ -35,7 +35,7 @@ def test_a_rerun_is_equal_bit_for_bit_and_stands_beside_its_original(study: Stor
     (copy,) = [run for run in found if "trial" in run.data.tags]
     assert copy.data.params == tracking.client().get_run(original.run_id).data.params
     assert len(runs("tiny")) == 4  # it is no trial of the study
-    assert not list(doctor.ailments(Store(f"rerun-{original.run_id}")))
+    assert not list(doctor.problems(Store(f"rerun-{original.run_id}")))
     assert again(original.run_id) == said  # nothing more is trained
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.faults.kinds import BLOWS_UP, ORDINARY, RAISES, SPECIAL
-from benchmarks.faults.scene import EPOCHS, STUDY, TRIALS
+from benchmarks.faults.sweep_run import EPOCHS, STUDY, TRIALS
 from pipelines import paths
 from pipelines.tracking import store as tracking
 from sweeps.running.worker import RUN_STATUS
@@ -48,8 +48,8 @@ def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     parents = tracking.parent_runs(experiment.experiment_id, uid) if experiment else []
     if [parent.info.status for parent in parents] != ["FINISHED"]:
         yield f"the parent runs are {[parent.info.status for parent in parents]}"
-    for ailment in [*doctor.ailments(store), *doctor.orphans()]:
-        yield f"the doctor finds: {ailment.what}"
+    for problem in [*doctor.problems(store), *doctor.orphans()]:
+        yield f"the doctor finds: {problem.what}"
     for left in (paths.mlruns() / "checkpoints").rglob("*.*"):
         yield f"{left.name} is left behind"
 
@@ -160,7 +160,7 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
                 i for i, fault in enumerate(faults) if attempt["at"] <= fault["until"] + LINGER and fault["at"] <= until
             ]
             saved = any(attempt["at"] < later["at"] < until for later in begun.get((trial, epoch + 1), []))
-            damaged = [i for i in then if saved and KINDS[faults[i]["kind"]].dearest > 1]
+            damaged = [i for i in then if saved and KINDS[faults[i]["kind"]].max_epochs_lost > 1]
             hit = damaged or [i for i in then if attempt["pid"] in faults[i]["hit"]]
             if hit or then:
                 cost[(hit or then)[0]][attempt["pid"]] += 1
@@ -168,5 +168,5 @@ def charge(faults: Sequence[dict[str, Any]], journal: Sequence[dict[str, Any]]) 
                 yield f"epoch {epoch} of the trial with dropout {trial} came to nothing, and nothing had happened"
     for fault, by_process in zip(faults, cost, strict=True):
         fault["epochs_lost"] = sum(by_process.values())
-        if max(by_process.values(), default=0) > KINDS[fault["kind"]].dearest:
+        if max(by_process.values(), default=0) > KINDS[fault["kind"]].max_epochs_lost:
             yield f"{fault['kind']}: one process lost {max(by_process.values())} epochs"

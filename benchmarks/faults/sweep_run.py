@@ -26,7 +26,7 @@ SMALL_DISK = "48m"
 GAVE_UP = 600.0  # seconds in which something must happen
 
 
-class Scene:
+class SweepRun:
     """A sweep in a folder of its own. `server`: MLflow behind a server; `small_disk`: outputs on a small file system."""
 
     def __init__(self, folder: Path, workers: int, trial_timeout: float, server: bool, small_disk: bool):
