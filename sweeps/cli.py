@@ -62,7 +62,7 @@ class _OneLine(click.Group):
             raise
         except Exception as error:
             from pipelines.tracking.store import refused
-            from sweeps.stores.store import is_lasting, store_unavailable
+            from sweeps.stores.storage import is_lasting, store_unavailable
 
             if ctx.params.get("debug") or not (store_unavailable(error) or refused(error) or is_lasting(error)):
                 raise
@@ -607,7 +607,7 @@ def studies(study: str | None) -> None:
       sweep studies lean_cnn
     """
     from sweeps.stores.record import StoredStudy
-    from sweeps.stores.store import study_names
+    from sweeps.stores.storage import study_names
     from sweeps.study import study_file
 
     if study is not None:
@@ -644,7 +644,7 @@ def _console() -> Any:
 def _log_report(study: str, console: Any) -> Any:
     """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
     from sweeps.results import report
-    from sweeps.stores.store import is_transient
+    from sweeps.stores.storage import is_transient
 
     try:
         return report.log(study)

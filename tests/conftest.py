@@ -88,22 +88,22 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def watch() -> Any:
     """One watch for all studies that run in the tests' own process."""
-    from sweeps.running import worker
+    from sweeps.running import watchdog
 
-    return worker._Watchdog(os.getppid(), timeout=1e9)
+    return watchdog.Watchdog(os.getppid(), timeout=1e9)
 
 
 @pytest.fixture(scope="session")
 def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both databases, made and empty: MLflow takes seconds to make one."""
     from pipelines.tracking import store as tracking
-    from sweeps.stores import store
+    from sweeps.stores import storage
 
     folder = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLRUNS_DIR", str(folder))
         tracking.client()
-        store._open(store.url()).engine.dispose()
+        storage.open_storage(storage.url()).engine.dispose()
     return folder
 
 

@@ -15,7 +15,7 @@ from sweeps.results.frames import RENAMED
 from sweeps.results.statistics import format_published, judged, summary
 from sweeps.results.tables import NOTHING
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.store import study_names
+from sweeps.stores.storage import study_names
 from sweeps.study.study import Study, format_params
 
 SHOWN = 10

@@ -12,13 +12,15 @@ from pipelines import backend, checkpoint, data, paths, provenance
 from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
 from pipelines.tracking import store as tracking
 from sweeps.running import moved, population, repair
+from sweeps.running.assignment import Assignment
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
-from sweeps.running.worker import Assignment, work
+from sweeps.running.worker import work
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.store import OWNER, Store, store_unavailable, study_lock, val_accuracy
-from sweeps.stores.store import url as optuna_url
+from sweeps.stores.storage import store_unavailable, study_lock
+from sweeps.stores.storage import url as optuna_url
+from sweeps.stores.store import OWNER, Store, val_accuracy
 from sweeps.study import space
 from sweeps.study.study import OBJECTIVES, Study
 from sweeps.study.study_file import SOURCE, in_a_line, restore

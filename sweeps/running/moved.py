@@ -6,7 +6,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import places
 from pipelines.tracking import store as tracking
 from sweeps.running import repair
-from sweeps.stores.store import study_lock
+from sweeps.stores.storage import study_lock
 
 
 def settle_in() -> str | None:

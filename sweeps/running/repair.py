@@ -14,7 +14,8 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.running.worker import RUN_STATUS
-from sweeps.stores.store import Lost, Store, curve, study_names
+from sweeps.stores.storage import study_names
+from sweeps.stores.store import Lost, Store, curve
 
 REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
 

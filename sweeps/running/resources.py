@@ -11,7 +11,7 @@ from pipelines.errors import UserError, first_line
 from pipelines.tracking import store as tracking
 from sweeps.running.executors import Executor, Work
 from sweeps.running.executors.processes import READY, ProcessExecutor
-from sweeps.stores.store import url as optuna_url
+from sweeps.stores.storage import url as optuna_url
 
 TRAVELS = ("MLFLOW_", "OPTUNA_STORAGE", "KERAS_BACKEND")  # what workers on other nodes find in their environment too
 

@@ -25,11 +25,13 @@ from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps.running import repair
+from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit
+from sweeps.running.exit_codes import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
 from sweeps.running.progress import Display, Snapshot
-from sweeps.running.worker import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR, Assignment
 from sweeps.stores.lease import Lease
-from sweeps.stores.store import AHEAD, FAILURE, Lost, Store, curve, front, is_transient, val_accuracy
+from sweeps.stores.storage import is_transient
+from sweeps.stores.store import AHEAD, FAILURE, Lost, Store, curve, front, val_accuracy
 from sweeps.study.study import OBJECTIVES
 
 POLL = 0.5  # seconds between looks at the stores

@@ -5,16 +5,13 @@ import io
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
-from optuna import Trial
 from optuna.trial import FrozenTrial, TrialState
 
 import models
@@ -35,25 +32,17 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from pipelines.train import End, EpochMetrics, Epochs, tell
 from sweeps.running import population
+from sweeps.running.assignment import Assignment
 from sweeps.running.executors import StopFlag, WorkerSlot
-from sweeps.stores.lease import Lease, Process
-from sweeps.stores.store import (
-    FAILURE,
-    HEARTBEAT_INTERVAL,
-    VARIABLE,
-    Store,
-    curve,
-    is_lasting,
-    is_transient,
-    store_unavailable,
-)
-from sweeps.stores.store import url as optuna_url
+from sweeps.running.exit_codes import DISK_FULL, FAULTY, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
+from sweeps.running.trial import TrialControl
+from sweeps.running.watchdog import Watchdog
+from sweeps.stores.lease import Lease
+from sweeps.stores.storage import VARIABLE, is_lasting, is_transient, store_unavailable
+from sweeps.stores.storage import url as optuna_url
+from sweeps.stores.store import FAILURE, Store
 from sweeps.study import space
-from sweeps.study.study import Study
 
-# Exit codes, apart from those that training code may choose to end with.
-FAULTY, USER_ERROR, HUNG, ORPHANED, STORE_AWAY, DISK_FULL, OUT_OF_MEMORY = 1, 170, 171, 172, 173, 174, 175
-BETWEEN_TRIALS = 600.0  # seconds that a worker may take to start, or to end
 LOOKED_AT = "model_looked_at"  # the study's attribute: the digest of the source
 INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
@@ -63,28 +52,6 @@ RUN_STATUS = {
     TrialState.FAIL: "FAILED",
     TrialState.WAITING: "SCHEDULED",
 }
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker needs to know; plain data, so that it can travel to any process."""
-
-    study: Study
-    source: models.Source | None  # of a user's model
-    code: Mapping[str, str]  # the commit of the user's code, which a worker elsewhere cannot ask for
-    study_digest: str
-    phase: tracking.Phase
-    study_uid: str
-    experiment_id: str
-    parent_run_id: str
-    device: backend.Device
-    gpus: tuple[str, ...]  # workers are spread over them
-    gpu_share: float  # of one GPU, that a worker has if it has any
-    threads: int | None
-    trials_per_worker: int | None  # then it makes room for a fresh one
-    tickets: int | None  # trials that the study may have; None: any number
-    deadline: float | None  # Unix seconds at which the budget's hours are used up
-    ended_before: frozenset[int]  # trials that had ended when the command began
 
 
 def get_ready() -> None:
@@ -111,7 +78,7 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
             os.environ[variable] = url
     store: Store | None = None
     try:
-        watch = _Watchdog(slot.parent_pid, assignment.study.trial_timeout)
+        watch = Watchdog(slot.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(slot.number, assignment.gpus))
         backend.load()
         if assignment.source:
@@ -173,7 +140,7 @@ def gpu_of(number: int, gpus: Sequence[str]) -> str | None:
 
 
 class _Worker:
-    def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: "_Watchdog", lease: Lease):
+    def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: Watchdog, lease: Lease):
         self._assignment, self._study, self._stop = assignment, assignment.study, stop
         self._store, self._watch, self._lease = store, watch, lease
         self._points, self._counted = space.points(self._study), dict[str, int]()
@@ -247,7 +214,7 @@ class _Worker:
                 store.finish(claimed, TrialState.PRUNED, ended=INFEASIBLE)
                 _close(run, saved, TrialState.PRUNED, INFEASIBLE)
                 return
-            control = _TrialControl(
+            control = TrialControl(
                 self._assignment, self._stop, store, claimed, self._lease, trial, run, saved, self._watch, self._meter
             )
             targets = [target.accuracy for target in study.targets]
@@ -377,102 +344,3 @@ class _Log(io.FileIO):
         with suppress(OSError):
             super().write(without_passwords(bytes(content).decode("utf-8", "replace")).encode())
         return len(content)
-
-
-class _TrialControl:
-    """Between epochs: is the trial still ours, is there budget, does the pruner want to go on?"""
-
-    def __init__(
-        self,
-        assignment: Assignment,
-        stop: StopFlag,
-        store: Store,
-        claimed: FrozenTrial,
-        lease: Lease,
-        trial: Trial,
-        run: TrackedRun,
-        saved: Path,
-        watch: "_Watchdog",
-        meter: device.Meter,
-    ):
-        self._assignment, self._stop, self._store, self._watch = assignment, stop, store, watch
-        self._claimed, self._lease, self._trial, self._run, self._saved = claimed, lease, trial, run, saved
-        self._reported = set(curve(claimed))
-        self._meter = meter.reader()
-
-    def before_epoch(self, epoch: int) -> End | None:
-        self._watch.progress()
-        if not self._store.owns(self._claimed, self._lease):
-            return End.ABANDONED
-        if self._stop.is_set():
-            return End.PAUSED
-        deadline = self._assignment.deadline
-        late = deadline is not None and time.time() >= deadline
-        if late or not self._store.spend_epoch(self._assignment.study.budget.epochs):
-            return End.BUDGET if epoch else End.PAUSED
-        return None
-
-    def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
-        self._watch.progress()
-        if not self._store.owns(self._claimed, self._lease):  # this machine was asleep, or cut off
-            return End.ABANDONED
-        self._run.log_epoch(epoch, metrics, self._meter.read())
-        mean = EpochMetrics.mean(metrics)
-        if not mean.finite:
-            return None
-        step = epoch + 1  # epochs trained: the resource that pruners count
-        if step not in self._reported:
-            self._run.send_checkpoint(self._saved, epoch)
-            self._store.report(self._trial, mean.val_accuracy, step)
-        alone = len(self._assignment.study.objectives) == 1
-        return End.PRUNED if alone and self._trial.should_prune() else None
-
-
-class _Watchdog:
-    """A thread that beats for the running trials, and ends the process when its parent is gone or nothing moves any more."""
-
-    def __init__(self, parent_pid: int, timeout: float):
-        self._parent, self._timeout = Process.of(parent_pid), timeout
-        self.held: dict[int, tuple[FrozenTrial, Store]] = {}  # by number
-        self._progress = self._beat = time.monotonic()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def hold(self, trial: FrozenTrial, store: Store) -> None:
-        """Beat for `trial` from now on, and give it back if the parent goes."""
-        self.progress()
-        self.held = {**self.held, trial.number: (trial, store)}
-
-    def let_go(self, trial: FrozenTrial) -> None:
-        """Beat for `trial` no longer."""
-        self.held = {number: held for number, held in self.held.items() if number != trial.number}
-        self.progress()
-
-    def progress(self) -> None:
-        """Note that something moves."""
-        self._progress = time.monotonic()
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(0.5)
-            held = self.held  # never changed, only replaced
-            if not self._parent.alive:
-                print("the parent process is gone", flush=True)
-                try:
-                    for trial, store in held.values():
-                        self._try(lambda trial=trial, store=store: store.release(trial))
-                finally:
-                    os._exit(ORPHANED)
-            limit = self._timeout if held else max(self._timeout, BETWEEN_TRIALS)
-            if time.monotonic() - self._progress > limit:
-                print(f"nothing moved for {limit:g} s", flush=True)
-                os._exit(HUNG)
-            if held and time.monotonic() - self._beat > HEARTBEAT_INTERVAL:
-                self._beat = time.monotonic()
-                for trial, store in held.values():
-                    self._try(lambda trial=trial, store=store: store.beat(trial))
-
-    def _try(self, action: Any) -> None:
-        try:
-            action()
-        except Exception as error:  # this thread must live; a later beat may get through
-            print(traceback_of(error))

@@ -9,6 +9,8 @@ from typing import Self
 
 import psutil
 
+HEARTBEAT_INTERVAL = 30  # seconds
+GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
 MACHINE_ID = Path("/etc/machine-id")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 

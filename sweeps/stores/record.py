@@ -5,7 +5,8 @@ from typing import Any
 
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
-from sweeps.stores.store import OWNER, Store, study_names
+from sweeps.stores.storage import study_names
+from sweeps.stores.store import OWNER, Store
 from sweeps.study import study_file
 from sweeps.study.study import Study
 

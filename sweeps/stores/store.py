@@ -12,16 +12,15 @@ import signal
 import time
 import uuid
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
 import sqlalchemy
-from filelock import FileLock
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, get_storage
 from optuna.storages._rdb.models import (
     TrialHeartbeatModel,
     TrialIntermediateValueModel,
@@ -34,54 +33,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
 
 from pipelines import addresses, paths
-from pipelines.errors import StoreUnavailable, UserError, first_line, lasts, of_the_machine, without_passwords
+from pipelines.errors import StoreUnavailable, UserError, without_passwords
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import ArtifactError
-from pipelines.tracking.store import TrackingError, refused
-from sweeps.stores.lease import Lease
+from pipelines.tracking.store import TrackingError
+from sweeps.stores.budget import Ledger
+from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL, Lease
+from sweeps.stores.storage import open_storage, study_names, url
 from sweeps.study.study import Direction
 
-_STORE_ERRORS = (
-    TrackingError,
-    ArtifactError,
-    sqlalchemy.exc.SQLAlchemyError,
-    optuna.exceptions.StorageInternalError,
-    StoreUnavailable,
-)
-HEARTBEAT_INTERVAL = 30  # seconds
-GRACE_PERIOD = 180  # seconds without a heartbeat after which a worker counts as lost
-SQLITE_PATIENCE = 60  # seconds to wait for a locked database
-SCHEMA_LOCK, STUDY_LOCK = 7_110_501, 7_110_502  # PostgreSQL's advisory locks are numbers
 AHEAD = 10  # trials that wait, at least, while there are any left
 TAKEN = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
 CURVE = "val_accuracy:"  # prefix of a trial's attributes
 FAILURE = "failure"  # attribute of a trial that failed: exception type and the user's line tell one cause from another
 OWNER = "owner"  # attribute of a study whose runs belong under the parent run of another: its name
-
-_tables = sqlalchemy.MetaData()
-_ledger = sqlalchemy.Table(
-    "epochs_begun",  # by our own id of a study, which a rename in Optuna's dashboard leaves as it is
-    _tables,
-    sqlalchemy.Column("uid", sqlalchemy.String(32), primary_key=True),
-    sqlalchemy.Column("spent", sqlalchemy.Integer, nullable=False),
-)
-_former_ledger = sqlalchemy.table("epoch_ledger", sqlalchemy.column("study_id"), sqlalchemy.column("spent"))  # of 0.1.0
-
-
-def store_unavailable(error: BaseException) -> bool:
-    """Whether an error says that a store is away, locked or full, which passes; not that it refuses what it was asked."""
-    return isinstance(error, _STORE_ERRORS) and not refused(error) and not lasts(error)
-
-
-def is_lasting(error: BaseException) -> bool:
-    """Whether an error says that a store cannot be used, and that waiting does not help: damaged, read-only, not allowed."""
-    return isinstance(error, _STORE_ERRORS) and lasts(error)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether what went wrong may go right later, and is nobody's fault: a store that is away, a machine in want."""
-    return store_unavailable(error) or of_the_machine(error)
 
 
 @dataclass(frozen=True)
@@ -90,14 +55,6 @@ class Lost:
 
     trial: FrozenTrial
     reason: str | None
-
-
-VARIABLE, FILE = "OPTUNA_STORAGE", "optuna.db"
-
-
-def url() -> str:
-    """Return OPTUNA_STORAGE, or the URL of the SQLite file under `mlruns/`."""
-    return addresses.of(VARIABLE, FILE)
 
 
 class Store:
@@ -111,7 +68,7 @@ class Store:
         if not addresses.is_there(at or url()):
             where = without_passwords(at or url())
             raise UserError(f"there is no study {study_name!r} in {where}: begin with {paths.command('run')}")
-        self._rdb = _open(at or url())
+        self._rdb = open_storage(at or url())
         self._storage = get_storage(self._rdb)
         self._stale_since: dict[int, float] = {}
         found = _find(self._storage, study_name)
@@ -138,7 +95,7 @@ class Store:
 
         `at`: the URL of another storage than that of `url`.
         """
-        storage = _open(at or url())
+        storage = open_storage(at or url())
         known = _find(storage, study_name)
         try:
             study = optuna.create_study(
@@ -156,19 +113,8 @@ class Store:
         store = cls(study_name, at)
         if "uid" not in store.attributes():
             store.remember("uid", uuid.uuid4().hex)
-        store._open_ledger()
+        store._ledger.open()
         return store
-
-    def _open_ledger(self) -> None:
-        """Make this study's line in the ledger, with what one of an earlier version has, by Optuna's id of the study."""
-        uid = self.uid
-        _tables.create_all(self._rdb.engine)
-        former = sqlalchemy.select(_former_ledger.c.spent).where(_former_ledger.c.study_id == self._study_id)
-        with self._rdb.engine.begin() as connection:
-            if connection.execute(sqlalchemy.select(_ledger.c.spent).where(_ledger.c.uid == uid)).first() is None:
-                had = sqlalchemy.inspect(connection).has_table(_former_ledger.name)
-                spent = connection.execute(former).scalar() if had else None
-                connection.execute(_ledger.insert().values(uid=uid, spent=spent or 0))
 
     @functools.cached_property
     def uid(self) -> str:
@@ -197,7 +143,7 @@ class Store:
         """Take the id of the study that this one is a copy of."""
         self.remember("uid", uid)
         self.__dict__.pop("uid", None)
-        self._open_ledger()
+        self._ledger.open()
 
     def study(self, **options: Any) -> optuna.Study:
         """Return Optuna's own view of the study."""
@@ -460,30 +406,21 @@ class Store:
 
     # Budget
 
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._rdb.engine, self.uid, self._study_id)
+
     def spend_epoch(self, limit: int | None) -> bool:
         """Count one epoch, atomically; False, and nothing counted, when `limit` is reached."""
-        count = _ledger.update().where(_ledger.c.uid == self.uid).values(spent=_ledger.c.spent + 1)
-        if limit is not None:
-            count = count.where(_ledger.c.spent < limit)
-        with self._rdb.engine.begin() as connection:
-            return connection.execute(count).rowcount == 1
+        return self._ledger.spend(limit)
 
     def epochs_spent(self) -> int:
         """Return the number of epochs begun in this study, replayed ones included."""
-        now = sqlalchemy.select(_ledger.c.spent).where(_ledger.c.uid == self.uid)
-        former = sqlalchemy.select(_former_ledger.c.spent).where(_former_ledger.c.study_id == self._study_id)
-        with self._rdb.engine.begin() as connection:
-            for table, spent in ((_ledger.name, now), (_former_ledger.name, former)):
-                if sqlalchemy.inspect(connection).has_table(table):
-                    found = connection.execute(spent).scalar()
-                    if found is not None:
-                        return int(found)
-        return 0
+        return self._ledger.spent()
 
     def set_epochs_spent(self, epochs: int) -> None:
         """Write down how many epochs were begun, for a study that was copied from elsewhere."""
-        with self._rdb.engine.begin() as connection:
-            connection.execute(_ledger.update().where(_ledger.c.uid == self.uid).values(spent=epochs))
+        self._ledger.overwrite(epochs)
 
     def note_session(self, session: str, began: float, ended: bool = False) -> None:
         """Remember that this study has been running from `began` (Unix seconds) until now; `ended`: and does no longer."""
@@ -525,11 +462,6 @@ def front(values: Iterable[Sequence[float]], directions: Sequence[Direction]) ->
     return [trial.number in best for trial in study.get_trials(deepcopy=False)]
 
 
-def study_names() -> list[str]:
-    """Return the names of all stored studies."""
-    return sorted(optuna.study.get_all_study_names(_open(url()))) if addresses.is_there(url()) else []
-
-
 def _first_name(study: FrozenStudy) -> str | None:
     """Return the name that one of our studies began with."""
     definition = study.user_attrs.get("study")
@@ -551,110 +483,3 @@ def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
             uid = tracking.uid_of(name)
             known = [each for each in studies if uid is not None and each.user_attrs.get("uid") == uid]
     return (known[0]._study_id, known[0].study_name) if known else None
-
-
-@contextmanager
-def study_lock() -> Iterator[None]:
-    """Keep other parents out meanwhile, those on other machines too: two that begin at once make one study."""
-    if addresses.backend(url()) == "sqlite":
-        with FileLock(paths.mlruns() / ".lock"):
-            yield
-    else:
-        with _locked(url(), STUDY_LOCK):
-            yield
-
-
-@contextmanager
-def _locked(url: str, lock: int) -> Iterator[None]:
-    """Hold one of PostgreSQL's advisory locks, which a connection that ends gives up; nothing on other databases."""
-    if addresses.backend(url) != "postgresql":
-        yield
-        return
-    with _opening(url):
-        engine = sqlalchemy.create_engine(url, **_connections(url))
-        connection = engine.connect()
-        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(lock)))
-    try:
-        yield
-    finally:
-        connection.close()
-        engine.dispose()
-
-
-@contextmanager
-def _opening(url: str) -> Iterator[None]:
-    """Say in one line what an address is to which no connection can be made; raises StoreUnavailable."""
-    try:
-        yield
-    except (
-        sqlalchemy.exc.SQLAlchemyError,
-        optuna.exceptions.StorageInternalError,
-        ImportError,
-        RuntimeError,
-        ValueError,  # a port that is none
-    ) as error:
-        missing = isinstance(error, ImportError)
-        mend = 'python -m pip install "keras-sweeps[cluster]"' if missing else addresses.advice(VARIABLE, url)
-        raise StoreUnavailable(
-            f"Optuna's storage {without_passwords(url)} cannot be opened ({first_line(error)}): {mend}"
-        ) from error
-
-
-def _connections(url: str) -> dict[str, Any]:
-    """Return how SQLAlchemy is to connect: a worker keeps one connection open and has three at most, none of them dead."""
-    if addresses.backend(url) == "sqlite":
-        return {"connect_args": {"timeout": SQLITE_PATIENCE}}
-    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
-    if addresses.backend(url) == "postgresql":  # a network that swallows everything is noticed within a minute
-        keepalives = {
-            "keepalives_idle": 20,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 60_000,
-        }
-        options["connect_args"] = {"connect_timeout": 10, "application_name": "sweep", **keepalives}
-    return options
-
-
-_opened: dict[object, RDBStorage] = {}
-
-
-def _open(url: str) -> RDBStorage:
-    """Return the storage at `url`: one for all in this process, so that there is one pool of connections."""
-    if _key(url) not in _opened:
-        made = _opened_anew(url)
-        _opened[_key(url)] = made  # the key is another one now, where that made the file
-    return _opened[_key(url)]
-
-
-def _key(url: str) -> object:
-    file = addresses.file_of(url)
-    place = file.stat() if file and file.exists() else None
-    return url, place and (place.st_dev, place.st_ino)  # another file in its place is another storage
-
-
-def _opened_anew(url: str) -> RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    with _locked(url, SCHEMA_LOCK), _opening(url):  # whoever comes first makes the tables
-        storage = RDBStorage(
-            url, engine_kwargs=_connections(url), heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
-        )
-    if addresses.backend(url) == "sqlite":
-        _make_transactions_exclusive(storage)
-    return storage
-
-
-def _make_transactions_exclusive(storage: RDBStorage) -> None:
-    """Make reading a trial's state and writing it one transaction on SQLite, where Optuna's FOR UPDATE does nothing."""
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def leave_transactions_to_us(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-
-    @sqlalchemy.event.listens_for(storage.engine, "begin")
-    def begin(connection: sqlalchemy.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    storage.remove_session()
-    storage.engine.dispose()

@@ -3,7 +3,8 @@
 from optuna_dashboard import run_server
 
 from pipelines.errors import UserError
-from sweeps.stores.store import Store, url
+from sweeps.stores.storage import url
+from sweeps.stores.store import Store
 
 
 def serve(study: str, host: str, port: int) -> None:

@@ -20,9 +20,10 @@ from pipelines.tracking.run import TrackedRun
 from sweeps.running import repair
 from sweeps.running.repair import Problem
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.store import FILE as OPTUNA_FILE
-from sweeps.stores.store import Store, curve, is_transient, study_names, val_accuracy
-from sweeps.stores.store import url as optuna_url
+from sweeps.stores.storage import FILE as OPTUNA_FILE
+from sweeps.stores.storage import is_transient, study_names
+from sweeps.stores.storage import url as optuna_url
+from sweeps.stores.store import Store, curve, val_accuracy
 from sweeps.study import study_file
 from sweeps.study.study import Study
 

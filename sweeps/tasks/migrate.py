@@ -16,8 +16,8 @@ from pipelines.tracking.copying import Copier
 from pipelines.tracking.run import TrackedRun
 from sweeps.running import moved
 from sweeps.stores.record import StoredStudy, owned_by
+from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store
-from sweeps.stores.store import url as optuna_url
 from sweeps.tasks import doctor
 
 

@@ -26,9 +26,10 @@ from sweeps import best_runs, runs
 from sweeps.results import choice, leaderboard, report, systems
 from sweeps.running import launch, moved
 from sweeps.running.resources import ThisMachine
-from sweeps.stores import store
+from sweeps.stores import storage
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.store import Store, is_lasting, store_unavailable
+from sweeps.stores.storage import is_lasting, store_unavailable
+from sweeps.stores.store import Store
 from sweeps.study import study_file
 from sweeps.tasks import doctor
 from tests.conftest import TINY, copy_stores
@@ -44,11 +45,11 @@ def rename_in_the_dashboard() -> Iterator[Callable[[str, str], None]]:
     served = []
 
     def rename(old: str, new: str) -> None:
-        storage = optuna.storages.RDBStorage(store.url())
-        server = wsgiref.simple_server.make_server("127.0.0.1", 0, wsgi(storage))
+        dashboards = optuna.storages.RDBStorage(storage.url())
+        server = wsgiref.simple_server.make_server("127.0.0.1", 0, wsgi(dashboards))
         Thread(target=server.serve_forever, daemon=True).start()
         served.append(server)
-        number = storage.get_study_id_from_name(old)
+        number = dashboards.get_study_id_from_name(old)
         asked = urllib.request.Request(
             f"http://127.0.0.1:{server.server_port}/api/studies/{number}/rename",
             f'{{"study_name": "{new}"}}'.encode(),
@@ -72,7 +73,7 @@ def test_a_study_renamed_in_optuna_s_dashboard_is_still_one(
 ) -> None:
     spent, uid = study.epochs_spent(), study.uid
     rename_in_the_dashboard("tiny", "better name")
-    assert store.study_names() == ["better name"]
+    assert storage.study_names() == ["better name"]
     for name in ("tiny", "better name"):
         found = Store(name)
         assert (found.uid, found.epochs_spent()) == (uid, spent)
@@ -81,7 +82,7 @@ def test_a_study_renamed_in_optuna_s_dashboard_is_still_one(
         assert StoredStudy(name).name == "tiny" and StoredStudy(name).parent_run()
     assert "is called better name in Optuna's storage now, and is resumed" in (Store("tiny").note_on_name or "")
     again = run_here(study_file.check(TINY | QUICK | {"budget": {"trials": 5}}, "test"))
-    assert store.study_names() == ["better name"] and again.uid == uid
+    assert storage.study_names() == ["better name"] and again.uid == uid
     assert [trial.state for trial in again.trials()] == [TrialState.COMPLETE] * 5
     assert again.epochs_spent() == spent + 1 and len(runs("tiny")) == 5
     assert not list(doctor.examine())
@@ -94,7 +95,7 @@ def test_a_study_renamed_in_mlflow_is_still_one(study: Store, run_here: Callable
     for name in ("tiny", "renamed"):
         assert Store(name).uid == study.uid and len(runs(name)) == 4
     again = run_here(study_file.check(TINY | QUICK | {"name": "renamed", "budget": {"trials": 5}}, "test"))
-    assert store.study_names() == ["tiny"] and len(again.trials()) == 5 and again.uid == study.uid
+    assert storage.study_names() == ["tiny"] and len(again.trials()) == 5 and again.uid == study.uid
     assert [each.name for each in tracking.all_experiments() if tracking.STUDY_UID in each.tags] == ["renamed"]
     assert len(runs("tiny")) == 5
 
@@ -110,7 +111,7 @@ def test_what_was_confirmed_stays_with_a_renamed_study(
 
 def test_the_epochs_of_a_study_of_0_1_0_are_found(study: Store) -> None:
     spent = study.epochs_spent()
-    with contextlib.closing(sqlite3.connect(str(addresses.file_of(store.url())))) as file, file:
+    with contextlib.closing(sqlite3.connect(str(addresses.file_of(storage.url())))) as file, file:
         file.execute("CREATE TABLE epoch_ledger (study_id INTEGER PRIMARY KEY, spent INTEGER NOT NULL)")
         file.execute("INSERT INTO epoch_ledger VALUES (?, ?)", (study._study_id, spent + 7))
         file.execute("DROP TABLE epochs_begun")
@@ -170,11 +171,11 @@ def test_a_relative_url_means_one_file_and_an_empty_variable_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///mine.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert addresses.file_of(store.url()) == tmp_path / "mine.db"
+    assert addresses.file_of(storage.url()) == tmp_path / "mine.db"
     assert addresses.file_of(tracking.uri()) == outputs / "mlflow.db"
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite://")
     with pytest.raises(UserError, match="a database in memory, which no other process sees"):
-        store.url()
+        storage.url()
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", None])
@@ -186,7 +187,7 @@ def test_reading_creates_nothing(variable: str | None, tmp_path: Path, monkeypat
     for read in (runs, best_runs, systems.verdicts, lambda: Store("x"), lambda: report.write("x", Console(), None)):
         with pytest.raises(UserError):
             read()
-    assert store.study_names() == [] and not list(doctor.examine())
+    assert storage.study_names() == [] and not list(doctor.examine())
     assert list(tmp_path.iterdir()) == []
 
 

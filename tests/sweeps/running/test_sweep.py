@@ -28,7 +28,7 @@ from sweeps.results import frames, report
 from sweeps.running import launch, supervisor, worker
 from sweeps.running.executors import WorkerSlot
 from sweeps.running.resources import ThisMachine
-from sweeps.stores import store
+from sweeps.stores import storage
 from sweeps.stores.store import Store
 from sweeps.study import study_file
 from tests.conftest import Sweep, eventually
@@ -455,7 +455,7 @@ def test_a_worker_killed_between_telling_and_closing_leaves_a_true_run(
 
 def work_impatiently(*arguments: Any) -> None:
     """A worker that waits 2 s for a locked Optuna database; MLflow's own patience is 20 s."""
-    store.SQLITE_PATIENCE = 2
+    storage.SQLITE_PATIENCE = 2
     worker.work(*arguments)
 
 
@@ -464,7 +464,7 @@ def work_impatiently(*arguments: Any) -> None:
 def test_a_locked_database_is_waited_for(
     write_study: Write, outputs: Path, monkeypatch: pytest.MonkeyPatch, database: str, seconds: float
 ) -> None:
-    monkeypatch.setattr(store, "SQLITE_PATIENCE", 2)
+    monkeypatch.setattr(storage, "SQLITE_PATIENCE", 2)
 
     def lock() -> None:
         eventually(lambda: epochs_reported() >= 2)

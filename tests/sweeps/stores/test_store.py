@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pipelines.errors import UserError
-from sweeps.stores import store
+from sweeps.stores import storage, store
 from sweeps.stores.lease import Lease, Process
 from sweeps.stores.store import MAX_RETRIES, Store
 from sweeps.study import space, study_file
@@ -212,7 +212,7 @@ def test_each_trial_is_released_once_by_four_processes(fresh: Store) -> None:
 
 def create_study(barrier, queue, limit: int) -> None:
     barrier.wait()
-    with store.study_lock():
+    with storage.study_lock():
         queue.put(Store.create("new").attributes()["uid"])
 
 
@@ -222,7 +222,7 @@ def test_parents_that_begin_at_once_on_an_empty_server_make_one_schema_and_one_s
     outputs.mkdir()
     monkeypatch.setenv("OPTUNA_STORAGE", postgres.new_database())
     assert len(set(in_processes(create_study, 4, limit=0))) == 1
-    assert store.study_names() == ["new"]
+    assert storage.study_names() == ["new"]
 
 
 def claim_and_wait(queue) -> None:
@@ -327,7 +327,7 @@ def test_an_unknown_study_and_an_unusable_storage_are_named(fresh: Store, monkey
 
 def test_a_study_of_another_program_is_left_alone(outputs: Path) -> None:
     outputs.mkdir()
-    foreign = optuna.create_study(storage=store.url(), study_name="study", direction="minimize")
+    foreign = optuna.create_study(storage=storage.url(), study_name="study", direction="minimize")
     with pytest.raises(UserError, match="holds a study 'study' that another program made: give this one another name"):
         Store.create("study")
     foreign.add_trial(optuna.trial.create_trial(value=1.0))

@@ -9,6 +9,7 @@ from rich.console import Console
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import runs
+from sweeps.running.trial import TrialControl
 from sweeps.stores.store import Store
 from sweeps.study import study_file
 from sweeps.tasks import doctor, rerun
@@ -54,11 +55,10 @@ def test_what_is_not_as_it_was_is_said(study: Store, again: Any) -> None:
 
 def test_a_pruned_run_is_trained_for_as_many_epochs(run_here: Any, again: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.train import End
-    from sweeps.running import worker
 
     with monkeypatch.context() as patch:
-        after = worker._TrialControl.after_epoch
-        patch.setattr(worker._TrialControl, "after_epoch", lambda self, *args: after(self, *args) or End.PRUNED)
+        after = TrialControl.after_epoch
+        patch.setattr(TrialControl, "after_epoch", lambda self, *args: after(self, *args) or End.PRUNED)
         run_here(
             study_file.check(TINY | {"budget": {"trials": 1}, "training": {"epochs": 3, "batch_size": 500}}, "test")
         )
@@ -86,7 +86,7 @@ def test_a_run_that_never_had_an_epoch_is_not_called_equal(run_here: Any, again:
 
 
 def test_a_rerun_beside_a_study_without_its_parent_run_is_one_line_and_leaves_nothing(study: Store) -> None:
-    from sweeps.stores.store import study_names
+    from sweeps.stores.storage import study_names
 
     run_id, experiment = runs("tiny").run_id[0], tracking.find_experiment("tiny").experiment_id
     tracking.discard_run(tracking.parent_runs(experiment, study.attributes()["uid"])[0].info.run_id)
