@@ -73,6 +73,7 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         seconds = time.monotonic() - began
         if sweep.returncode:
             raise SystemExit((Path(name) / "terminal.log").read_text())
+        from sweeps.stores import names
         from sweeps.stores.store import Store
 
         ended = Store(STUDY).trials()
@@ -81,7 +82,7 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         return {
             "trials": {state: states.count(state) for state in sorted(set(states))},
             "workers": workers,
-            "faults": sum(len(trial.user_attrs.get("faults", [])) for trial in ended),
+            "faults": sum(len(trial.user_attrs.get(names.FAULTS, [])) for trial in ended),
             "tracebacks": sum(log.count("Traceback") for log in logs),
             "seconds": round(seconds),
             "readings": readings,

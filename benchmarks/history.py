@@ -163,12 +163,13 @@ def ask_kept() -> dict[str, Any]:
 
 
 def _ask(asks: int) -> dict[str, Any]:
+    from sweeps.stores import record
     from sweeps.stores.lease import Lease
     from sweeps.stores.store import Store
-    from sweeps.study import space, study_file
+    from sweeps.study import space
 
     store = Store(STUDY)
-    study = study_file.read_stored(STUDY, store.attributes())
+    study = record.read_stored(STUDY, store.attributes())
     lease = Lease.of_this_process("here", os.getppid())
 
     def ask() -> list[int]:

@@ -54,6 +54,7 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     command = subprocess.Popen(
         [*sweep, "run", str(folder / "study.yaml"), "--executor", "ray", "--workers", str(WORKERS)]
     )
+    from sweeps.stores import names
     from sweeps.stores.store import Store
     from sweeps.tasks import doctor
 
@@ -75,7 +76,7 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     trials = store.trials()
     whole = sum(len(trial.intermediate_values) == EPOCHS for trial in trials)
     for trial in trials:
-        for fault in trial.user_attrs.get("faults", []):
+        for fault in trial.user_attrs.get(names.FAULTS, []):
             say(f"trial {trial.number}: {fault}; it went on from its last checkpoint, on the first node")
     spent = store.epochs_spent()
     say(f"{whole} of {TRIALS} trials have their {EPOCHS} epochs, each in one MLflow run; {spent} epochs were trained")

@@ -87,6 +87,12 @@ def test_executors_know_neither_optuna_nor_mlflow_nor_studies() -> None:
         assert not {name.split(".")[0] for name in others} & {"optuna", "mlflow", "pipelines", "models", "sweeps"}
 
 
+def test_attributes_are_named_in_one_file() -> None:
+    named = re.compile(r"""(user_attrs|attributes\(?\)?)(\.get\(|\[)f?["']|(remember\(|\.note\([\w.]+, )f?["']""")
+    for path in (ROOT / "sweeps").rglob("*.py"):
+        assert not named.search(path.read_text()), path
+
+
 def test_there_is_no_drawer_for_leftovers() -> None:
     assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "misc", "common")]
 

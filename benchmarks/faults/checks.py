@@ -16,6 +16,7 @@ from benchmarks.faults.sweep_run import EPOCHS, STUDY, TRIALS
 from pipelines import paths
 from pipelines.tracking import store as tracking
 from sweeps.running.worker import RUN_STATUS
+from sweeps.stores import names
 from sweeps.stores.store import Store, curve
 from sweeps.tasks import doctor
 
@@ -32,7 +33,7 @@ def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     if sorted(trials) != list(range(TRIALS)):
         yield f"the trials are {sorted(trials)}, and the budget was {TRIALS}"
     experiment = tracking.find_experiment(STUDY)
-    uid = store.attributes()["uid"]
+    uid = store.attributes()[names.UID]
     runs = tracking.study_runs(experiment.experiment_id, uid) if experiment else []
     of_trial = Counter(int(run.data.tags["trial"]) for run in runs)
     for number, trial in trials.items():
@@ -57,16 +58,16 @@ def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _wrongly_ended(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield trials that ended neither well, nor as ordered, nor by three faults."""
     ordered = Counter(fault["kind"] for fault in faults)
-    raised = [trial for trial in trials if "so it was ordered" in trial.user_attrs.get("ended", "")]
+    raised = [trial for trial in trials if "so it was ordered" in trial.user_attrs.get(names.ENDED, "")]
     if len(raised) > ordered[RAISES]:
         yield f"{len(raised)} trials raised, and {ordered[RAISES]} were to"
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
-    if len(pruned) > ordered[BLOWS_UP] or any(trial.user_attrs["ended"] != "diverged" for trial in pruned):
-        yield f"{[trial.user_attrs['ended'] for trial in pruned]} were pruned, and {ordered[BLOWS_UP]} were to blow up"
+    if len(pruned) > ordered[BLOWS_UP] or any(trial.user_attrs[names.ENDED] != "diverged" for trial in pruned):
+        yield f"{[trial.user_attrs[names.ENDED] for trial in pruned]} were pruned, and {ordered[BLOWS_UP]} were to blow up"
     for trial in trials:
-        failed, charges = trial.state == TrialState.FAIL, trial.user_attrs.get("faults", [])
+        failed, charges = trial.state == TrialState.FAIL, trial.user_attrs.get(names.FAULTS, [])
         if failed and trial not in raised and len(charges) != 3:
-            yield f"trial {trial.number} has failed after {charges} ({trial.user_attrs.get('ended')})"
+            yield f"trial {trial.number} has failed after {charges} ({trial.user_attrs.get(names.ENDED)})"
         if not failed and len(charges) > 2:
             yield f"trial {trial.number} went on after {charges}"
 
@@ -76,7 +77,7 @@ def _wrongly_charged(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, A
     done = Counter[str | None]()
     for fault in faults:
         done[KINDS[fault["kind"]].charged] += len(fault["hit"])
-    charges = [charge for trial in trials for charge in trial.user_attrs.get("faults", [])]
+    charges = [charge for trial in trials for charge in trial.user_attrs.get(names.FAULTS, [])]
     for what in {kind.charged for kind in KINDS.values()} - {None}:
         found = sum(what in charge for charge in charges if what)
         if found > done[what]:
@@ -90,7 +91,7 @@ def _wrongly_charged(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, A
 
 def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
     who = f"the run of trial {trial.number}"
-    if trial.user_attrs.get("run_id") != run.info.run_id:
+    if trial.user_attrs.get(names.RUN_ID) != run.info.run_id:
         yield f"{who} is not the one that the trial knows"
     if run.info.status != RUN_STATUS[trial.state]:
         yield f"{who} is {run.info.status}, and the trial {trial.state.name}"
@@ -103,7 +104,7 @@ def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
         if logged.get(step) != value:
             yield f"{who} has {logged.get(step)} at step {step}, and the trial {value}"
     present = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
-    if "so it was ordered" in trial.user_attrs.get("ended", "") and "traceback.txt" not in present:
+    if "so it was ordered" in trial.user_attrs.get(names.ENDED, "") and "traceback.txt" not in present:
         yield f"{who} has no traceback"
     if trial.state != TrialState.COMPLETE:
         return

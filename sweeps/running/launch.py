@@ -17,16 +17,16 @@ from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
 from sweeps.running.worker import work
-from sweeps.stores.record import StoredStudy
+from sweeps.stores import names
+from sweeps.stores.record import StoredStudy, restore
 from sweeps.stores.storage import store_unavailable, study_lock
 from sweeps.stores.storage import url as optuna_url
-from sweeps.stores.store import OWNER, Store, val_accuracy
+from sweeps.stores.store import Store, val_accuracy
 from sweeps.study import space
 from sweeps.study.study import OBJECTIVES, Study
-from sweeps.study.study_file import SOURCE, in_a_line, restore
+from sweeps.study.study_file import in_a_line
 
 CHANGED_SOURCE = "the source of its model has changed"
-CHOSEN_SAMPLER, PHASE = "chosen_sampler", "phase"  # the study's attributes
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ def _prepare(
         study = _check_definition(store, study, new_source)
         chosen = _choose_sampler(store, study)
         uid = store.uid
-        phase = store.attributes().get(PHASE, phase)
-        store.remember(PHASE, phase)
+        phase = store.attributes().get(names.PHASE, phase)
+        store.remember(names.PHASE, phase)
         experiment = tracking.open_experiment(owned.name if owned else study.name, owned.uid if owned else uid)
         if owned:
-            store.remember(OWNER, owned.name)
+            store.remember(names.OWNER, owned.name)
         tags = {
             "study": study.name,
             "study_digest": study.digest(),
@@ -154,7 +154,7 @@ def _prepare(
             "protocol": study.protocol,
         }
         parent = tracking.open_parent(experiment, uid, phase, tags | provenance.code(), within)
-        store.remember("study", study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
+        store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
@@ -181,10 +181,10 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     attributes, source = store.attributes(), models.source(study.model)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
     if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
-        store.remember("study", study.model_dump(mode="json", by_alias=True))
-        store.remember("definition", study.definition())
-        store.remember(SOURCE, source.content() if source else None)
-        store.remember(CHOSEN_SAMPLER, None)
+        store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
+        store.remember(names.DEFINITION, study.definition())
+        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.CHOSEN_SAMPLER, None)
         return study
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
@@ -192,10 +192,10 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     if changed == [CHANGED_SOURCE] and new_source:
         assert source is not None
         models.adopt(source)
-        store.remember(SOURCE, source.content())
+        store.remember(names.SOURCE, source.content())
         for number in repair.begin_anew(store):
             checkpoint.remove(paths.checkpoint(stored.name, number))
-        store.remember("definition", now | {"name": stored.name})
+        store.remember(names.DEFINITION, now | {"name": stored.name})
         return study.model_copy(update={"name": stored.name})
     if changed:
         anyway = ", or with the present source (--new-source)" if changed == [CHANGED_SOURCE] else ""
@@ -203,8 +203,8 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
             f"another name, or go on with the stored one (sweep run {study.name} --stored){anyway}"
         )
-    if SOURCE not in attributes:  # of a version that kept none
-        store.remember(SOURCE, source.content() if source else None)
+    if names.SOURCE not in attributes:  # of a version that kept none
+        store.remember(names.SOURCE, source.content() if source else None)
     # One source may be referred to in several ways, and one study have several names.
     return study.model_copy(update={"model": stored.model, "name": stored.name})
 
@@ -245,7 +245,7 @@ def _choose_sampler(store: Store, study: Study) -> Any:
     now = space.chosen_sampler(study)
     if not now.why:
         return study.sampler
-    known = store.attributes().get(CHOSEN_SAMPLER)
+    known = store.attributes().get(names.CHOSEN_SAMPLER)
     if known is None:
-        store.remember(CHOSEN_SAMPLER, now.name)
+        store.remember(names.CHOSEN_SAMPLER, now.name)
     return known or now.name

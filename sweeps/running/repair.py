@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.running.worker import RUN_STATUS
+from sweeps.stores import names
 from sweeps.stores.storage import study_names
 from sweeps.stores.store import Lost, Store, curve
 
@@ -53,7 +54,7 @@ def check_at_rest(store: Store) -> None:
 def discard_runs(trials: Iterable[FrozenTrial]) -> None:
     """Put the runs of trials into MLflow's trash."""
     for trial in trials:
-        run_id = str(trial.user_attrs.get("run_id", ""))
+        run_id = str(trial.user_attrs.get(names.RUN_ID, ""))
         if tracking.lifecycle(run_id) == "active":
             tracking.discard_run(run_id)
 
@@ -66,7 +67,7 @@ def requeue(store: Store, lost: Lost) -> Problem:
         held = store.take_lease(lost.trial)
         if held is None:  # another is quicker, and sees to the run too
             return
-        run_id = str(lost.trial.user_attrs.get("run_id", ""))
+        run_id = str(lost.trial.user_attrs.get(names.RUN_ID, ""))
         state = tracking.lifecycle(run_id)
         if state == "deleted":
             tracking.restore_run(run_id)
@@ -116,14 +117,14 @@ def close_run(run_id: str, trial: FrozenTrial) -> None:
     """Give a run the state that its trial has, and its end."""
     run = TrackedRun(run_id)
     if trial.state.is_finished():
-        run.set_tags({"ended": trial.user_attrs.get("ended", "unknown").partition(":")[0]})
+        run.set_tags({"ended": trial.user_attrs.get(names.ENDED, "unknown").partition(":")[0]})
         run.discard_checkpoint()
     run.close(RUN_STATUS[trial.state])
 
 
 def last_alive(store: Store) -> float:
     """Return how many seconds ago a parent noted that it runs the study; one that has ended in order does not count."""
-    sessions = [value for key, value in store.attributes().items() if key.startswith("session:")]
+    sessions = [value for key, value in store.attributes().items() if key.startswith(names.SESSION)]
     noted = [until for _, until, *ended in sessions if not ended]
     return time.time() - max(noted, default=0.0)
 

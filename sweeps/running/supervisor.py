@@ -29,9 +29,10 @@ from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit
 from sweeps.running.exit_codes import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
 from sweeps.running.progress import Display, Snapshot
+from sweeps.stores import names
 from sweeps.stores.lease import Lease
 from sweeps.stores.storage import is_transient
-from sweeps.stores.store import AHEAD, FAILURE, Lost, Store, curve, front, val_accuracy
+from sweeps.stores.store import AHEAD, Lost, Store, curve, front, val_accuracy
 from sweeps.study.study import OBJECTIVES
 
 POLL = 0.5  # seconds between looks at the stores
@@ -41,10 +42,8 @@ SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted wh
 LAST_EPOCH = 20.0  # seconds from SIGTERM on; schedulers kill what has not ended after thirty
 ECHO = 2.0  # seconds within which a second SIGTERM is the first
 FAILED_STARTS = 3  # workers in a row that end before they claim a trial
-MODELS_REMOVED = "models_removed"  # the study's attribute: trial numbers
 STORE_PAUSE = 5.0  # seconds to leave a store alone that did not answer
 LONG_NAME = 40  # characters that a figure has room for
-IMAGES_DRAWN = "images_drawn"  # the study's attribute
 IMAGES = ("images_by_class", "training_images", "test_images")  # figures of the data set, on the parent run
 FULL_IN_VAIN = 3  # times that a worker may find no space where there is room, before its trial is blamed
 
@@ -175,16 +174,16 @@ class Supervisor:
         for trial in snapshot.trials:
             if trial.state == TrialState.FAIL and trial.number not in self._told:
                 self._told.add(trial.number)
-                if trial.user_attrs.get("faults"):  # of its workers: said when it was released
+                if trial.user_attrs.get(names.FAULTS):  # of its workers: said when it was released
                     continue
-                reason = str(trial.user_attrs.get("ended", "unknown")).removeprefix("failed: ")
+                reason = str(trial.user_attrs.get(names.ENDED, "unknown")).removeprefix("failed: ")
                 display.say(
                     f"trial {trial.number} failed: {reason}; its traceback is a file of its run, {paths.command('ui')} shows it"
                 )
         row = self._store.failed_in_a_row(self._assignment.ended_before) if snapshot.count(TrialState.FAIL) else []
         if len(row) >= self._study.max_failures and self.paused is None:
             self.paused = (
-                f"paused: {len(row)} trials in a row failed for one reason ({row[0].user_attrs.get(FAILURE)}). Mend it and "
+                f"paused: {len(row)} trials in a row failed for one reason ({row[0].user_attrs.get(names.FAILURE)}). Mend it and "
                 f"resume the study; sweep retry {self._study.name} gives the failed trials another chance"
             )
             display.say(self.paused)
@@ -194,7 +193,7 @@ class Supervisor:
         """Give a lost trial back, or fail it, and say so."""
         final = repair.is_final(self._store, lost)
         repair.requeue(self._store, lost).fix()
-        lease = Lease.parse(lost.trial.user_attrs.get("lease", ""))
+        lease = Lease.parse(lost.trial.user_attrs.get(names.LEASE, ""))
         if lease is not None:
             self._worker_exits.pop(lease.name, None)  # a fate is charged once
         if lost.reason and display:
@@ -209,18 +208,18 @@ class Supervisor:
         complete = [trial for trial in snapshot.trials if trial.state == TrialState.COMPLETE]
         ahead = front([trial.values for trial in complete], [OBJECTIVES[name] for name in self._study.objectives])
         ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: (not pair[0], -val_accuracy(pair[1])))
-        removed = set(self._store.attributes().get(MODELS_REMOVED, []))
+        removed = set(self._store.attributes().get(names.MODELS_REMOVED, []))
         for _, trial in ranked[keep:]:
             if trial.number in removed or trial.number in self._unremovable:
                 continue
             try:
-                remove_models(trial.user_attrs["run_id"])
+                remove_models(trial.user_attrs[names.RUN_ID])
             except ArtifactError as error:  # it costs disk, not the sweep; the next call tries again
                 self._unremovable.add(trial.number)
                 self._say(str(error))
                 continue
             removed.add(trial.number)
-            self._store.remember(MODELS_REMOVED, sorted(removed))
+            self._store.remember(names.MODELS_REMOVED, sorted(removed))
 
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
@@ -244,7 +243,7 @@ class Supervisor:
                 best = snapshot.best.number if snapshot.best else None
                 images = watched_images(self._study.protocol)
                 drawn.draw(folder / "study_curves.png", lambda: study_curves(curves, early, best, title, images))
-            new = bool(study.search) and not self._store.attributes().get(IMAGES_DRAWN)
+            new = bool(study.search) and not self._store.attributes().get(names.IMAGES_DRAWN)
             if new:
                 _draw_images(study.dataset, folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
@@ -254,7 +253,7 @@ class Supervisor:
                 (folder / path).write_bytes(content)
             parent.log_artifacts(folder)
         if new:
-            self._store.remember(IMAGES_DRAWN, True)
+            self._store.remember(names.IMAGES_DRAWN, True)
         for line in drawn.failed:
             self._say(f"not drawn: {line}")
 

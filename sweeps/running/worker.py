@@ -37,13 +37,13 @@ from sweeps.running.executors import StopFlag, WorkerSlot
 from sweeps.running.exit_codes import DISK_FULL, FAULTY, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
 from sweeps.running.trial import TrialControl
 from sweeps.running.watchdog import Watchdog
+from sweeps.stores import names
 from sweeps.stores.lease import Lease
 from sweeps.stores.storage import VARIABLE, is_lasting, is_transient, store_unavailable
 from sweeps.stores.storage import url as optuna_url
-from sweeps.stores.store import FAILURE, Store
+from sweeps.stores.store import Store
 from sweeps.study import space
 
-LOOKED_AT = "model_looked_at"  # the study's attribute: the digest of the source
 INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
 RUN_STATUS = {
@@ -101,12 +101,12 @@ def _look_at_model(assignment: Assignment, store: Store) -> None:
     if source is None:
         return
     looked_at = f"{source.digest}, {'saved' if study.keep_models != 0 else 'not saved'}"
-    if store.attributes().get(LOOKED_AT) == looked_at:
+    if store.attributes().get(names.LOOKED_AT) == looked_at:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
     classes = len(data.CLASSES[study.dataset])
     examine(study.model, config.hyperparameters, data.load(study.dataset), classes, saved=study.keep_models != 0)
-    store.remember(LOOKED_AT, looked_at)
+    store.remember(names.LOOKED_AT, looked_at)
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:
@@ -264,7 +264,7 @@ class _Worker:
             run.send()
         self._failed = True
         place = models.place_of(error, self._study.model)
-        self._store.note(claimed, FAILURE, f"{type(error).__name__} at {place}")
+        self._store.note(claimed, names.FAILURE, f"{type(error).__name__} at {place}")
         reason = f"{type(error).__name__}: {first_line(error)} ({place})"
         self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
         if run is not None:
@@ -274,7 +274,7 @@ class _Worker:
     def _open_run(self, claimed: FrozenTrial, config: RunConfig) -> TrackedRun:
         """Return the trial's run: the one it has, one that a killed worker created but did not note, or a new one."""
         assignment = self._assignment
-        run_id = claimed.user_attrs.get("run_id")
+        run_id = claimed.user_attrs.get(names.RUN_ID)
         if run_id is not None and tracking.lifecycle(run_id) is not None:
             run = TrackedRun(run_id)
             run.reopen()
@@ -307,7 +307,7 @@ class _Worker:
         run.log_inputs(config.params(), dataset.name, dataset.digest)
         if assignment.source:
             run.log_source(assignment.source)
-        self._store.note(claimed, "run_id", run.run_id)
+        self._store.note(claimed, names.RUN_ID, run.run_id)
         return run
 
     def _fails_for_one_reason(self) -> bool:

@@ -1,12 +1,17 @@
 """A stored study: what is known of it in both stores, looked up here alone, by our own id and never by a library's."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+import models
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
+from sweeps.stores import names
 from sweeps.stores.storage import study_names
-from sweeps.stores.store import OWNER, Store
+from sweeps.stores.store import Store
 from sweeps.study import study_file
 from sweeps.study.study import Study
 
@@ -25,7 +30,7 @@ class StoredStudy:
     @property
     def name(self) -> str:
         """The name that it began with, by which its files and tags call it; a UI may have given it others."""
-        return str(self.attributes.get("study", {}).get("name") or self.store.study_name)
+        return str(self.attributes.get(names.STUDY, {}).get("name") or self.store.study_name)
 
     @property
     def uid(self) -> str:
@@ -35,15 +40,15 @@ class StoredStudy:
     @property
     def owner(self) -> str | None:
         """The name of the study under whose parent run its runs belong, for a confirmation, a final training or a rerun."""
-        return self.attributes.get(OWNER)
+        return self.attributes.get(names.OWNER)
 
     def read(self, as_written: bool = False) -> Study:
         """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
-        return study_file.read_stored(self.store.asked, self.attributes, as_written)
+        return read_stored(self.store.asked, self.attributes, as_written)
 
     def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
         """Return its definition, checked, to go on with; `budget` overrules single entries."""
-        return study_file.restore(self.store.asked, self.attributes, budget)
+        return restore(self.store.asked, self.attributes, budget)
 
     def experiment(self) -> Any | None:
         """Return its experiment, whatever that is called now; that of its owner, if it has one; None where there is none."""
@@ -79,7 +84,7 @@ def find(name: str) -> StoredStudy | None:
 def by_uid(uid: str | None) -> StoredStudy | None:
     """Return the study with our id `uid`; None where the storage has none."""
     studies = map(StoredStudy, study_names() if uid else [])
-    return next((each for each in studies if each.attributes.get("uid") == uid), None)
+    return next((each for each in studies if each.attributes.get(names.UID) == uid), None)
 
 
 def owned_by(name: str) -> Iterator[StoredStudy]:
@@ -87,3 +92,48 @@ def owned_by(name: str) -> Iterator[StoredStudy]:
     for each in map(StoredStudy, study_names()):
         if each.owner == name:
             yield each
+
+
+def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = False) -> Study:
+    """Return a study as it is stored, from its `attributes`: to be read, so its model need not be here.
+
+    `as_written`: with the training settings of its file alone, not those of its model's recipe.
+
+    Raises UserError when this version of the program cannot read it.
+    """
+    if names.STUDY not in attributes:
+        raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
+    content = dict(attributes[names.STUDY])
+    if attributes.get(names.SOURCE):
+        content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
+    if (
+        names.DEFINITION in attributes and not as_written
+    ):  # with the settings of its model's recipe, whatever that says now
+        content["training"] = attributes[names.DEFINITION]["training"]
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise UserError(
+            f"stored study {name!r} cannot be read by this version ({study_file.first_mistake(error)})"
+        ) from error
+
+
+def adopt_source(attributes: Mapping[str, Any]) -> None:
+    """Let the source that is kept with a study be that of its model in this process."""
+    if attributes.get(names.SOURCE):
+        models.adopt(models.Source(**attributes[names.SOURCE]))
+
+
+def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
+    """Return a study as it is stored, checked, to go on with it; `budget` overrules single entries.
+
+    Training settings and start points are those it began with, whatever its model's recipe says now.
+    """
+    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True)
+    adopt_source(attributes)
+    began = attributes[names.DEFINITION]
+    content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
+    content["start"] = began["start"]
+    return study_file.overruled(
+        content, f"stored study {name!r}", budget, None, None, None if attributes.get(names.SOURCE) else [Path.cwd()]
+    )

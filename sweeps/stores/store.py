@@ -36,6 +36,7 @@ from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, without_passwords
 from pipelines.tracking import store as tracking
 from pipelines.tracking.store import TrackingError
+from sweeps.stores import names
 from sweeps.stores.budget import Ledger
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL, Lease
 from sweeps.stores.storage import open_storage, study_names, url
@@ -44,9 +45,6 @@ from sweeps.study.study import Direction
 AHEAD = 10  # trials that wait, at least, while there are any left
 TAKEN = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
 MAX_RETRIES = 2
-CURVE = "val_accuracy:"  # prefix of a trial's attributes
-FAILURE = "failure"  # attribute of a trial that failed: exception type and the user's line tell one cause from another
-OWNER = "owner"  # attribute of a study whose runs belong under the parent run of another: its name
 
 
 @dataclass(frozen=True)
@@ -104,15 +102,15 @@ class Store:
         except optuna.exceptions.DuplicatedStudyError as error:
             study = optuna.load_study(storage=storage, study_name=known[1] if known else study_name)
             differs = [direction.name.lower() for direction in study.directions] != list(directions)
-            if "uid" not in study.user_attrs and (differs or study.get_trials(deepcopy=False)):
+            if names.UID not in study.user_attrs and (differs or study.get_trials(deepcopy=False)):
                 raise UserError(
                     f"Optuna's storage holds a study {study_name!r} that another program made: "
                     "give this one another name, or set OPTUNA_STORAGE to another database"
                 ) from error
         storage.remove_session()
         store = cls(study_name, at)
-        if "uid" not in store.attributes():
-            store.remember("uid", uuid.uuid4().hex)
+        if names.UID not in store.attributes():
+            store.remember(names.UID, uuid.uuid4().hex)
         store._ledger.open()
         return store
 
@@ -120,7 +118,7 @@ class Store:
     def uid(self) -> str:
         """Our own id of the study; raises UserError where another program made it."""
         try:
-            return str(self.attributes()["uid"])
+            return str(self.attributes()[names.UID])
         except KeyError as error:
             raise UserError(f"stored study {self.study_name!r} was not made by this program") from error
 
@@ -131,7 +129,8 @@ class Store:
         except KeyError:
             studies = self._storage.get_all_studies()
             now = next(
-                (study.study_name for study in studies if study.user_attrs.get("uid") == self.__dict__.get("uid")), None
+                (study.study_name for study in studies if study.user_attrs.get(names.UID) == self.__dict__.get("uid")),
+                None,
             )
             if now is None:
                 return f"study {self.study_name!r} was deleted from Optuna's storage while it ran"
@@ -141,7 +140,7 @@ class Store:
 
     def become(self, uid: str) -> None:
         """Take the id of the study that this one is a copy of."""
-        self.remember("uid", uid)
+        self.remember(names.UID, uid)
         self.__dict__.pop("uid", None)
         self._ledger.open()
 
@@ -173,8 +172,8 @@ class Store:
         ended = [trial for trial in self.trials() if trial.state.is_finished() and trial.number not in known]
         row: list[FrozenTrial] = []
         for trial in sorted(ended, key=lambda trial: trial.datetime_complete or datetime.min, reverse=True):
-            last = row[0].user_attrs.get(FAILURE) if row else trial.user_attrs.get(FAILURE)
-            if trial.state != TrialState.FAIL or trial.user_attrs.get(FAILURE) != last:
+            last = row[0].user_attrs.get(names.FAILURE) if row else trial.user_attrs.get(names.FAILURE)
+            if trial.state != TrialState.FAIL or trial.user_attrs.get(names.FAILURE) != last:
                 break
             row.append(trial)
         return row
@@ -193,7 +192,7 @@ class Store:
         return self._begin_anew(TrialState.WAITING, begun) if begun else []
 
     def _begin_anew(self, state: TrialState, numbers: Collection[int]) -> list[int]:
-        forgotten = ("faults", "ended", FAILURE, "run_id", "lease")
+        forgotten = (names.FAULTS, names.ENDED, names.FAILURE, names.RUN_ID, names.LEASE)
         of_state = sqlalchemy.select(TrialModel).where(TrialModel.study_id == self._study_id, TrialModel.state == state)
         with Session(self._rdb.engine) as session, session.begin():
             trials = [each for each in session.scalars(of_state) if not numbers or each.number in numbers]
@@ -202,7 +201,7 @@ class Store:
                 reported, noted = TrialIntermediateValueModel, TrialUserAttributeModel
                 session.execute(sqlalchemy.delete(reported).where(reported.trial_id == trial.trial_id))
                 own = noted.trial_id == trial.trial_id
-                named = noted.key.in_(forgotten) | noted.key.startswith(CURVE)
+                named = noted.key.in_(forgotten) | noted.key.startswith(names.CURVE)
                 session.execute(sqlalchemy.delete(noted).where(own, named))
             return sorted(int(trial.number) for trial in trials)
 
@@ -248,7 +247,7 @@ class Store:
             heartbeat = heartbeat or TrialHeartbeatModel(trial_id=trial.trial_id)
             heartbeat.heartbeat = session.scalar(sqlalchemy.select(sqlalchemy.func.now()))
             session.add(heartbeat)
-            _note(trial, "lease", str(lease), session)
+            _note(trial, names.LEASE, str(lease), session)
             return int(trial.trial_id)
 
     def ask(
@@ -270,7 +269,7 @@ class Store:
     def owns(self, trial: FrozenTrial, lease: Lease) -> bool:
         """Whether the trial is still held under `lease`."""
         now = self.reread(trial)
-        return now.state == TrialState.RUNNING and now.user_attrs.get("lease") == str(lease)
+        return now.state == TrialState.RUNNING and now.user_attrs.get(names.LEASE) == str(lease)
 
     def reread(self, trial: FrozenTrial) -> FrozenTrial:
         """Return the trial as it is stored now."""
@@ -285,13 +284,13 @@ class Store:
         if len(trial.study.directions) == 1:
             trial.report(val_accuracy, step)
         else:  # Optuna takes no reports then, and its TPE sampler trips over any
-            trial.set_user_attr(f"{CURVE}{step}", val_accuracy)
+            trial.set_user_attr(f"{names.CURVE}{step}", val_accuracy)
 
     def finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, *, ended: str
     ) -> None:
         """Tell a trial's end, for good; `ended` says in a word why."""
-        self.note(trial, "ended", ended)
+        self.note(trial, names.ENDED, ended)
         with warnings.catch_warnings():  # a pruned trial without a value is what we mean
             warnings.simplefilter("ignore", UserWarning)
             self.study().tell(trial.number, values=values, state=state)
@@ -306,15 +305,15 @@ class Store:
             now = self._held(trial, session)
             if now is None:
                 return False
-            faults = trial.user_attrs.get("faults", [])
+            faults = trial.user_attrs.get(names.FAULTS, [])
             queued = reason is None or len(faults) < MAX_RETRIES
-            noted: dict[str, Any] = {"lease": ""}
+            noted: dict[str, Any] = {names.LEASE: ""}
             if reason is not None:
-                noted |= {"faults": [*faults, reason], FAILURE: reason}
+                noted |= {names.FAULTS: [*faults, reason], names.FAILURE: reason}
             now.state = TrialState.WAITING
             if not queued:
                 now.state, now.datetime_complete = TrialState.FAIL, datetime.now()
-                noted["ended"] = f"failed: {reason}"
+                noted[names.ENDED] = f"failed: {reason}"
             for key, value in noted.items():
                 _note(now, key, value, session)
         return queued
@@ -328,7 +327,7 @@ class Store:
             now = self._held(trial, session)
             if now is None:
                 return None
-            _note(now, "lease", f"{TAKEN}{uuid.uuid4().hex}", session)
+            _note(now, names.LEASE, f"{TAKEN}{uuid.uuid4().hex}", session)
         return self.reread(trial)
 
     def _held(self, trial: FrozenTrial, session: Session) -> TrialModel | None:
@@ -336,18 +335,18 @@ class Store:
         now = session.get(TrialModel, trial._trial_id, with_for_update=True)
         if now is None or now.state != TrialState.RUNNING:
             return None
-        noted = TrialUserAttributeModel.find_by_trial_and_key(now, "lease", session)
+        noted = TrialUserAttributeModel.find_by_trial_and_key(now, names.LEASE, session)
         lease = json.loads(str(noted.value_json)) if noted else None
-        return now if lease == trial.user_attrs.get("lease") else None
+        return now if lease == trial.user_attrs.get(names.LEASE) else None
 
     def may_retry(self, trial: FrozenTrial) -> bool:
         """Whether a trial survives one more fault."""
-        return len(trial.user_attrs.get("faults", [])) < MAX_RETRIES
+        return len(trial.user_attrs.get(names.FAULTS, [])) < MAX_RETRIES
 
     def running(self) -> list[tuple[FrozenTrial, Lease | None]]:
         """Return the running trials with who holds them (None: somebody seized it, and is about to release it)."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.RUNNING,))
-        return [(trial, Lease.parse(trial.user_attrs.get("lease", ""))) for trial in trials]
+        return [(trial, Lease.parse(trial.user_attrs.get(names.LEASE, ""))) for trial in trials]
 
     def lost(self, worker_exits: Mapping[str, str | None]) -> list[Lost]:
         """Return the running trials whose worker is gone, as far as it is for this parent to release them.
@@ -424,12 +423,14 @@ class Store:
 
     def note_session(self, session: str, began: float, ended: bool = False) -> None:
         """Remember that this study has been running from `began` (Unix seconds) until now; `ended`: and does no longer."""
-        self.remember(f"session:{session}", [began, time.time(), *(["ended"] if ended else [])])
+        self.remember(f"{names.SESSION}{session}", [began, time.time(), *(["ended"] if ended else [])])
 
     def seconds_spent(self) -> float:
         """Return for how long the study has been running, over all sessions; overlapping ones count once."""
         spent, reached = 0.0, 0.0
-        for began, until in sorted(value[:2] for key, value in self.attributes().items() if key.startswith("session:")):
+        for began, until in sorted(
+            value[:2] for key, value in self.attributes().items() if key.startswith(names.SESSION)
+        ):
             spent += max(0.0, until - max(began, reached))
             reached = max(reached, until)
         return spent
@@ -449,7 +450,7 @@ def val_accuracy(trial: FrozenTrial) -> float:
 
 def curve(trial: FrozenTrial) -> dict[int, float]:
     """Return the validation accuracies that a trial has reported, by epochs trained."""
-    noted = {int(k.removeprefix(CURVE)): v for k, v in trial.user_attrs.items() if k.startswith(CURVE)}
+    noted = {int(k.removeprefix(names.CURVE)): v for k, v in trial.user_attrs.items() if k.startswith(names.CURVE)}
     return dict(sorted((noted or trial.intermediate_values).items()))
 
 
@@ -464,7 +465,7 @@ def front(values: Iterable[Sequence[float]], directions: Sequence[Direction]) ->
 
 def _first_name(study: FrozenStudy) -> str | None:
     """Return the name that one of our studies began with."""
-    definition = study.user_attrs.get("study")
+    definition = study.user_attrs.get(names.STUDY)
     return definition.get("name") if isinstance(definition, dict) else None
 
 
@@ -481,5 +482,5 @@ def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
     if not known and tracking.exists():  # renamed in MLflow's UI, perhaps
         with suppress(TrackingError, StoreUnavailable):
             uid = tracking.uid_of(name)
-            known = [each for each in studies if uid is not None and each.user_attrs.get("uid") == uid]
+            known = [each for each in studies if uid is not None and each.user_attrs.get(names.UID) == uid]
     return (known[0]._study_id, known[0].study_name) if known else None

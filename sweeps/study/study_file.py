@@ -17,7 +17,6 @@ from sweeps.study import space
 from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
 
 FOLDER = Path(__file__).parents[1] / "studies"
-SOURCE = "model_source"  # a stored study's attribute: the source of a user's model
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
     *TrainingSettings.model_fields,
     *(
@@ -71,7 +70,7 @@ def load(
         raise UserError(
             f"{path.name}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
         )
-    return _overruled(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+    return overruled(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:
@@ -84,48 +83,7 @@ def note_on_model(study: Study, name_or_path: str) -> str | None:
     )
 
 
-def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = False) -> Study:
-    """Return a study as it is stored, from its `attributes`: to be read, so its model need not be here.
-
-    `as_written`: with the training settings of its file alone, not those of its model's recipe.
-
-    Raises UserError when this version of the program cannot read it.
-    """
-    if "study" not in attributes:
-        raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
-    content = dict(attributes["study"])
-    if attributes.get(SOURCE):
-        content["model_digest"] = models.Source(**attributes[SOURCE]).digest
-    if "definition" in attributes and not as_written:  # with the settings of its model's recipe, whatever that says now
-        content["training"] = attributes["definition"]["training"]
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"stored study {name!r} cannot be read by this version ({_first(error)})") from error
-
-
-def adopt_source(attributes: Mapping[str, Any]) -> None:
-    """Let the source that is kept with a study be that of its model in this process."""
-    if attributes.get(SOURCE):
-        models.adopt(models.Source(**attributes[SOURCE]))
-
-
-def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
-    """Return a study as it is stored, checked, to go on with it; `budget` overrules single entries.
-
-    Training settings and start points are those it began with, whatever its model's recipe says now.
-    """
-    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True)
-    adopt_source(attributes)
-    began = attributes["definition"]
-    content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
-    content["start"] = began["start"]
-    return _overruled(
-        content, f"stored study {name!r}", budget, None, None, None if attributes.get(SOURCE) else [Path.cwd()]
-    )
-
-
-def _overruled(
+def overruled(
     content: dict[str, Any],
     where: str,
     budget: Mapping[str, Any] | None,
@@ -133,6 +91,7 @@ def _overruled(
     seed: int | None,
     folders: Sequence[Path] | None,
 ) -> Study:
+    """Return the study that `content` says, checked, with what a command says otherwise; `where`: what messages call it."""
     if isinstance(content.get("budget"), dict):
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
     own_name = str(content.get("name") or "")
@@ -245,16 +204,16 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     try:
         study = Study(**(content | {"training": training, "arguments": fixed, "model_digest": digest}))
     except ValidationError as error:
-        raise UserError(f"{where}: {_first(error)}") from error
+        raise UserError(f"{where}: {first_mistake(error)}") from error
     try:
         _ = study.settings
     except ValidationError as error:
-        raise UserError(f"{where}: training (the file's or the recipe's): {_first(error)}") from error
+        raise UserError(f"{where}: training (the file's or the recipe's): {first_mistake(error)}") from error
     if not search:
         try:
             study.run_config({}, study.seed)
         except ValidationError as error:
-            raise UserError(f"{where}: {_first(error)}") from error
+            raise UserError(f"{where}: {first_mistake(error)}") from error
     _check_conditions(study, where)
     _check_constraints(study, where)
     _check_values(study, where)
@@ -324,7 +283,7 @@ def _check_entry(entry: Any, where: str) -> None:
     try:
         ENTRY_KINDS[kinds[0]](**entry)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first(error)}") from error
+        raise UserError(f"{where}: {first_mistake(error)}") from error
 
 
 def _check_conditions(study: Study, where: str) -> None:
@@ -375,7 +334,7 @@ def _check_values(study: Study, where: str) -> None:
             try:
                 TrainingSettings.model_validate({name: value}, strict=True)
             except ValidationError as error:
-                raise UserError(f"{where}: search.{name} gives {value!r}: {_first(error)}") from error
+                raise UserError(f"{where}: search.{name} gives {value!r}: {first_mistake(error)}") from error
     if "recipe" in study.start[1:]:
         raise UserError(f"{where}: start lists the recipe after other points: it is always trial 0, put it first")
     for index, point in enumerate(study.start_points):
@@ -433,7 +392,8 @@ def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind:
             raise UserError(f"{where}: {name!r} is no {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
 
 
-def _first(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
+    """Return in a line where the first mistake is and what it is."""
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"] if part not in UNION_PARTS)
     message = problem["msg"].removeprefix("Value error, ")

@@ -18,12 +18,12 @@ from sweeps.results.choice import accuracies, chosen, clearly_behind, complete, 
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.running import launch
 from sweeps.running.resources import Resources
+from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, find
 from sweeps.stores.store import Store, curve, val_accuracy
 from sweeps.study import study_file
 from sweeps.study.study import Study
 
-PLANNED = "seeds_planned"  # attribute of the confirmed study
 OWN_SEEDS = 0xC0F1  # sets the seeds of confirming apart from those of the study's own trials
 
 
@@ -141,9 +141,9 @@ def run(name: str, top: int, seeds: int, resources: Resources, console: Console,
 
 def _caution(store: Store, seeds: int, console: Console) -> None:
     """Remember how many seeds are planned; say what it does to a verdict to plan more once some have been seen."""
-    planned = store.attributes().get(PLANNED)
+    planned = store.attributes().get(names.SEEDS_PLANNED)
     if planned is None:
-        store.remember(PLANNED, seeds)
+        store.remember(names.SEEDS_PLANNED, seeds)
     elif seeds > planned:
         console.print(
             f"{planned} seeds were planned, now {seeds}: more seeds after a look make a wrong verdict likelier "

@@ -19,12 +19,12 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.running import repair
 from sweeps.running.repair import Problem
+from sweeps.stores import names, record
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import FILE as OPTUNA_FILE
 from sweeps.stores.storage import is_transient, study_names
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store, curve, val_accuracy
-from sweeps.study import study_file
 from sweeps.study.study import Study
 
 RESTORED = "from Optuna's storage, by sweep doctor"  # a tag
@@ -117,7 +117,7 @@ def retry(name: str, numbers: Collection[int]) -> list[int]:
 def problems(store: Store) -> Iterator[Problem]:
     """Yield what is wrong with a study, whether it runs or not: what its own workers are about to put right as well."""
     attributes = store.attributes()
-    if "uid" in attributes:  # else another program's
+    if names.UID in attributes:  # else another program's
         for found in _of_study(store, attributes):
             yield Problem(f"{store.study_name}: {found.what}", found.remedy, found.fix)
 
@@ -128,7 +128,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
         yield repair.requeue(store, lost)
     trials = {trial.number: trial for trial in store.trials()}
     yield from repair.left_checkpoints(stored.name, trials)
-    trashed = tracking.find_by_uid(attributes["uid"])
+    trashed = tracking.find_by_uid(attributes[names.UID])
     if trashed is not None and trashed.lifecycle_stage != "active":
         restore = functools.partial(tracking.restore_experiment, trashed.experiment_id)
         yield Problem("its experiment is in MLflow's trash", "take it out again", restore)
@@ -140,7 +140,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
                 "it has no experiment in MLflow", "make one", functools.partial(_make_experiment, store, attributes)
             )
         return
-    runs = tracking.study_runs(experiment.experiment_id, attributes["uid"])
+    runs = tracking.study_runs(experiment.experiment_id, attributes[names.UID])
     paired = {number: run for number, run in _paired(runs, trials).items() if number in trials}
     yield from _superfluous(runs, paired)
     yield from repair.left_open([*paired.values()], trials)
@@ -150,7 +150,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
         if trial.state.is_finished() and number not in paired:
             yield _without_run(store, attributes, experiment.experiment_id, trial)
     busy = any(trial.state == TrialState.RUNNING for trial in trials.values())
-    for parent in tracking.parent_runs(experiment.experiment_id, attributes["uid"]):
+    for parent in tracking.parent_runs(experiment.experiment_id, attributes[names.UID]):
         if parent.info.status == "RUNNING" and not busy:
             close = functools.partial(TrackedRun(parent.info.run_id).close, "SCHEDULED")
             yield Problem("its parent run is RUNNING, and nothing runs", "set it to SCHEDULED", close)
@@ -164,7 +164,7 @@ def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
     experiment = tracking.open_experiment(owner.name, owner.uid)
     of_owner = tracking.parent_runs(experiment.experiment_id, owner.uid) if stored.owner else []
     within = of_owner[0].info.run_id if of_owner else None
-    parent = tracking.open_parent(experiment, attributes["uid"], attributes.get("phase", "sweep"), tags, within)
+    parent = tracking.open_parent(experiment, attributes[names.UID], attributes.get(names.PHASE, "sweep"), tags, within)
     TrackedRun(parent).close("SCHEDULED")
 
 
@@ -173,7 +173,7 @@ def _paired(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> dict[int,
     found: dict[int, Any] = {}
     for run in runs:
         number = int(run.data.tags["trial"])
-        known = trials[number].user_attrs.get("run_id") if number in trials else None
+        known = trials[number].user_attrs.get(names.RUN_ID) if number in trials else None
         if number not in found or run.info.run_id == known:
             found[number] = run
     return found
@@ -192,7 +192,7 @@ def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Pro
 
 
 def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> Problem:
-    run_id = trial.user_attrs.get("run_id")
+    run_id = trial.user_attrs.get(names.RUN_ID)
     if run_id is not None and tracking.lifecycle(run_id) == "deleted":
         what = f"the run of trial {trial.number} is in MLflow's trash"
         return Problem(what, "take it out again", functools.partial(tracking.restore_run, run_id))
@@ -201,13 +201,13 @@ def _without_run(store: Store, attributes: Mapping[str, Any], experiment_id: str
 
 
 def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, trial: FrozenTrial) -> None:
-    study_file.adopt_source(attributes)
-    study = study_file.read_stored(store.study_name, attributes)
+    record.adopt_source(attributes)
+    study = record.read_stored(store.study_name, attributes)
     config = study.run_config(trial.params, study.seed_of(trial.number))
     tags = {
-        "phase": attributes.get("phase", "sweep"),
+        "phase": attributes.get(names.PHASE, "sweep"),
         "study": study.name,
-        "study_uid": attributes["uid"],
+        "study_uid": attributes[names.UID],
         "trial": str(trial.number),
         "dataset": study.dataset,
         "protocol": study.protocol,
@@ -215,7 +215,7 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
         "restored": RESTORED,
         "git_commit": "unknown",
     }
-    (parent, *_) = tracking.parent_runs(experiment_id, attributes["uid"])
+    (parent, *_) = tracking.parent_runs(experiment_id, attributes[names.UID])
     # That of the day, which the parent run knows: the images here may be others by now.
     tags |= {key: value for key, value in parent.data.tags.items() if key == "dataset_digest"}
     run = TrackedRun.create(experiment_id, parent.info.run_id, f"trial {trial.number}", tags)

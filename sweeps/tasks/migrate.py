@@ -15,6 +15,7 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.copying import Copier
 from pipelines.tracking.run import TrackedRun
 from sweeps.running import moved
+from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, owned_by
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store
@@ -65,22 +66,22 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
     source = Store(name)
     attributes = source.attributes()
     target = Store.create(name, source.directions(), at=storage)
-    known = target.attributes().get("uid")
-    if target.trials() and known != attributes["uid"]:
+    known = target.attributes().get(names.UID)
+    if target.trials() and known != attributes[names.UID]:
         raise UserError(f"there is another study {name!r} in the target's storage: rename or delete it there")
     if target.epochs_spent() > source.epochs_spent():
         raise UserError(f"study {name!r} has gone on at the target since it was copied: it is left as it is there")
-    target.become(attributes["uid"])
+    target.become(attributes[names.UID])
     experiment = StoredStudy(name).experiment()
     trials = source.trials()
     runs, checkpoints = [], defaultdict[str, list[Path]](list)
     if experiment is not None:
         experiment_id = copier.open_experiment(experiment.name)
         runs = [
-            *tracking.parent_runs(experiment.experiment_id, attributes["uid"]),
-            *tracking.study_runs(experiment.experiment_id, attributes["uid"]),
+            *tracking.parent_runs(experiment.experiment_id, attributes[names.UID]),
+            *tracking.study_runs(experiment.experiment_id, attributes[names.UID]),
         ]
-        unfinished = {trial.user_attrs.get("run_id"): trial for trial in trials if not trial.state.is_finished()}
+        unfinished = {trial.user_attrs.get(names.RUN_ID): trial for trial in trials if not trial.state.is_finished()}
         for number, each in enumerate(runs, 1):
             if trial := unfinished.get(each.info.run_id):
                 own = paths.checkpoint(name, trial.number)

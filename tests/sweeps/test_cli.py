@@ -26,6 +26,7 @@ from sweeps.cli import main
 from sweeps.results import frames
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
+from sweeps.stores import record
 from sweeps.stores.store import Store
 from sweeps.study import study_file
 from tests.conftest import ROOT, Sweep, eventually
@@ -227,7 +228,7 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     assert "give the changed study another name, or go on with the stored one (sweep run tiny --stored)" in out
     code, out = call("studies", "tiny")
     assert code == 0 and study_file.check(yaml.safe_load(out), "shown").definition() == (
-        study_file.restore("tiny", Store("tiny").attributes()).definition()
+        record.restore("tiny", Store("tiny").attributes()).definition()
     )
     code, out = call("studies")
     assert "tiny: 1 of 1 trials ended; tests.tiny_model on mnist-5k, searching units" in out
@@ -305,7 +306,7 @@ def test_the_stored_study_holds_when_its_models_defaults_change(
     importlib.invalidate_caches()
     code, out = call("run", path)
     assert code == 2 and "start was [{units: 8}], is [{units: 16}]" in out
-    kept = study_file.restore("tiny", store.attributes(), {"trials": 2})
+    kept = record.restore("tiny", store.attributes(), {"trials": 2})
     assert [trial.state for trial in run_here(kept).trials()] == [TrialState.COMPLETE] * 2
 
 

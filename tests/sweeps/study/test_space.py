@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from pipelines.errors import UserError
 from sweeps import runs
+from sweeps.stores import record
 from sweeps.stores.store import Store
 from sweeps.study import space, study_file
 from sweeps.study.study import Constraint, Study
@@ -155,8 +156,8 @@ def test_any_valid_study_runs_two_trials(
         wanted = study_file.load(str(path))
         store = run_here(wanted)
         assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * (space.tickets(wanted) or 2)
-        assert study_file.read_stored("tiny", store.attributes(), as_written=True) == wanted
-        assert study_file.restore("tiny", store.attributes()).definition() == wanted.definition()
+        assert record.read_stored("tiny", store.attributes(), as_written=True) == wanted
+        assert record.restore("tiny", store.attributes()).definition() == wanted.definition()
         frame = runs("tiny")
         assert frame.val_accuracy.between(0, 1).all()
         for name in wanted.search:

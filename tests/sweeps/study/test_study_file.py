@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import models
 from pipelines.config import TrainingSettings
 from pipelines.errors import UserError
+from sweeps.stores import record
 from sweeps.study import space, study_file
 from sweeps.study.study import Study
 
@@ -485,9 +486,9 @@ def test_what_is_stored_reads_back_under_a_later_version() -> None:
     for entry in content["search"].values():
         entry.pop("when")
     stored = {"study": content, "definition": definition}
-    assert study_file.restore("lean_cnn", stored).definition() == study.definition()
+    assert record.restore("lean_cnn", stored).definition() == study.definition()
     with pytest.raises(UserError, match=r"stored study 'lean_cnn' cannot be read by this version \(later"):
-        study_file.restore("lean_cnn", stored | {"study": content | {"later": 1}})
+        record.restore("lean_cnn", stored | {"study": content | {"later": 1}})
 
 
 def test_bytes_and_huge_files_get_one_clear_line(tmp_path: Path) -> None:

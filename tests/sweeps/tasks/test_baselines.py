@@ -18,8 +18,8 @@ from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps.results import frames, leaderboard
 from sweeps.results.statistics import judged, summary
+from sweeps.stores import record
 from sweeps.stores.store import Store
-from sweeps.study import study_file
 from sweeps.tasks import baselines, baselines_report
 from sweeps.tasks.baselines import Plan
 from sweeps.tasks.baselines_report import Row
@@ -281,7 +281,7 @@ def test_runs_under_other_settings_are_not_counted_as_the_recipe(
 def test_a_baseline_gone_on_with_by_its_name_stays_a_baseline(run_here: Callable[..., Any]) -> None:
     plan, name = Plan(["softmax"], seeds=1, dataset="mnist-5k", epochs=1), "baseline-softmax-mnist-5k-1epochs"
     run_here(baselines.study(plan, "softmax", "cpu"), phase="baseline")
-    run_here(study_file.restore(name, Store(name).attributes(), {"trials": 2}))  # as `sweep run NAME --stored` does
+    run_here(record.restore(name, Store(name).attributes(), {"trials": 2}))  # as `sweep run NAME --stored` does
     experiment = tracking.find_experiment(name)
     assert experiment is not None
     runs = tracking.trial_runs(experiment.experiment_id)

@@ -17,6 +17,7 @@ from sweeps import runs, verdicts
 from sweeps.results import choice, frames, leaderboard, systems
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
+from sweeps.stores import record
 from sweeps.stores.store import Store, val_accuracy
 from sweeps.study import study_file
 from sweeps.tasks import champion, confirm, doctor
@@ -44,7 +45,7 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
     assert set(trained) == set(found.run_id)
     seeds_used = set()
     for trial in ranked[:2]:
-        wanted = study_file.restore("tiny", study.attributes()).run_config(trial.params, seed=0).params()
+        wanted = record.restore("tiny", study.attributes()).run_config(trial.params, seed=0).params()
         of_it = [trained[run_id] for run_id in found[found.trial == trial.number].run_id]
         for run in of_it:
             same = {key: value for key, value in run.data.params.items() if key != "seed"}
@@ -53,7 +54,7 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
             own_parent = tracking.client().get_run(run.data.tags["mlflow.parentRunId"])
             assert own_parent.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert len(seeds_used) == 6
-    own = study_file.restore("tiny", study.attributes())
+    own = record.restore("tiny", study.attributes())
     assert not seeds_used & {str(own.seed_of(number)) for number in range(1000)}
 
     assert start(top=2, seeds=3) and here == []  # nothing is left to do

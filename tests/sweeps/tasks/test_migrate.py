@@ -20,9 +20,9 @@ from pipelines.tracking.run import TrackedRun
 from sweeps import best_runs, confirmations, runs
 from sweeps.running import launch, repair, worker
 from sweeps.running.resources import ThisMachine
+from sweeps.stores import record
 from sweeps.stores.lease import Lease
 from sweeps.stores.store import Store
-from sweeps.study import study_file
 from sweeps.tasks import doctor, migrate
 
 QUIET = Console(quiet=True)
@@ -129,7 +129,7 @@ class Never:
 def test_an_unfinished_study_goes_on_there_from_its_checkpoint(
     study: Store, there: There, watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longer = study_file.restore("tiny", study.attributes(), {"trials": 5})
+    longer = record.restore("tiny", study.attributes(), {"trials": 5})
     longer = longer.model_copy(update={"training": longer.training | {"epochs": 3}})
     monkeypatch.setattr(
         launch, "_check_definition", lambda _, study, *__: study
