@@ -16,6 +16,7 @@ from sweeps.running.assignment import Assignment
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
+from sweeps.running.tags import of_dataset, of_study
 from sweeps.running.worker import work
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
@@ -146,14 +147,8 @@ def _prepare(
         experiment = tracking.open_experiment(owned.name if owned else study.name, owned.uid if owned else uid)
         if owned:
             store.remember(names.OWNER, owned.name)
-        tags = {
-            "study": study.name,
-            "study_digest": study.digest(),
-            "dataset": dataset.name,
-            "dataset_digest": dataset.digest,
-            "protocol": study.protocol,
-        }
-        parent = tracking.open_parent(experiment, uid, phase, tags | provenance.code(), within)
+        own = of_study(study) | of_dataset(dataset) | provenance.code()
+        parent = tracking.open_parent(experiment, uid, phase, own, within)
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)

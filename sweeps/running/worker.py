@@ -35,6 +35,7 @@ from sweeps.running import population
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import StopFlag, WorkerSlot
 from sweeps.running.exit_codes import DISK_FULL, FAULTY, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
+from sweeps.running.tags import of_dataset, of_trial
 from sweeps.running.trial import TrialControl
 from sweeps.running.watchdog import Watchdog
 from sweeps.stores import names
@@ -283,17 +284,9 @@ class _Worker:
         own = f"tags.study_uid = '{assignment.study_uid}' and tags.trial = '{claimed.number}'"
         found = tracking.all_runs(assignment.experiment_id, own)
         tags = {
-            "phase": assignment.phase,
-            "study": self._study.name,
-            "study_uid": assignment.study_uid,
+            **of_trial(self._study, claimed.number, assignment.study_uid, assignment.phase),
             "study_digest": assignment.study_digest,
-            "trial": str(claimed.number),
-            "dataset": dataset.name,
-            "dataset_digest": dataset.digest,
-            "protocol": config.protocol,
-            "model_digest": models.digest(self._study.model),
-            "objectives": ",".join(self._study.objectives),
-            "sampler": space.chosen_sampler(self._study).name,
+            **of_dataset(dataset),
             **self._facts,
             **assignment.code,
             **provenance.versions(),

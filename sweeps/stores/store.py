@@ -423,7 +423,7 @@ class Store:
 
     def note_session(self, session: str, began: float, ended: bool = False) -> None:
         """Remember that this study has been running from `began` (Unix seconds) until now; `ended`: and does no longer."""
-        self.remember(f"{names.SESSION}{session}", [began, time.time(), *(["ended"] if ended else [])])
+        self.remember(names.SESSION + session, [began, time.time(), *(["ended"] if ended else [])])
 
     def seconds_spent(self) -> float:
         """Return for how long the study has been running, over all sessions; overlapping ones count once."""

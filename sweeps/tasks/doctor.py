@@ -17,7 +17,7 @@ from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps.running import repair
+from sweeps.running import repair, tags
 from sweeps.running.repair import Problem
 from sweeps.stores import names, record
 from sweeps.stores.record import StoredStudy
@@ -160,11 +160,12 @@ def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
     """Make the experiment and its parent run; then every trial lacks its run."""
     stored = StoredStudy(store.study_name)
     owner = StoredStudy(stored.owner) if stored.owner else stored
-    tags = {"study": stored.name, "restored": RESTORED} | _dataset_tags(stored.read())
+    study = stored.read()
+    own = tags.of_study(study) | _dataset_tags(study) | {"restored": RESTORED}
     experiment = tracking.open_experiment(owner.name, owner.uid)
     of_owner = tracking.parent_runs(experiment.experiment_id, owner.uid) if stored.owner else []
     within = of_owner[0].info.run_id if of_owner else None
-    parent = tracking.open_parent(experiment, attributes[names.UID], attributes.get(names.PHASE, "sweep"), tags, within)
+    parent = tracking.open_parent(experiment, attributes[names.UID], attributes.get(names.PHASE, "sweep"), own, within)
     TrackedRun(parent).close("SCHEDULED")
 
 
@@ -204,26 +205,17 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     record.adopt_source(attributes)
     study = record.read_stored(store.study_name, attributes)
     config = study.run_config(trial.params, study.seed_of(trial.number))
-    tags = {
-        "phase": attributes.get(names.PHASE, "sweep"),
-        "study": study.name,
-        "study_uid": attributes[names.UID],
-        "trial": str(trial.number),
-        "dataset": study.dataset,
-        "protocol": study.protocol,
-        "objectives": ",".join(study.objectives),
-        "restored": RESTORED,
-        "git_commit": "unknown",
-    }
+    own = tags.of_trial(study, trial.number, attributes[names.UID], attributes.get(names.PHASE, "sweep"))
+    own |= {"dataset": study.dataset, "restored": RESTORED, "git_commit": "unknown"}
     (parent, *_) = tracking.parent_runs(experiment_id, attributes[names.UID])
     # That of the day, which the parent run knows: the images here may be others by now.
-    tags |= {key: value for key, value in parent.data.tags.items() if key == "dataset_digest"}
-    run = TrackedRun.create(experiment_id, parent.info.run_id, f"trial {trial.number}", tags)
+    own |= {key: value for key, value in parent.data.tags.items() if key == "dataset_digest"}
+    run = TrackedRun.create(experiment_id, parent.info.run_id, f"trial {trial.number}", own)
     run.log_params(config.params())
     for step, value in curve(trial).items():
         run.log_metric("val_accuracy", value, step)
     if trial.state == TrialState.COMPLETE:
-        run.log_summary({_kept_accuracy(tags): val_accuracy(trial)})
+        run.log_summary({_kept_accuracy(own): val_accuracy(trial)})
     repair.close_run(run.run_id, trial)
 
 
@@ -272,7 +264,7 @@ def _is_local() -> bool:
 def _dataset_tags(study: Study) -> dict[str, str]:
     """Return the data set of a study as runs are tagged with it; no digest where it is not to be had here."""
     try:
-        return {"dataset": study.dataset, "dataset_digest": data.load(study.dataset).digest}
+        return tags.of_dataset(data.load(study.dataset))
     except UserError:
         return {"dataset": study.dataset}
 
