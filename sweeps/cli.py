@@ -557,7 +557,9 @@ def ui(host: str, port: int) -> None:
     # One process serves one person, and is there seconds earlier than four.
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
-    os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
+    # No job runners, which evaluate language models: eight processes that import MLflow.
+    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, command, without_jobs | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
 
 
 @main.command()
