@@ -73,7 +73,8 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         seconds = time.monotonic() - began
         if sweep.returncode:
             raise SystemExit((Path(name) / "terminal.log").read_text())
-        from sweeps.store import Store
+        from sweeps.stores import names
+        from sweeps.stores.store import Store
 
         ended = Store(STUDY).trials()
         logs = [log.read_text(errors="replace") for log in Path(name).rglob("worker-*.log")]
@@ -81,7 +82,7 @@ def run(trials: int, workers: int) -> dict[str, Any]:
         return {
             "trials": {state: states.count(state) for state in sorted(set(states))},
             "workers": workers,
-            "faults": sum(len(trial.user_attrs.get("faults", [])) for trial in ended),
+            "faults": sum(len(trial.user_attrs.get(names.FAULTS, [])) for trial in ended),
             "tracebacks": sum(log.count("Traceback") for log in logs),
             "seconds": round(seconds),
             "readings": readings,
@@ -93,7 +94,8 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
     from pipelines import backend, data
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics, Epochs
-    from sweeps import study_file, worker
+    from sweeps.running import worker
+    from sweeps.study import study_file
 
     readings: list[dict[str, Any]] = []
 

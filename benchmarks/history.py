@@ -90,7 +90,8 @@ def make() -> dict[str, Any]:
     from pipelines import backend, data
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics, Epochs
-    from sweeps import study_file, worker
+    from sweeps.running import worker
+    from sweeps.study import study_file
 
     random = np.random.default_rng(0)
 
@@ -118,17 +119,19 @@ def make() -> dict[str, Any]:
 
 def read_runs() -> dict[str, Any]:
     """Time `runs()`, the store being open."""
-    from sweeps import results, runs
+    from sweeps import runs
+    from sweeps.results import frames
 
-    results.studies()
+    frames.studies()
     return _timed(runs)
 
 
 def read_best() -> dict[str, Any]:
     """Time `best_runs()`, the store being open."""
-    from sweeps import best_runs, results
+    from sweeps import best_runs
+    from sweeps.results import frames
 
-    results.studies()
+    frames.studies()
     return _timed(best_runs)
 
 
@@ -160,12 +163,13 @@ def ask_kept() -> dict[str, Any]:
 
 
 def _ask(asks: int) -> dict[str, Any]:
-    from sweeps import space, study_file
-    from sweeps.lease import Lease
-    from sweeps.store import Store
+    from sweeps.stores import record
+    from sweeps.stores.lease import Lease
+    from sweeps.stores.store import Store
+    from sweeps.study import space
 
     store = Store(STUDY)
-    study = study_file.read_stored(STUDY, store.attributes())
+    study = record.read_stored(STUDY, store.attributes())
     lease = Lease.of_this_process("here", os.getppid())
 
     def ask() -> list[int]:

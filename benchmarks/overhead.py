@@ -115,7 +115,7 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
 
 def _prepared(dataset: str, epochs: int) -> tuple[Any, Any]:
     from pipelines import backend, data
-    from sweeps import study_file
+    from sweeps.study import study_file
 
     backend.configure()
     content = study_file._read(study_file.find("lean_cnn"))

@@ -41,10 +41,10 @@ def workers(command: int) -> list[psutil.Process]:
 
 def worker_here(study: Any, images: Any) -> Any:
     """Return a worker for a study, in this process, the study's stores made in MLRUNS_DIR; `run_trials` sets it to work."""
-    from sweeps import launch, worker
-    from sweeps.crew import ThisMachine
-    from sweeps.lease import Lease
+    from sweeps.running import launch, watchdog, worker
+    from sweeps.running.resources import ThisMachine
+    from sweeps.stores.lease import Lease
 
     store, assignment = launch._prepare(study, images, ThisMachine(), "sweep")
-    watch = worker._Watch(os.getppid(), 3600)
+    watch = watchdog.Watchdog(os.getppid(), 3600)
     return worker._Worker(assignment, threading.Event(), store, watch, Lease.of_this_process("here", os.getppid()))

@@ -72,7 +72,7 @@ def show(measured: list[dict[str, Any]]) -> None:
 def measure(server: Postgres, workers: int) -> dict[str, Any]:
     """Run `workers` processes for a while; return trials a second, latencies in ms, connections, and busy cores."""
     os.environ["OPTUNA_STORAGE"] = server.new_database()
-    from sweeps.store import Store
+    from sweeps.stores.store import Store
 
     context = multiprocessing.get_context("spawn")
     ready, stop, answers = context.Barrier(workers + 1), context.Event(), context.Queue()
@@ -116,9 +116,9 @@ def _work(ready: Any, stop: Any, answers: Any, seed: int) -> None:
     import numpy as np
     import yaml
 
-    from sweeps import space, study_file
-    from sweeps.lease import Lease
-    from sweeps.store import Store
+    from sweeps.stores.lease import Lease
+    from sweeps.stores.store import Store
+    from sweeps.study import space, study_file
 
     from optuna.trial import TrialState  # isort: skip
 

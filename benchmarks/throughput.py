@@ -22,7 +22,7 @@ RESULTS = recording.RESULTS / "throughput.csv"
 IMAGES, EPOCHS, ROUNDS = 12_800, 2, 5
 BATCHES = (32, 128)
 CORES = os.cpu_count() or 1
-CREWS = [
+WORKERS = [
     (1, CORES, 1),
     (1, CORES, 100),
     (1, 1, 1),
@@ -44,7 +44,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(*options.one)))
         return
-    settings = [(batch, *crew) for batch in BATCHES for crew in CREWS]
+    settings = [(batch, *resources) for batch in BATCHES for resources in WORKERS]
     for number in range(ROUNDS):
         known = {(line["round"], *(line[name] for name in SETTING)) for line in recording.read(RESULTS)}
         for setting in settings if number % 2 == 0 else settings[::-1]:
@@ -79,7 +79,7 @@ def show(lines: list[dict[str, str]]) -> None:
     usual = {
         (line["round"], line["batch"]): float(line["images_per_second"])
         for line in lines
-        if _setting(line)[1:] == CREWS[0]
+        if _setting(line)[1:] == WORKERS[0]
     }
     for setting in sorted({_setting(line) for line in lines}):
         own = [line for line in lines if _setting(line) == setting]

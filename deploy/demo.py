@@ -54,8 +54,9 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     command = subprocess.Popen(
         [*sweep, "run", str(folder / "study.yaml"), "--executor", "ray", "--workers", str(WORKERS)]
     )
-    from sweeps import doctor
-    from sweeps.store import Store
+    from sweeps.stores import names
+    from sweeps.stores.store import Store
+    from sweeps.tasks import doctor
 
     def there() -> list[Any]:
         """Return the trials that the second node holds, once one of them has an epoch behind it."""
@@ -75,13 +76,13 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     trials = store.trials()
     whole = sum(len(trial.intermediate_values) == EPOCHS for trial in trials)
     for trial in trials:
-        for fault in trial.user_attrs.get("faults", []):
+        for fault in trial.user_attrs.get(names.FAULTS, []):
             say(f"trial {trial.number}: {fault}; it went on from its last checkpoint, on the first node")
     spent = store.epochs_spent()
     say(f"{whole} of {TRIALS} trials have their {EPOCHS} epochs, each in one MLflow run; {spent} epochs were trained")
     say(f"lost: {spent - TRIALS * EPOCHS} epochs, those under way on the node that died")
     subprocess.run([*sweep, "best"], check=False)
-    wrong = [ailment.what for ailment in doctor.ailments(store)]
+    wrong = [problem.what for problem in doctor.problems(store)]
     say(f"sweep doctor: {'; '.join(wrong) or 'nothing is wrong'}")
     return code or int(bool(wrong) or whole != TRIALS or len(trials) != TRIALS)
 

@@ -102,7 +102,8 @@ class MlflowServer(Server):
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         command = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", str(artifacts), *where]
         # By environment: the URI may hold a password, and a command line is there for all to read.
-        super().__init__(command, folder / "server.log", os.environ | {"MLFLOW_BACKEND_STORE_URI": backend_store})
+        environment = {"MLFLOW_BACKEND_STORE_URI": backend_store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        super().__init__(command, folder / "server.log", os.environ | environment)
 
     def answers(self) -> bool:
         """Whether it serves."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.confirmed import confirmations, verdicts
-    from sweeps.results import best_runs, runs
+    from sweeps.results.frames import best_runs, runs
+    from sweeps.results.systems import confirmations, verdicts
 
 __all__ = ["best_runs", "confirmations", "runs", "verdicts"]
 
@@ -44,7 +44,7 @@ _load_our_packages()
 
 def __getattr__(name: str) -> Any:  # lazily: `sweep --help` must not load MLflow
     if name in __all__:
-        from sweeps import confirmed, results
+        from sweeps.results import frames, systems
 
-        return getattr(results if hasattr(results, name) else confirmed, name)
+        return getattr(frames if hasattr(frames, name) else systems, name)
     raise AttributeError(f"module 'sweeps' has no attribute {name!r}")

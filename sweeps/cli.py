@@ -62,9 +62,9 @@ class _OneLine(click.Group):
             raise
         except Exception as error:
             from pipelines.tracking.store import refused
-            from sweeps.store import is_away, is_lasting
+            from sweeps.stores.storage import is_lasting, store_unavailable
 
-            if ctx.params.get("debug") or not (is_away(error) or refused(error) or is_lasting(error)):
+            if ctx.params.get("debug") or not (store_unavailable(error) or refused(error) or is_lasting(error)):
                 raise
             if is_lasting(error):
                 return _complain(f"a store cannot be used ({first_line(root_cause(error))})")
@@ -104,7 +104,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     sys.path.append(str(Path.cwd()))  # where a user's own modules lie
 
 
-def _crew_options(command: Any) -> Any:
+def _resource_options(command: Any) -> Any:
     """Add the options that say who trains."""
     for option in (
         click.option(
@@ -135,16 +135,16 @@ def _crew_options(command: Any) -> Any:
     return command
 
 
-def _crew(**options: Any) -> Any:
-    from sweeps import crew
+def _resources(**options: Any) -> Any:
+    from sweeps.running import resources
 
-    return crew.gather(**options)
+    return resources.resolve(**options)
 
 
 def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
     """Let workers' libraries be loaded while this process loads its own: they take seconds in each."""
     from pipelines import backend
-    from sweeps.executors import processes
+    from sweeps.running.executors import processes
 
     if executor == "processes" and workers != 0:
         backend.name()  # which it notes in the environment, as workers find it
@@ -156,7 +156,7 @@ def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
 @click.option("--trials", type=int, help="Budget: trials in all, those of earlier calls included.")
 @click.option("--epochs", type=int, help="Budget: epochs trained in all.")
 @click.option("--hours", type=float, help="Budget: hours of running in all.")
-@_crew_options
+@_resource_options
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
 @click.option("--stored", is_flag=True, help="Go on with the study called STUDY as it is stored; no file is read.")
@@ -172,7 +172,7 @@ def run(
     seed: int | None,
     stored: bool,
     new_source: bool,
-    **crew: Any,
+    **resources: Any,
 ) -> None:
     """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
 
@@ -182,10 +182,11 @@ def run(
     Example:
       sweep run lean_cnn --trials 60 --workers 2
     """
-    _prewarm(**crew)
+    _prewarm(**resources)
     from pipelines import data
-    from sweeps import launch, study_file
-    from sweeps.stored import StoredStudy
+    from sweeps.running import launch
+    from sweeps.stores.record import StoredStudy
+    from sweeps.study import study_file
 
     console = _console()
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
@@ -207,9 +208,9 @@ def run(
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
     if checked.search:
-        from sweeps import report  # noqa: F401  # for the end, now that the worker is loading too
-    result = launch.run(checked, _crew(**crew), console, new_source=new_source)
-    for line in launch.farewell(checked, result):
+        from sweeps.results import report  # noqa: F401  # for the end, now that the worker is loading too
+    result = launch.run(checked, _resources(**resources), console, new_source=new_source)
+    for line in launch.closing_summary(checked, result):
         console.print(line, soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -223,8 +224,8 @@ def run(
 
 @main.command()
 @click.argument("study")
-@_crew_options
-def worker(study: str, **crew: Any) -> None:
+@_resource_options
+def worker(study: str, **resources: Any) -> None:
     """Join STUDY, which another machine has begun, and train until nothing is left to claim. No file is read.
 
     For Slurm and Kubernetes jobs (docs/cluster.md): one line a change, and SIGTERM gives the trials back.
@@ -233,13 +234,13 @@ def worker(study: str, **crew: Any) -> None:
     Example:
       sweep worker lean_cnn --workers 2
     """
-    _prewarm(**crew)
-    from sweeps import launch
-    from sweeps.stored import StoredStudy
+    _prewarm(**resources)
+    from sweeps.running import launch
+    from sweeps.stores.record import StoredStudy
 
     console = _console()
     checked = StoredStudy(study).resumable()
-    result = launch.run(checked, _crew(**crew), console, joins=True)
+    result = launch.run(checked, _resources(**resources), console, joins=True)
     console.print(result.snapshot.line(), soft_wrap=True)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -260,7 +261,7 @@ def retry(study: str, trials: tuple[int, ...]) -> None:
       sweep retry lean_cnn 3 7
     """
     from pipelines import paths
-    from sweeps import doctor
+    from sweeps.tasks import doctor
 
     numbers = doctor.retry(study, trials)
     listed = ", ".join(map(str, numbers))
@@ -276,7 +277,7 @@ def best(study: str | None) -> None:
     Example:
       sweep best lean_cnn
     """
-    from sweeps import leaderboard
+    from sweeps.results import leaderboard
 
     leaderboard.show(study, _console())
 
@@ -315,7 +316,7 @@ def baselines(
     """
     import models
     from pipelines import paths
-    from sweeps import baselines, baselines_report
+    from sweeps.tasks import baselines, baselines_report
 
     console = _console()
     recipes = [*dict.fromkeys(only)] or [*models.MODELS]
@@ -338,8 +339,8 @@ def baselines(
     "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
 )
 @click.option("--final", is_flag=True, help="Then train the chosen one on training and validation images together.")
-@_crew_options
-def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -> None:
+@_resource_options
+def confirm(study: str | None, top: int, seeds: int, final: bool, **resources: Any) -> None:
     """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
 
     A configuration that is clearly behind by validation gets no more seeds. The same command goes on where it was.
@@ -349,18 +350,20 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, **crew: Any) -
       sweep confirm lean_cnn --top 2 --seeds 5 --final
     """
     from pipelines import backend
-    from sweeps import champion, confirm, confirmed, moved
+    from sweeps.results import systems
+    from sweeps.running import moved
+    from sweeps.tasks import champion, confirm
 
     console = _console()
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
-    name = confirmed.name_of(study)
-    complete = confirm.run(name, top, seeds, _crew(**crew), console, final)
+    name = systems.name_of(study)
+    complete = confirm.run(name, top, seeds, _resources(**resources), console, final)
     if not complete:
-        confirmed.show(name, console)
+        systems.show(name, console)
         console.print("stopped; the same command goes on where it was")
         sys.exit(INTERRUPTED)
-    confirmed.show(name, console, _log_report(name, console))
+    systems.show(name, console, _log_report(name, console))
     backend.configure("cpu")  # the champion's model is read and written here
     backend.load()
     console.print(champion.promote(name), soft_wrap=True)
@@ -378,15 +381,16 @@ def report(study: str | None, output: Path | None) -> None:
     Example:
       sweep report lean_cnn --output report.md
     """
-    from sweeps import confirmed, moved, report
+    from sweeps.results import report, systems
+    from sweeps.running import moved
 
     console = _console()
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
-    name = confirmed.name_of(study)
+    name = systems.name_of(study)
     found = report.write(name, console, output)
     if found:
-        confirmed.show(name, console, found)
+        systems.show(name, console, found)
 
 
 @main.command()
@@ -401,7 +405,7 @@ def predict(images: tuple[Path, ...], dataset: str | None, invert: bool) -> None
       sweep predict seven.png --invert
     """
     from pipelines import backend
-    from sweeps import champion
+    from sweeps.tasks import champion
 
     backend.configure("cpu")
     backend.load()
@@ -424,7 +428,7 @@ def rerun(run: str, device: Any) -> None:
     Example:
       sweep rerun 4f3c1d5e9a7b4c0d8e2f6a1b3c5d7e9f
     """
-    from sweeps import rerun
+    from sweeps.tasks import rerun
 
     if not rerun.run(run, device, _console()):
         click.echo("stopped; the same command goes on where it was")
@@ -457,7 +461,8 @@ def explain(
       sweep explain best --study lean_cnn --digit 4
     """
     from pipelines import backend
-    from sweeps import explain, moved
+    from sweeps.running import moved
+    from sweeps.tasks import explain
 
     if line := moved.settle_in():
         click.echo(line)
@@ -483,7 +488,7 @@ def migrate(study: str, to_storage: str, to_tracking: str) -> None:
     Example:
       sweep migrate lean_cnn --to-storage postgresql://db/optuna --to-tracking http://mlflow:5000
     """
-    from sweeps import migrate
+    from sweeps.tasks import migrate
 
     migrate.run(study, to_storage, to_tracking, _console())
 
@@ -500,15 +505,16 @@ def doctor(study: str | None, fix: bool) -> None:
     Example:
       sweep doctor --fix
     """
-    from sweeps import doctor, moved
+    from sweeps.running import moved, repair
+    from sweeps.tasks import doctor
 
     if fix and (line := moved.settle_in()):
         click.echo(line)
-    found = list(doctor.mend(study) if fix else doctor.examine(study))
-    for ailment in found:
-        click.echo(f"{ailment.what}: {'done: ' if fix and not ailment.beyond else ''}{ailment.remedy}")
+    found = list(doctor.fix(study) if fix else doctor.examine(study))
+    for problem in found:
+        click.echo(f"{problem.what}: {'done: ' if fix and not problem.beyond else ''}{problem.remedy}")
     click.echo(doctor.looked_at(study))
-    left = doctor.running() if study is None else []
+    left = repair.running() if study is None else []
     if left:
         click.echo(f"left alone, since they run or did a minute ago: {', '.join(left)}")
     if not found:
@@ -516,7 +522,7 @@ def doctor(study: str | None, fix: bool) -> None:
     elif not fix:
         click.echo(f"{len(found)} found; sweep doctor --fix mends {'it' if len(found) == 1 else 'them'}")
         sys.exit(FOUND)
-    if any(ailment.beyond for ailment in found):
+    if any(problem.beyond for problem in found):
         sys.exit(FOUND)
 
 
@@ -532,7 +538,8 @@ def ui(host: str, port: int) -> None:
     """
     from pipelines import paths
     from pipelines.tracking import store
-    from sweeps import moved, results
+    from sweeps.results import frames
+    from sweeps.running import moved
 
     _check_port(port)
     if store.uri().startswith("http"):
@@ -544,13 +551,15 @@ def ui(host: str, port: int) -> None:
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    for _, latest in results.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
+    for _, latest in frames.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
         print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
     output.finish()
     # One process serves one person, and is there seconds earlier than four.
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
     # By environment, not by argument: a tracking URI may hold a password. In our place, so that it ends when we are told to.
-    os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
+    # No job runners, which evaluate language models: eight processes that import MLflow.
+    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, command, without_jobs | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri()})
 
 
 @main.command()
@@ -564,10 +573,11 @@ def dashboard(study: str | None, host: str, port: int) -> None:
     Example:
       sweep dashboard lean_cnn --port 8081
     """
-    from sweeps import confirmed, dashboard
+    from sweeps.results import systems
+    from sweeps.tasks import dashboard
 
     _check_port(port)
-    name = confirmed.name_of(study)
+    name = systems.name_of(study)
     _warn_of_strangers(host, port, "every trial, for the dashboard asks for no password.")
     dashboard.serve(name, host, port)
 
@@ -598,9 +608,9 @@ def studies(study: str | None) -> None:
     Example:
       sweep studies lean_cnn
     """
-    from sweeps import study_file
-    from sweeps.store import study_names
-    from sweeps.stored import StoredStudy
+    from sweeps.stores.record import StoredStudy
+    from sweeps.stores.storage import study_names
+    from sweeps.study import study_file
 
     if study is not None:
         import yaml
@@ -635,13 +645,13 @@ def _console() -> Any:
 
 def _log_report(study: str, console: Any) -> Any:
     """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
-    from sweeps import report
-    from sweeps.store import passes
+    from sweeps.results import report
+    from sweeps.stores.storage import is_transient
 
     try:
         return report.log(study)
     except Exception as error:
-        if not (isinstance(error, UserError) or passes(error)):
+        if not (isinstance(error, UserError) or is_transient(error)):
             raise
         console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
         return None

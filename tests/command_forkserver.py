@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 STATUS = struct.Struct("!?i")  # whether it is an exit code, rather than a process number; and which
-OPTIONAL = ("sweeps.executors.ray", "pipelines.population")  # they load what few tests need
+OPTIONAL = ("sweeps.running.executors.ray", "pipelines.population")  # they load what few tests need
 
 
 def load() -> None:
@@ -27,7 +27,7 @@ def load() -> None:
     import models
     import pipelines
     import sweeps
-    from sweeps import worker
+    from sweeps.running import worker
 
     for package in (models, pipelines, sweeps):
         for module in pkgutil.walk_packages(package.__path__[:1], f"{package.__name__}."):
@@ -88,7 +88,7 @@ def _become_command(arguments: list[str], folder: str, environment: dict[str, st
 
 def _fork_workers_server() -> None:
     """Let the first server of workers be a process that is forked here and now."""
-    from sweeps.executors import forkserver, processes
+    from sweeps.running.executors import forkserver, processes
 
     ours, theirs = socket.socketpair()
     pid = os.fork()

@@ -86,22 +86,22 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def watch() -> Any:
     """One watch for all studies that run in the tests' own process."""
-    from sweeps import worker
+    from sweeps.running import watchdog
 
-    return worker._Watch(os.getppid(), timeout=1e9)
+    return watchdog.Watchdog(os.getppid(), timeout=1e9)
 
 
 @pytest.fixture(scope="session")
 def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both databases, made and empty: MLflow takes seconds to make one."""
     from pipelines.tracking import store as tracking
-    from sweeps import store
+    from sweeps.stores import storage
 
     folder = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLRUNS_DIR", str(folder))
         tracking.client()
-        store._open(store.url()).engine.dispose()
+        storage.open_storage(storage.url()).engine.dispose()
     return folder
 
 
@@ -132,11 +132,11 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
     from rich.console import Console
 
     from pipelines import data
-    from sweeps import launch, worker
-    from sweeps.crew import ThisMachine
-    from sweeps.executors.processes import ProcessExecutor
-    from sweeps.lease import Lease
-    from sweeps.supervise import Supervisor
+    from sweeps.running import launch, worker
+    from sweeps.running.executors.processes import ProcessExecutor
+    from sweeps.running.resources import ThisMachine
+    from sweeps.running.supervisor import Supervisor
+    from sweeps.stores.lease import Lease
 
     copy_stores(empty_stores, paths.make_mlruns())
     store, assignment = launch._prepare(study, data.load(study.dataset), ThisMachine(device="cpu"), phase, owner)

@@ -37,8 +37,11 @@ with instrumented:
     from pipelines import checkpoint, data, paths
     from pipelines.errors import UserError
     from pipelines.tracking import store as tracking
-    from sweeps import baselines, cli, dashboard, doctor, launch, leaderboard, migrate, results, study_file  # noqa: F401 - instrumented
-    from sweeps.store import Store
+    from sweeps import cli
+    from sweeps.running import launch
+    from sweeps.stores.store import Store
+    from sweeps.study import study_file
+    from sweeps.tasks import baselines, dashboard, doctor, migrate  # noqa: F401 - instrumented
 
 FORBIDDEN = {
     *("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen"),

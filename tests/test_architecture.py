@@ -14,20 +14,30 @@ from models import MODELS
 ROOT = Path(__file__).parent.parent
 SOURCES = [path for room in ("models", "pipelines", "sweeps") for path in sorted((ROOT / room).rglob("*.py"))]
 
+ORDER = [  # a room sees those before it; rooms in one set do not see each other
+    {"models"},
+    {"pipelines"},
+    {"sweeps.study"},
+    {"sweeps.stores"},
+    {"sweeps.running", "sweeps.results"},
+    {"sweeps.tasks"},
+    {"sweeps.output"},
+    {"sweeps.cli", "sweeps"},
+]
 DOORS = {  # library -> where it may be imported
     "optuna": ["sweeps/"],
-    "optuna_dashboard": ["sweeps/dashboard.py"],
+    "optuna_dashboard": ["sweeps/tasks/dashboard.py"],
     "mlflow": ["pipelines/tracking/"],
     "matplotlib": ["pipelines/figures/"],
     "pynvml": ["pipelines/device.py"],
-    "plotly": ["sweeps/plots.py"],
+    "plotly": ["sweeps/results/plots.py"],
     "tensorflow": ["pipelines/backend.py"],
     "jax": ["pipelines/backend.py", "pipelines/population.py"],
     "torch": ["pipelines/backend.py"],
     "keras": ["models/", "pipelines/"],
     "click": ["sweeps/cli.py"],
     "multiprocessing": [],
-    "ray": ["sweeps/executors/ray.py"],
+    "ray": ["sweeps/running/executors/ray.py"],
 }
 
 
@@ -41,17 +51,21 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0]
+def room(module: str) -> str:
+    """Return the room of a module: one of the five, or what lies beside them."""
+    package, _, rest = module.partition(".")
+    inside = rest.partition(".")[0]
+    return f"{package}.{inside}" if any(f"{package}.{inside}" in rooms for rooms in ORDER) else package
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
-    allowed = {"models": {"models"}, "pipelines": {"models", "pipelines"}, "sweeps": {"models", "pipelines", "sweeps"}}[
-        room(path)
-    ]
-    own = {name.split(".")[0] for name in imports(path)} & {"models", "pipelines", "sweeps", "tests", "benchmarks"}
-    assert own <= allowed
+    own = room(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    floor = next(floor for floor, rooms in enumerate(ORDER) if own in rooms)
+    allowed = {own}.union(*ORDER[:floor])
+    seen = {room(name) for name in imports(path) if name.split(".")[0] in ("models", "pipelines", "sweeps")}
+    assert seen - {"sweeps"} <= allowed
+    assert not {name.split(".")[0] for name in imports(path)} & {"tests", "benchmarks", "deploy"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -68,9 +82,15 @@ def test_models_import_no_sibling() -> None:
 
 
 def test_executors_know_neither_optuna_nor_mlflow_nor_studies() -> None:
-    for path in (ROOT / "sweeps/executors").glob("*.py"):
-        others = [name for name in imports(path) if not name.startswith("sweeps.executors")]
+    for path in (ROOT / "sweeps/running/executors").glob("*.py"):
+        others = {name for name in imports(path) if not name.startswith("sweeps.running.executors")}
         assert not {name.split(".")[0] for name in others} & {"optuna", "mlflow", "pipelines", "models", "sweeps"}
+
+
+def test_attributes_are_named_in_one_file() -> None:
+    named = re.compile(r"""(user_attrs|attributes\(?\)?)(\.get\(|\[)f?["']|(remember\(|\.note\([\w.]+, )f?["']""")
+    for path in (ROOT / "sweeps").rglob("*.py"):
+        assert not named.search(path.read_text()), path
 
 
 def test_there_is_no_drawer_for_leftovers() -> None:
@@ -105,7 +125,7 @@ def test_every_promise_names_a_test_that_there_is() -> None:
 
 def test_reading_a_study_file_loads_neither_keras_nor_mlflow() -> None:
     script = (
-        "import sys; from sweeps import study_file; study_file.load('lean_cnn')\n"
+        "import sys; from sweeps.study import study_file; study_file.load('lean_cnn')\n"
         "print([m for m in ('keras', 'mlflow', 'matplotlib', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

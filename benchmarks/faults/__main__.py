@@ -24,9 +24,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks.faults import inquest
+from benchmarks.faults import checks
 from benchmarks.faults.kinds import ORDINARY, SPECIAL, Kind, can_mount
-from benchmarks.faults.scene import ROOT, STUDY, TRIALS, Scene
+from benchmarks.faults.sweep_run import ROOT, STUDY, TRIALS, SweepRun
 
 RESULTS = Path(__file__).parents[1] / "results" / "faults.jsonl"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
@@ -86,36 +86,36 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
     rng.shuffle(kinds)
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{number}-"))
     workers, began = rng.choice([1, 2]), time.time()
-    scene = Scene(folder, workers, TIMEOUT[temper], "server" in traits, "small disk" in traits)
+    sweep_run = SweepRun(folder, workers, TIMEOUT[temper], "server" in traits, "small disk" in traits)
     faults: list[dict[str, Any]] = []
     broken: list[str] = []
     summary: dict[str, Any] = {"epochs_lost": -1}
     try:
         for kind in kinds:
-            if sum(fault["faults"] for fault in faults) >= at_most or not _trains_again(scene):
+            if sum(fault["faults"] for fault in faults) >= at_most or not _trains_again(sweep_run):
                 break
             time.sleep(rng.uniform(0, 4))
-            if scene.over():
+            if sweep_run.over():
                 break
-            if fault := _inject(kind, scene, rng):
+            if fault := _inject(kind, sweep_run, rng):
                 faults.append(fault)
-        scene.wait(lambda: False)
-        ends = [other.wait(600) for other in scene.others]
-        os.environ |= {key: scene.environment[key] for key in ("MLRUNS_DIR", "FAULTS_DIR")}
+        sweep_run.wait(lambda: False)
+        ends = [other.wait(600) for other in sweep_run.others]
+        os.environ |= {key: sweep_run.environment[key] for key in ("MLRUNS_DIR", "FAULTS_DIR")}
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if scene.server:
-            os.environ["MLFLOW_TRACKING_URI"] = scene.server.url
-        broken += inquest.problems(folder, faults)
-        broken += inquest.charge(faults, scene.journal())
-        broken += _strange_ends(scene, ends)
-        summary = {"epochs_lost": inquest.epochs_lost(), **_trials(), "curves": inquest.curves()}
+        if sweep_run.server:
+            os.environ["MLFLOW_TRACKING_URI"] = sweep_run.server.url
+        broken += checks.problems(folder, faults)
+        broken += checks.charge(faults, sweep_run.journal())
+        broken += _strange_ends(sweep_run, ends)
+        summary = {"epochs_lost": checks.epochs_lost(), **_trials(), "curves": checks.curves()}
         charged = sum(fault["epochs_lost"] for fault in faults)
         if summary["epochs_lost"] < charged:
             broken.append(f"{charged} epochs came to nothing, and {summary['epochs_lost']} were paid for")
     except Exception as error:  # the round is recorded, whatever went wrong in looking at it
         broken.append("".join(traceback.format_exception(error)))
     finally:
-        scene.close()
+        sweep_run.close()
     if broken:
         print(f"{folder} has the outputs of round {number}", flush=True)
     else:
@@ -128,16 +128,16 @@ def run_round(number: int, seed: int, at_most: int) -> dict[str, Any]:
         "workers": workers,
         "faults": faults,
         **summary,
-        "command_ends": scene.ends,
+        "command_ends": sweep_run.ends,
         "problems": broken,
         "seconds": round(time.time() - began),
     }
 
 
-def _strange_ends(scene: Scene, others: Sequence[int]) -> Iterator[str]:
+def _strange_ends(sweep_run: SweepRun, others: Sequence[int]) -> Iterator[str]:
     """Yield ends of a parent that no fault explains: killed, terminated, hung up, interrupted."""
-    terminal = (scene.folder / "terminal.log").read_text(errors="replace")
-    ends = [*scene.ends, *others]
+    terminal = (sweep_run.folder / "terminal.log").read_text(errors="replace")
+    ends = [*sweep_run.ends, *others]
     expected = {0, -signal.SIGINT, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 130}
     if ends.count(MISTAKE) <= len(
         REFUSED.findall(terminal)
@@ -156,11 +156,11 @@ def _commit() -> str:
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
-def _inject(kind: Kind, scene: Scene, rng: Random) -> dict[str, Any] | None:
+def _inject(kind: Kind, sweep_run: SweepRun, rng: Random) -> dict[str, Any] | None:
     """Break the scene; return what happened, or None when there was nothing to break."""
     at = time.time()
     try:
-        hit = kind.inject(scene, rng)
+        hit = kind.inject(sweep_run, rng)
     except (psutil.NoSuchProcess, ProcessLookupError):  # it ended this moment by itself
         hit = None
     if hit is None:
@@ -175,14 +175,14 @@ def _inject(kind: Kind, scene: Scene, rng: Random) -> dict[str, Any] | None:
     }
 
 
-def _trains_again(scene: Scene) -> bool:
+def _trains_again(sweep_run: SweepRun) -> bool:
     """Wait for the next epoch; False when the sweep is over."""
-    seen = len(scene.journal())
-    return bool(scene.wait(lambda: any(note["event"] == "began" for note in scene.journal()[seen:])))
+    seen = len(sweep_run.journal())
+    return bool(sweep_run.wait(lambda: any(note["event"] == "began" for note in sweep_run.journal()[seen:])))
 
 
 def _trials() -> dict[str, int]:
-    from sweeps.store import Store
+    from sweeps.stores.store import Store
 
     states = [trial.state.name.lower() for trial in Store(STUDY).trials()]
     return {state: states.count(state) for state in sorted(set(states))}

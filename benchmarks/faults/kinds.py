@@ -14,7 +14,7 @@ from random import Random
 
 import psutil
 
-from benchmarks.faults.scene import ROOT, Scene
+from benchmarks.faults.sweep_run import ROOT, SweepRun
 
 Hit = Sequence[int]  # process numbers; None for a fault that found nothing to break
 KILLED = "was killed by SIGKILL"
@@ -26,35 +26,35 @@ class Kind:
     """One way to break a sweep.
 
     `faults`: how many it is at once; `where`: the scenes it needs, or any; `charged`: what trials may be charged with for it, one
-    fault for each process hit, and nothing else; `dearest`: the most epochs of one process that may come to nothing.
+    fault for each process hit, and nothing else; `max_epochs_lost`: the most epochs of one process that may come to nothing.
     """
 
     name: str
-    inject: Callable[[Scene, Random], Hit | None]
+    inject: Callable[[SweepRun, Random], Hit | None]
     faults: int = 1
     where: str = "any"
     charged: str | None = None
-    dearest: int = 1
+    max_epochs_lost: int = 1
 
 
-def _some_worker(scene: Scene, rng: Random) -> psutil.Process | None:
-    workers: list[psutil.Process] = scene.wait(scene.workers) or []
+def _some_worker(sweep_run: SweepRun, rng: Random) -> psutil.Process | None:
+    workers: list[psutil.Process] = sweep_run.wait(sweep_run.workers) or []
     return rng.choice(workers) if workers else None
 
 
-def _kill_worker(scene: Scene, rng: Random) -> Hit | None:
-    worker = _some_worker(scene, rng)
+def _kill_worker(sweep_run: SweepRun, rng: Random) -> Hit | None:
+    worker = _some_worker(sweep_run, rng)
     if worker is None:
         return None
     worker.kill()
     return [worker.pid]
 
 
-def _kill_fresh_worker(scene: Scene, rng: Random) -> Hit | None:
+def _kill_fresh_worker(sweep_run: SweepRun, rng: Random) -> Hit | None:
     """Kill a worker, and the one in its place before that has a trial."""
-    known = {worker.pid for worker in scene.workers()}
-    first = _kill_worker(scene, rng)
-    fresh = scene.wait(lambda: [worker for worker in scene.workers() if worker.pid not in known])
+    known = {worker.pid for worker in sweep_run.workers()}
+    first = _kill_worker(sweep_run, rng)
+    fresh = sweep_run.wait(lambda: [worker for worker in sweep_run.workers() if worker.pid not in known])
     if first is None or not fresh:
         return first
     time.sleep(rng.uniform(0, 3))
@@ -62,29 +62,29 @@ def _kill_fresh_worker(scene: Scene, rng: Random) -> Hit | None:
     return [*first, fresh[0].pid]
 
 
-def _kill_while_artifacts_are_written(scene: Scene, rng: Random) -> Hit | None:
+def _kill_while_artifacts_are_written(sweep_run: SweepRun, rng: Random) -> Hit | None:
     """Kill all workers the moment a run's artifacts appear, and cut them short, unless their trial had ended just before."""
 
     def files() -> set[Path]:
-        return {path for path in scene.outputs.glob("**/artifacts/*") if path.is_file()}
+        return {path for path in sweep_run.outputs.glob("**/artifacts/*") if path.is_file()}
 
     before = files()
-    appeared = scene.wait(lambda: sorted(files() - before))
-    workers = scene.workers()
+    appeared = sweep_run.wait(lambda: sorted(files() - before))
+    workers = sweep_run.workers()
     if not appeared or not workers:
         return None
     for worker in workers:
         worker.kill()
-    ended = _runs_of_ended_trials(scene)
+    ended = _runs_of_ended_trials(sweep_run)
     for path in appeared:
         if path.exists() and path.parent.parent.name not in ended:
             os.truncate(path, path.stat().st_size // 2)
     return [worker.pid for worker in workers]
 
 
-def _runs_of_ended_trials(scene: Scene) -> set[str]:
+def _runs_of_ended_trials(sweep_run: SweepRun) -> set[str]:
     with contextlib.closing(
-        sqlite3.connect(f"file:{scene.outputs / 'optuna.db'}?mode=ro", uri=True, timeout=60)
+        sqlite3.connect(f"file:{sweep_run.outputs / 'optuna.db'}?mode=ro", uri=True, timeout=60)
     ) as file:
         rows = file.execute(
             "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
@@ -93,11 +93,11 @@ def _runs_of_ended_trials(scene: Scene) -> set[str]:
         return {json.loads(row[0]) for row in rows}
 
 
-def _cut_checkpoint(scene: Scene, rng: Random) -> Hit | None:
+def _cut_checkpoint(sweep_run: SweepRun, rng: Random) -> Hit | None:
     """Cut the newest checkpoint short, as a failing disk does, and kill all workers."""
-    folder = scene.outputs / "checkpoints"
-    found = scene.wait(lambda: [path for path in folder.glob("*/*.npz") if ".before" not in path.name])
-    workers = scene.workers()
+    folder = sweep_run.outputs / "checkpoints"
+    found = sweep_run.wait(lambda: [path for path in folder.glob("*/*.npz") if ".before" not in path.name])
+    workers = sweep_run.workers()
     for worker in workers:
         worker.suspend()
     newest = max((path for path in found or [] if path.exists()), key=lambda path: path.stat().st_mtime, default=None)
@@ -111,21 +111,21 @@ def _cut_checkpoint(scene: Scene, rng: Random) -> Hit | None:
     return [worker.pid for worker in workers]
 
 
-def _order(what: str) -> Callable[[Scene, Random], Hit | None]:
-    def give(scene: Scene, rng: Random) -> Hit | None:
-        noted = len(scene.journal())
-        order = scene.folder / "order"
+def _order(what: str) -> Callable[[SweepRun, Random], Hit | None]:
+    def give(sweep_run: SweepRun, rng: Random) -> Hit | None:
+        noted = len(sweep_run.journal())
+        order = sweep_run.folder / "order"
         order.write_text(what)
-        hit = scene.wait(lambda: [note["pid"] for note in scene.journal()[noted:] if note["event"] == "obeyed"])
+        hit = sweep_run.wait(lambda: [note["pid"] for note in sweep_run.journal()[noted:] if note["event"] == "obeyed"])
         order.unlink(missing_ok=True)
         return hit or None
 
     return give
 
 
-def _suspend_worker(longest: float) -> Callable[[Scene, Random], Hit | None]:
-    def sleep(scene: Scene, rng: Random) -> Hit | None:
-        worker = _some_worker(scene, rng)
+def _suspend_worker(longest: float) -> Callable[[SweepRun, Random], Hit | None]:
+    def sleep(sweep_run: SweepRun, rng: Random) -> Hit | None:
+        worker = _some_worker(sweep_run, rng)
         if worker is None:
             return None
         worker.suspend()
@@ -136,28 +136,28 @@ def _suspend_worker(longest: float) -> Callable[[Scene, Random], Hit | None]:
     return sleep
 
 
-def _stop_worker_dead(scene: Scene, rng: Random) -> Hit | None:
+def _stop_worker_dead(sweep_run: SweepRun, rng: Random) -> Hit | None:
     """Stop a worker with its threads, for good; a parent should kill it when its heartbeat is stale, minutes later."""
-    worker = _some_worker(scene, rng)
+    worker = _some_worker(sweep_run, rng)
     if worker is None:
         return None
     worker.suspend()
     return [worker.pid]
 
 
-def _suspend_parent(scene: Scene, rng: Random) -> Hit:
-    os.kill(scene.command.pid, signal.SIGSTOP)
+def _suspend_parent(sweep_run: SweepRun, rng: Random) -> Hit:
+    os.kill(sweep_run.command.pid, signal.SIGSTOP)
     time.sleep(rng.uniform(1, 10))
-    os.kill(scene.command.pid, signal.SIGCONT)
-    return [scene.command.pid]
+    os.kill(sweep_run.command.pid, signal.SIGCONT)
+    return [sweep_run.command.pid]
 
 
-def _end_parent(*, group: bool, signals: Sequence[int], pause: float = 1.0) -> Callable[[Scene, Random], Hit]:
+def _end_parent(*, group: bool, signals: Sequence[int], pause: float = 1.0) -> Callable[[SweepRun, Random], Hit]:
     """Send `signals` to the parent, or to its whole group as a terminal does, and wait until it has ended."""
 
-    def end(scene: Scene, rng: Random) -> Hit:
-        hit = [scene.command.pid, *(worker.pid for worker in scene.workers())]
-        parent = scene.command
+    def end(sweep_run: SweepRun, rng: Random) -> Hit:
+        hit = [sweep_run.command.pid, *(worker.pid for worker in sweep_run.workers())]
+        parent = sweep_run.command
         for number, what in enumerate(signals):
             if number:
                 time.sleep(rng.uniform(0.1, pause))
@@ -169,10 +169,10 @@ def _end_parent(*, group: bool, signals: Sequence[int], pause: float = 1.0) -> C
     return end
 
 
-def _second_parent(scene: Scene, rng: Random) -> Hit:
+def _second_parent(sweep_run: SweepRun, rng: Random) -> Hit:
     """Type the command in a second terminal; kill that after a while, or let it go on."""
-    other = scene.start()
-    scene.others.append(other)
+    other = sweep_run.start()
+    sweep_run.others.append(other)
     if rng.random() < 0.5:
         time.sleep(rng.uniform(3, 15))
         os.kill(other.pid, signal.SIGKILL)
@@ -180,24 +180,24 @@ def _second_parent(scene: Scene, rng: Random) -> Hit:
     return [other.pid]
 
 
-def _lock(database: str, shortest: float, longest: float) -> Callable[[Scene, Random], Hit]:
-    def lock(scene: Scene, rng: Random) -> Hit:
-        scene.lock(database, rng.uniform(shortest, longest))
+def _lock(database: str, shortest: float, longest: float) -> Callable[[SweepRun, Random], Hit]:
+    def lock(sweep_run: SweepRun, rng: Random) -> Hit:
+        sweep_run.lock(database, rng.uniform(shortest, longest))
         return []
 
     return lock
 
 
-def _server_away(scene: Scene, rng: Random) -> Hit:
-    assert scene.server
-    scene.server.kill()
+def _server_away(sweep_run: SweepRun, rng: Random) -> Hit:
+    assert sweep_run.server
+    sweep_run.server.kill()
     time.sleep(rng.uniform(2, 15))
-    scene.server.start()
+    sweep_run.server.start()
     return []
 
 
-def _fill_disk(scene: Scene, rng: Random) -> Hit:
-    filler = scene.outputs / "filler"
+def _fill_disk(sweep_run: SweepRun, rng: Random) -> Hit:
+    filler = sweep_run.outputs / "filler"
     try:
         with filler.open("wb") as file:
             while True:
@@ -221,7 +221,7 @@ ORDINARY = [
     Kind("worker calls exit in mid-training", _order("exit"), charged="ended with exit code 0"),
     Kind("worker out of memory", _order("out of memory"), charged="ran out of memory"),
     Kind("worker asleep for seconds", _suspend_worker(10)),
-    Kind("checkpoint cut short, workers killed", _cut_checkpoint, faults=2, charged=KILLED, dearest=2),
+    Kind("checkpoint cut short, workers killed", _cut_checkpoint, faults=2, charged=KILLED, max_epochs_lost=2),
     Kind(RAISES, _order("raise")),
     Kind(BLOWS_UP, _order("blow up")),
     Kind("parent killed", _end_parent(group=False, signals=[signal.SIGKILL])),

@@ -13,7 +13,7 @@ import yaml
 from benchmarks import processes, recording
 from benchmarks.history import epochs_begun
 from benchmarks.strategies import table
-from sweeps.store import Store, curve
+from sweeps.stores.store import Store, curve
 
 RESULTS = recording.RESULTS / "real_searches.csv"
 SEEDS = 5

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from benchmarks.strategies import table
 from benchmarks.strategies.table import EPOCHS, Trainer
-from sweeps import space
-from sweeps.study import IntRange
+from sweeps.study import space
+from sweeps.study.study import IntRange
 
 
 def sweep(trainer: Trainer, seed: int, **settings: Any) -> None:

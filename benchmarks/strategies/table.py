@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 
 from benchmarks import processes, recording
 from pipelines import paths
-from sweeps import study_file
-from sweeps.store import Store, curve
-from sweeps.study import Choice, Study
+from sweeps.stores.store import Store, curve
+from sweeps.study import study_file
+from sweeps.study.study import Choice, Study
 
 CURVES = recording.RESULTS / "curves.csv"
 CONFIGURATIONS, EPOCHS = 60, 15

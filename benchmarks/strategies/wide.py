@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks import recording
 from benchmarks.strategies import table
 from pipelines import backend, data
-from sweeps import space
+from sweeps.study import space
 
 CURVES = recording.RESULTS / "curves-6000.csv"
 CONFIGURATIONS, EPOCHS, TRAINING_IMAGES = 200, 15, 4_000

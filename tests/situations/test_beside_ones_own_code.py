@@ -9,13 +9,14 @@ from optuna.trial import TrialState
 import models
 from models.sources import Source, UserModules, find
 from pipelines.tracking.store import source_of
-from sweeps import study_file
-from sweeps.store import Store
+from sweeps.stores import record
+from sweeps.stores.store import Store
+from sweeps.study import study_file
 from tests.situations.conftest import NET, SHORT, Project
 
 # What `sweep run` does before it trains: the study is read, the model found, and built.
 BUILD = (
-    "import sys; from sweeps import study_file; import models\n"
+    "import sys; from sweeps.study import study_file; import models\n"
     "study = study_file.load(sys.argv[1])\n"
     "print(models.load(study.model).build())\n"
 )
@@ -115,7 +116,7 @@ def test_a_notebook_that_imported_its_own_models_first(project: Project) -> None
         {"models/__init__.py": "HELPER = 'mine'", "models/blocks.py": "", "models/later.py": "NAME = 'later'"}
     )
     cells = (
-        "import models, models.blocks\nfrom sweeps import study_file\nstudy_file.load('lean_cnn')\n"
+        "import models, models.blocks\nfrom sweeps.study import study_file\nstudy_file.load('lean_cnn')\n"
         "import models; from models.later import NAME; from models import Recipe\nprint(models.HELPER, NAME, Recipe.__name__)"
     )
     done = project.type(project.python, "-c", cells)
@@ -132,7 +133,7 @@ def test_a_model_beside_its_study_in_another_folder(project: Project) -> None:
 def test_a_file_that_has_the_name_of_a_shipped_model_is_not_taken_for_it(project: Project) -> None:
     project.write({"lean_cnn.py": "raise RuntimeError('not to be imported')"})
     project.study(model="lean_cnn", search={"filters1": {"int": [8, 16]}}, start=[])
-    script = "from sweeps import study_file; study = study_file.load('s.yaml'); print(study_file.note_on_model(study, 's.yaml'))"
+    script = "from sweeps.study import study_file; study = study_file.load('s.yaml'); print(study_file.note_on_model(study, 's.yaml'))"
     done = project.type(project.python, "-P", "-c", script)
     assert "model lean_cnn is the shipped one; for the file" in done.stdout, done.stderr
     assert done.stdout.endswith("/lean_cnn.py write model: lean_cnn.py\n")
@@ -252,4 +253,4 @@ def test_a_model_of_an_installed_library_is_imported_from_there(
     assert trial.state == TrialState.COMPLETE
     run_id = trial.user_attrs["run_id"]
     assert source_of(run_id) == find("netlib.nets", [tmp_path]) and source_of(run_id).files == {}
-    assert study_file.restore("mine", store.attributes()).definition() == study.definition()
+    assert record.restore("mine", store.attributes()).definition() == study.definition()

@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.tracking import store as tracking
-from sweeps import doctor, leaderboard, runs
+from sweeps import runs
 from sweeps.cli import main
-from sweeps.store import Store
-from sweeps.stored import StoredStudy
+from sweeps.results import leaderboard
+from sweeps.stores.record import StoredStudy
+from sweeps.stores.store import Store
+from sweeps.tasks import doctor
 
 
 def old(folder: Path) -> Path:
@@ -37,7 +39,7 @@ def test_with_a_store_elsewhere_local_files_stay(
     for path in [*outputs.rglob("*"), old(outputs / "checkpoints/gone")]:
         os.utime(path, (time.time() - 3600,) * 2)
     before = sorted(outputs.rglob("*"))
-    list(doctor.mend())
+    list(doctor.fix())
     assert sorted(outputs.rglob("*")) == before
     assert "but its artifacts" in doctor.looked_at()
 
@@ -47,7 +49,7 @@ def test_what_the_stores_beside_it_do_not_know_is_moved_and_nothing_that_mlflow_
 ) -> None:
     orphan = old(outputs / "artifacts/tiny" / ("0" * 32))
     others = [old(outputs / "artifacts/tiny/models/m-1"), old(outputs / "artifacts/mine/notes")]
-    list(doctor.mend())
+    list(doctor.fix())
     assert not orphan.exists() and (outputs / "orphans/artifacts/tiny" / ("0" * 32)).exists()
     assert all(each.exists() for each in others)
 
@@ -81,7 +83,7 @@ def test_a_run_that_is_rebuilt_has_the_digest_and_nothing_prints_nan(finished: S
         capture_output=True,
         env=os.environ | {"MLFLOW_TRACKING_URI": tracking.uri()},
     )
-    assert any("has no run" in ailment.what for ailment in doctor.mend("tiny"))
+    assert any("has no run" in problem.what for problem in doctor.fix("tiny"))
     again = [
         run
         for run in tracking.all_runs(experiment.experiment_id, f"tags.trial = '{before.data.tags['trial']}'")  # type: ignore[union-attr]

@@ -10,8 +10,11 @@ from rich.console import Console
 from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import doctor, leaderboard, runs, study_file
-from sweeps.store import Store
+from sweeps import runs
+from sweeps.results import leaderboard
+from sweeps.stores.store import Store
+from sweeps.study import study_file
+from sweeps.tasks import doctor
 from tests.conftest import Sweep, eventually
 from tests.situations.conftest import NET, Project
 

@@ -12,8 +12,8 @@ from pipelines import data, evaluate, serving
 from pipelines.errors import UserError
 from pipelines.examine import examine
 from pipelines.images import Scaling
-from sweeps import study_file
-from sweeps.store import Store
+from sweeps.stores.store import Store
+from sweeps.study import study_file
 
 HEAD = "import keras\nfrom keras import layers\nI = keras.Input((28, 28, 1))\n"
 BODY = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.store import Store
+from sweeps.stores.store import Store
 from tests.conftest import ROOT
 from tests.situations.conftest import NET, SWEEP, Project
 

@@ -22,10 +22,16 @@ from pipelines import addresses
 from pipelines.errors import StoreUnavailable, UserError, lasts
 from pipelines.tracking import places
 from pipelines.tracking import store as tracking
-from sweeps import best_runs, confirm, confirmed, doctor, launch, leaderboard, moved, report, runs, store, study_file
-from sweeps.crew import ThisMachine
-from sweeps.store import Store, is_away, is_lasting
-from sweeps.stored import StoredStudy
+from sweeps import best_runs, runs
+from sweeps.results import choice, leaderboard, report, systems
+from sweeps.running import launch, moved
+from sweeps.running.resources import ThisMachine
+from sweeps.stores import storage
+from sweeps.stores.record import StoredStudy
+from sweeps.stores.storage import is_lasting, store_unavailable
+from sweeps.stores.store import Store
+from sweeps.study import study_file
+from sweeps.tasks import doctor
 from tests.conftest import TINY, copy_stores
 
 QUICK = {"training": {"epochs": 1, "batch_size": 200}, "budget": {"trials": 4}}
@@ -39,11 +45,11 @@ def rename_in_the_dashboard() -> Iterator[Callable[[str, str], None]]:
     served = []
 
     def rename(old: str, new: str) -> None:
-        storage = optuna.storages.RDBStorage(store.url())
-        server = wsgiref.simple_server.make_server("127.0.0.1", 0, wsgi(storage))
+        dashboards = optuna.storages.RDBStorage(storage.url())
+        server = wsgiref.simple_server.make_server("127.0.0.1", 0, wsgi(dashboards))
         Thread(target=server.serve_forever, daemon=True).start()
         served.append(server)
-        number = storage.get_study_id_from_name(old)
+        number = dashboards.get_study_id_from_name(old)
         asked = urllib.request.Request(
             f"http://127.0.0.1:{server.server_port}/api/studies/{number}/rename",
             f'{{"study_name": "{new}"}}'.encode(),
@@ -67,7 +73,7 @@ def test_a_study_renamed_in_optuna_s_dashboard_is_still_one(
 ) -> None:
     spent, uid = study.epochs_spent(), study.uid
     rename_in_the_dashboard("tiny", "better name")
-    assert store.study_names() == ["better name"]
+    assert storage.study_names() == ["better name"]
     for name in ("tiny", "better name"):
         found = Store(name)
         assert (found.uid, found.epochs_spent()) == (uid, spent)
@@ -76,7 +82,7 @@ def test_a_study_renamed_in_optuna_s_dashboard_is_still_one(
         assert StoredStudy(name).name == "tiny" and StoredStudy(name).parent_run()
     assert "is called better name in Optuna's storage now, and is resumed" in (Store("tiny").note_on_name or "")
     again = run_here(study_file.check(TINY | QUICK | {"budget": {"trials": 5}}, "test"))
-    assert store.study_names() == ["better name"] and again.uid == uid
+    assert storage.study_names() == ["better name"] and again.uid == uid
     assert [trial.state for trial in again.trials()] == [TrialState.COMPLETE] * 5
     assert again.epochs_spent() == spent + 1 and len(runs("tiny")) == 5
     assert not list(doctor.examine())
@@ -89,7 +95,7 @@ def test_a_study_renamed_in_mlflow_is_still_one(study: Store, run_here: Callable
     for name in ("tiny", "renamed"):
         assert Store(name).uid == study.uid and len(runs(name)) == 4
     again = run_here(study_file.check(TINY | QUICK | {"name": "renamed", "budget": {"trials": 5}}, "test"))
-    assert store.study_names() == ["tiny"] and len(again.trials()) == 5 and again.uid == study.uid
+    assert storage.study_names() == ["tiny"] and len(again.trials()) == 5 and again.uid == study.uid
     assert [each.name for each in tracking.all_experiments() if tracking.STUDY_UID in each.tags] == ["renamed"]
     assert len(runs("tiny")) == 5
 
@@ -97,15 +103,15 @@ def test_a_study_renamed_in_mlflow_is_still_one(study: Store, run_here: Callable
 def test_what_was_confirmed_stays_with_a_renamed_study(
     seeded: Store, rename_in_the_dashboard: Callable[[str, str], None]
 ) -> None:
-    before = confirmed.confirmations("tiny")
+    before = systems.confirmations("tiny")
     rename_in_the_dashboard("tiny", "other")
-    assert confirmed.confirmations("other").run_id.tolist() == before.run_id.tolist()
-    assert confirm.confirmed_trials("tiny")
+    assert systems.confirmations("other").run_id.tolist() == before.run_id.tolist()
+    assert choice.confirmed_trials("tiny")
 
 
 def test_the_epochs_of_a_study_of_0_1_0_are_found(study: Store) -> None:
     spent = study.epochs_spent()
-    with contextlib.closing(sqlite3.connect(str(addresses.file_of(store.url())))) as file, file:
+    with contextlib.closing(sqlite3.connect(str(addresses.file_of(storage.url())))) as file, file:
         file.execute("CREATE TABLE epoch_ledger (study_id INTEGER PRIMARY KEY, spent INTEGER NOT NULL)")
         file.execute("INSERT INTO epoch_ledger VALUES (?, ?)", (study._study_id, spent + 7))
         file.execute("DROP TABLE epochs_begun")
@@ -165,11 +171,11 @@ def test_a_relative_url_means_one_file_and_an_empty_variable_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///mine.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert addresses.file_of(store.url()) == tmp_path / "mine.db"
+    assert addresses.file_of(storage.url()) == tmp_path / "mine.db"
     assert addresses.file_of(tracking.uri()) == outputs / "mlflow.db"
     monkeypatch.setenv("OPTUNA_STORAGE", "sqlite://")
     with pytest.raises(UserError, match="a database in memory, which no other process sees"):
-        store.url()
+        storage.url()
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", None])
@@ -178,10 +184,10 @@ def test_reading_creates_nothing(variable: str | None, tmp_path: Path, monkeypat
     monkeypatch.setenv("MLRUNS_DIR", "")
     if variable:
         monkeypatch.setenv(variable, "sqlite:///not_there.db")
-    for read in (runs, best_runs, confirmed.verdicts, lambda: Store("x"), lambda: report.write("x", Console(), None)):
+    for read in (runs, best_runs, systems.verdicts, lambda: Store("x"), lambda: report.write("x", Console(), None)):
         with pytest.raises(UserError):
             read()
-    assert store.study_names() == [] and not list(doctor.examine())
+    assert storage.study_names() == [] and not list(doctor.examine())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,7 +253,7 @@ def test_an_error_that_does_not_pass_is_said_and_not_waited_for(
         (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, StoreUnavailable)
     ) as error:
         Store("tiny").note_session("now", 0.0)
-    assert is_lasting(error.value) is final and is_away(error.value) is not final
+    assert is_lasting(error.value) is final and store_unavailable(error.value) is not final
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,7 @@ def test_an_experiment_in_the_trash_is_taken_out_by_the_advice_that_is_given(
     wanted = study_file.check(TINY | QUICK | {"budget": {"trials": 5}}, "test")
     with pytest.raises(UserError, match="sweep doctor tiny --fix takes it out"):
         launch.run(wanted, ThisMachine(device="cpu"), Console(quiet=True))
-    assert "its experiment is in MLflow's trash" in next(doctor.mend("tiny")).what
+    assert "its experiment is in MLflow's trash" in next(doctor.fix("tiny")).what
     assert len(run_here(wanted).trials()) == 5
 
 

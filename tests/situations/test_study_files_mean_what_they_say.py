@@ -8,8 +8,9 @@ import optuna
 import pytest
 
 from pipelines.errors import UserError
-from sweeps import confirm, space, study_file
-from sweeps.study import FloatRange, Study
+from sweeps.study import space, study_file
+from sweeps.study.study import FloatRange, Study
+from sweeps.tasks import confirm
 from tests.conftest import TINY
 
 

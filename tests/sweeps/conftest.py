@@ -9,9 +9,11 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from sweeps import confirm, launch, study_file
-from sweeps.crew import ThisMachine
-from sweeps.store import Store
+from sweeps.running import launch
+from sweeps.running.resources import ThisMachine
+from sweeps.stores.store import Store
+from sweeps.study import study_file
+from sweeps.tasks import confirm
 from tests.conftest import TINY, copy_stores, run_in_process
 
 QUICK = {"training": {"epochs": 1, "batch_size": 200}, "budget": {"trials": 4}}
@@ -21,7 +23,7 @@ def launch_here(patch: pytest.MonkeyPatch, watch: Any, empty_stores: Path) -> li
     """Let what is launched train in this process; returns what was."""
     launched: list[str] = []
 
-    def run(study: Any, _crew: Any, _console: Console, phase: Any, *, owner: str | None) -> Any:
+    def run(study: Any, _resources: Any, _console: Console, phase: Any, *, owner: str | None) -> Any:
         launched.append(f"{study.name} {study.budget.trials}")
         run_in_process(study, watch, empty_stores, phase, owner)
         return launch.Result(None, False, "random")

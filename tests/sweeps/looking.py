@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from benchmarks import processes
 from pipelines.tracking import store as tracking
 from sweeps import runs
-from sweeps.store import Store
+from sweeps.stores.store import Store
 from tests.conftest import Sweep
 
 

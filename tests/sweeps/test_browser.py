@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines.tracking import store as tracking
-from sweeps import best_runs, explain, report
-from sweeps.store import Store
+from sweeps import best_runs
+from sweeps.results import report
+from sweeps.stores.store import Store
+from sweeps.tasks import explain
 from tests.conftest import ROOT, eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

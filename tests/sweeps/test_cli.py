@@ -22,10 +22,13 @@ from optuna.trial import TrialState
 
 from pipelines import data, paths
 from pipelines.tracking import store as tracking
-from sweeps import launch, results, study_file
 from sweeps.cli import main
-from sweeps.crew import ThisMachine
-from sweeps.store import Store
+from sweeps.results import frames
+from sweeps.running import launch
+from sweeps.running.resources import ThisMachine
+from sweeps.stores import record
+from sweeps.stores.store import Store
+from sweeps.study import study_file
 from tests.conftest import ROOT, Sweep, eventually
 
 COMMANDS = [
@@ -225,7 +228,7 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     assert "give the changed study another name, or go on with the stored one (sweep run tiny --stored)" in out
     code, out = call("studies", "tiny")
     assert code == 0 and study_file.check(yaml.safe_load(out), "shown").definition() == (
-        study_file.restore("tiny", Store("tiny").attributes()).definition()
+        record.restore("tiny", Store("tiny").attributes()).definition()
     )
     code, out = call("studies")
     assert "tiny: 1 of 1 trials ended; tests.tiny_model on mnist-5k, searching units" in out
@@ -260,13 +263,13 @@ def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_result
     launch._prepare(other, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
         1
     )  # and then Ctrl-C, before a worker was there
-    assert results.runs().study.unique().tolist() == ["tiny"]
+    assert frames.runs().study.unique().tolist() == ["tiny"]
     changed = study_file.load(
         str(write_study(**tiny, search={"units": {"int": [4, 9]}}, name="other", sampler="random"))
     )
     store = run_here(changed)
     assert store.attributes()["definition"] == changed.definition()
-    assert results.runs().study.unique().tolist() == ["other"]
+    assert frames.runs().study.unique().tolist() == ["other"]
 
 
 def test_a_gpu_that_is_not_there_is_a_mistake_before_anything_is_written(
@@ -303,7 +306,7 @@ def test_the_stored_study_holds_when_its_models_defaults_change(
     importlib.invalidate_caches()
     code, out = call("run", path)
     assert code == 2 and "start was [{units: 8}], is [{units: 16}]" in out
-    kept = study_file.restore("tiny", store.attributes(), {"trials": 2})
+    kept = record.restore("tiny", store.attributes(), {"trials": 2})
     assert [trial.state for trial in run_here(kept).trials()] == [TrialState.COMPLETE] * 2
 
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from sweeps.store import Store
+from sweeps.stores.store import Store
 from tests.conftest import ROOT
 
 

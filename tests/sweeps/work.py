@@ -6,16 +6,14 @@ import sys
 import time
 from pathlib import Path
 
-from sweeps.executors import Place, StopFlag
+from sweeps.running.executors import StopFlag, WorkerSlot
 
 
-def note_place(folder: Path, stop: StopFlag, place: Place) -> None:
+def note_place(folder: Path, stop: StopFlag, slot: WorkerSlot) -> None:
     """A worker that notes its place and waits."""
-    place.log.parent.mkdir(exist_ok=True)
-    place.log.write_text("first\nlast words\n")
-    (folder / f"{os.getpid()}").write_text(
-        f"{place.number} {place.parent_pid} {place.name} {os.environ.get('GREETING')}"
-    )
+    slot.log.parent.mkdir(exist_ok=True)
+    slot.log.write_text("first\nlast words\n")
+    (folder / f"{os.getpid()}").write_text(f"{slot.number} {slot.parent_pid} {slot.name} {os.environ.get('GREETING')}")
     while not stop.is_set():
         time.sleep(0.05)
 
@@ -25,7 +23,7 @@ def load_pandas() -> None:
     import pandas  # noqa: F401
 
 
-def leave(folder: Path, stop: StopFlag, place: Place) -> None:
+def leave(folder: Path, stop: StopFlag, slot: WorkerSlot) -> None:
     """A worker that ends as its folder's file `how` says."""
     how = (folder / "how").read_text()
     if how == "killed":
@@ -37,7 +35,7 @@ def leave(folder: Path, stop: StopFlag, place: Place) -> None:
         sys.exit(int(how))
 
 
-def train(folder: Path, stop: StopFlag, place: Place) -> None:
+def train(folder: Path, stop: StopFlag, slot: WorkerSlot) -> None:
     """A worker that trains a small CNN with dropout for two epochs, and notes the digest of its weights."""
     (folder / "digest").write_text(digest_of_a_training())
 

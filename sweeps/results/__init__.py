@@ -1,0 +1,1 @@
+"""What came of it: data frames, choices, verdicts, the leaderboard and the report."""

@@ -1,0 +1,196 @@
+"""Reading back: tidy DataFrames of one study at a time, ordered by validation accuracy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipelines import paths
+from pipelines.errors import UserError
+from pipelines.tracking import facts
+from pipelines.tracking import store as tracking
+from pipelines.tracking.facts import RunFacts
+from sweeps.study.study import OBJECTIVES
+
+VAL_ACCURACY = "final_validation_accuracy"  # the metric: of the kept epoch
+WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
+MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second", "gpu_hours"}
+ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
+WORDS = {"study", "state", "model", "device", "dataset"}
+DEVIATIONS = {"val_sd": "final_validation_accuracy_sd", "test_sd": "test_accuracy_sd"}
+WANTED = facts.Wanted(
+    metrics=(
+        *(VAL_ACCURACY, "test_accuracy", "parameters", "epochs_trained", "kept_epoch", "seconds"),
+        *("samples_per_second", "gpu_hours", *DEVIATIONS.values()),
+    ),
+    tags=("study", "trial", "ended", "failure", "device", "dataset", "objectives"),
+)
+RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
+STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
+
+
+def studies() -> pd.DataFrame:
+    """Return the studies that have been run, the latest first: study, experiment_id, phase, last_used (UTC)."""
+    if not tracking.exists():
+        return pd.DataFrame(columns=["study", "experiment_id", "phase", "last_used"])
+    rows = [
+        {
+            "study": experiment.name,
+            "experiment_id": experiment.experiment_id,
+            "phase": experiment.tags.get(tracking.PHASE, "sweep"),
+            "last_used": pd.to_datetime(int(experiment.tags[tracking.LAST_USED]), unit="s", utc=True),
+        }
+        for experiment in tracking.all_experiments()
+        if tracking.LAST_USED in experiment.tags
+    ]
+    frame = pd.DataFrame(rows, columns=["study", "experiment_id", "phase", "last_used"])
+    return frame.sort_values("last_used", ascending=False, ignore_index=True)
+
+
+def runs(study: str | None = None) -> pd.DataFrame:
+    """Return one row a trial of one study: complete ones first, best validation accuracy first.
+
+    `study`: its name; the latest sweep that has trials if not given.
+    Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
+    test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
+    max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
+    samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset, run_id.
+    A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
+    all together, and no kept_epoch. Where trials failed, `failure` says why.
+    Where the protocol holds no images out there is no validation accuracy.
+    A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
+    rest; those come first.
+    Raises UserError for an unknown study.
+    """
+    experiment_id = _experiment(study)
+    return _table(facts.of_trials(experiment_id, WANTED)) if experiment_id else _table([])
+
+
+def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
+    """Return the `top` complete trials of a study (the latest if not named), in the order of `runs`.
+
+    Where MLflow's store is a database, no others are read. The columns, and their types, are those that these trials need.
+    """
+    experiment_id = _experiment(study)
+    if experiment_id is None:
+        return _table([])
+    best = facts.of_best_trials(experiment_id, WANTED, VAL_ACCURACY, top)
+    if best and "," in _objectives(best[0]):
+        best = facts.of_trials(experiment_id, WANTED)  # which of them are on the front, all together say
+    frame = _table(best)
+    return frame[frame.state == "complete"].head(top).reset_index(drop=True)
+
+
+def _experiment(study: str | None) -> str | None:
+    """Return the id of a study's experiment, of the latest sweep with trials if not named; None where nothing has begun."""
+    known = studies()
+    wanted = known[known.phase == "sweep"] if study is None else known[known.study == study]
+    if known.empty:
+        raise UserError(f"no study has been run yet: begin with {paths.command('run')}")
+    if study is None and wanted.empty:
+        raise UserError(
+            f"only baselines have been run yet: name one of {', '.join(known.study)}, or begin with {paths.command('run')}"
+        )
+    if study is not None and wanted.empty:
+        return _renamed(study, known)
+    if study is not None:
+        return str(wanted.experiment_id.iloc[0])
+    return next(filter(facts.has_trials, wanted.experiment_id), None)
+
+
+def _renamed(study: str, known: pd.DataFrame) -> str:
+    """Return the experiment of a study that has this name in Optuna's storage, and another in MLflow."""
+    from sweeps.stores.record import find
+
+    found = find(study)
+    if found and found.owner:
+        raise UserError(
+            f"study {study!r} trains again what {found.owner!r} found: confirmations({found.owner!r}) has its seeds"
+        )
+    experiment = found.experiment() if found else None
+    if experiment is None:
+        raise UserError(f"study {study!r} has not been run: expected one of {', '.join(known.study)}")
+    return str(experiment.experiment_id)
+
+
+def _table(found: Sequence[RunFacts]) -> pd.DataFrame:
+    if not found:
+        return pd.DataFrame(
+            columns=["study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds", "run_id"]
+        )
+    objectives = _objectives(found[0])
+    return _ordered(_typed(pd.DataFrame([row(run) for run in found])), objectives.split(","))
+
+
+def _objectives(run: RunFacts) -> str:
+    return run.tags.get("objectives", "val_accuracy")
+
+
+def row(run: RunFacts) -> dict[str, Any]:
+    """Return what is known of a trial from its run, as `runs` has it, untyped."""
+    tags, metrics, params = run.tags, run.metrics, run.params
+    settings = {
+        RENAMED.get(name, name): value for name, value in sorted(params.items()) if name not in ("model", "dataset")
+    }
+    return {
+        "study": tags["study"],
+        "trial": int(tags["trial"]),
+        "state": ended if (ended := tags.get("ended")) in ENDS else STATES[run.status],
+        "val_accuracy": metrics.get(VAL_ACCURACY),
+        "test_accuracy": metrics.get("test_accuracy"),
+        **{name: metrics[metric] for name, metric in DEVIATIONS.items() if metric in metrics},
+        **settings,
+        "model": params.get("model"),
+        "parameters": metrics.get("parameters"),
+        "epochs": metrics.get("epochs_trained"),
+        "kept_epoch": metrics.get("kept_epoch"),
+        "seconds": metrics.get("seconds"),
+        "samples_per_second": metrics.get("samples_per_second"),
+        **({"gpu_hours": metrics["gpu_hours"]} if "gpu_hours" in metrics else {}),
+        "device": tags.get("device"),
+        "dataset": tags["dataset"],
+        **({"failure": tags["failure"]} if "failure" in tags else {}),
+        "run_id": run.run_id,
+    }
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    for name in frame.columns:
+        if name in WHOLE:
+            frame[name] = frame[name].astype("Float64").astype("Int64")
+        elif name in MEASURED:
+            frame[name] = frame[name].astype("float64")
+        elif name in WORDS:
+            frame[name] = frame[name].astype("category")
+        elif name not in ("run_id", "failure"):
+            frame[name] = _typed_text(frame[name])
+    return frame
+
+
+def _ordered(frame: pd.DataFrame, objectives: list[str]) -> pd.DataFrame:
+    """Return complete trials before the others, a front before the rest, high validation accuracy before low."""
+    keys = {"incomplete": frame.state != "complete"}
+    if len(objectives) > 1:
+        from sweeps.stores.store import front
+
+        complete = frame.state == "complete"
+        measured = frame.loc[complete, objectives].astype("float64").to_numpy()
+        frame["on_front"] = False
+        frame.loc[complete, "on_front"] = front(measured, [OBJECTIVES[objective] for objective in objectives])
+        keys["behind"] = ~frame.on_front
+    order = frame.assign(**keys).sort_values(
+        [*keys, "val_accuracy", "trial"], ascending=[True] * len(keys) + [False, True], ignore_index=True
+    )
+    return order.drop(columns=list(keys))
+
+
+def _typed_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return tracked texts as whole numbers, numbers, truth values or categories, whichever fits all of them."""
+    given = values.where(values.astype(str) != "None")
+    present = given.dropna().astype(str)
+    if present.isin(["True", "False"]).all() and len(present):
+        return given.map({"True": True, "False": False}).astype("boolean")
+    numbers = pd.to_numeric(given, errors="coerce")
+    if numbers.notna().sum() != len(present):
+        return given.astype("category")
+    return numbers.astype("Int64") if present.str.fullmatch(r"-?\d+").all() else numbers.astype("float64")

@@ -1,0 +1,308 @@
+"""The report of a study: Markdown, and one HTML file on its parent run. Every number in it comes from a run that it names."""
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines import data, paths
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from pipelines.tracking.run import TrackedRun
+from sweeps.results import frames, plots, systems
+from sweeps.results.frames import RENAMED
+from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, number
+from sweeps.results.statistics import format_published
+from sweeps.results.systems import System, interval
+from sweeps.results.tables import NOTHING, html, table
+from sweeps.results.verdict import luck_of_the_best, mcnemar
+from sweeps.stores.record import StoredStudy
+from sweeps.study.study import format_params
+
+OF_THE_STUDY = {  # figures on the parent run
+    "study_curves.png": "Validation accuracy of every trial, epoch by epoch",
+    "images_by_class.png": "The images",
+}
+OF_THE_CHOSEN = {  # figures of the run that validation chose
+    "learning_curves.png": "Training",
+    "confusion.png": "Classes taken for others",
+    "wrong_images.png": "Wrong test images",
+    "accuracy_by_class.png": "Accuracy by class and by confidence",
+    "font_digits.png": "Digits from fonts",
+}
+HOW_TO_READ = (
+    "Would this system, trained again, be above the published accuracy on these test images? **Reached**: all of the 95 % "
+    "interval of its mean over trainings lies above it; **not reached**: all of it below; **undecidable**: neither. The chosen "
+    "configuration has the best mean validation accuracy; its intervals are widened for the number of configurations among which "
+    "it was chosen, those of the others for the number of systems compared (Bonferroni). They hold for a number of seeds "
+    "that was fixed beforehand. On other images: the same, with the finite number of test images taken into account."
+)
+
+
+def write(study: str, console: Console, output: Path | None = None) -> list[System]:
+    """Write a study's report to `output` (a Markdown file; `mlruns/reports/NAME.md` if not given) and to its parent run.
+
+    Returns the systems that have a verdict.
+
+    Raises UserError for a study without a trial that has ended, or where it cannot be written.
+    """
+    page = Report(study)
+    text = page.text()
+    path = output or paths.mlruns() / "reports" / f"{study}.md"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another file with --output") from error
+    page.log(text)
+    console.print(f"written: {path}, and as report.html to the parent run {page.parent.info.run_id}", soft_wrap=True)
+    return page.systems
+
+
+def log(study: str) -> list[System]:
+    """Write a study's report to its parent run alone; return the systems that have a verdict.
+
+    Raises UserError for a study without a trial that has ended.
+    """
+    page = Report(study)
+    page.log(page.text())
+    return page.systems
+
+
+class Report:
+    """What is known of a study, section by section."""
+
+    def __init__(self, name: str):
+        stored = StoredStudy(name)
+        self.store, self.study = stored.store, stored.read()
+        if not self.study.search:
+            owner = stored.owner
+            shown = f"sweep report {owner} shows its seeds" if owner else f"sweep best {name} shows its seeds"
+            raise UserError(f"study {name!r} has no search to report on: {shown}")
+        self.parent = stored.parent_run()
+        self.frame = frames.runs(name)
+        if not (self.frame.epochs > 0).any():
+            raise UserError(f"no trial of study {name!r} has ended: go on with it (sweep run {name} --stored)")
+        self.complete = self.frame[self.frame.state == "complete"]
+        self.seeds = systems.confirmations(name)
+        self.trials = stored.trial_runs()
+        of_seeds = [tracking.client().get_run(run_id) for run_id in self.seeds.run_id]
+        self.runs = {run.info.run_id: run for run in [*self.trials, *of_seeds]}
+        self.systems: list[System] = systems.systems(name)
+        self.judged = systems.judged(name, self.systems)
+
+    def text(self) -> str:
+        """Return the whole page."""
+        study, tags = self.study, self.parent.data.tags
+        counts = ", ".join(f"{count} {state}" for state, count in self.frame.state.value_counts().items() if count)
+        head = (
+            f"# {study.name}\n\nModel `{study.model}` on {study.dataset}; searched: "
+            f"{', '.join(f'`{name}`' for name in study.search)}.\n"
+            f"{len(self.frame)} trials: {counts}. Study digest {study.digest()}, data set digest "
+            f"{tags.get('dataset_digest', NOTHING)}."
+        )
+        sections = {
+            "Verdicts": self._verdicts(),
+            "Seeds": self._seeds(),
+            "The test images": self._reads(),
+            "Leaderboard": self._leaderboard(),
+            "Cost to target": self._cost(),
+            "What ended early": self._ended_early(),
+            "Importance": self._importance(),
+            "Provenance": self._provenance(),
+        }
+        return head + "\n\n" + "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items()) + "\n"
+
+    def log(self, text: str) -> None:
+        """Write `text`, the page, to the parent run: as Markdown, and as HTML with figures and plots inside."""
+        title = f"{self.study.name}: report"
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "report.md").write_text(text, encoding="utf-8")
+            with_figures = text + "\n" + "\n\n".join(self._figures())
+            interactive = plots.sections(self.store.study(), self.study, self.frame)
+            page = html(with_figures, title, f"<h2>Plots to click on</h2>\n{interactive}" if interactive else "")
+            (folder / "report.html").write_text(page, encoding="utf-8")
+            TrackedRun(self.parent.info.run_id).log_artifacts(folder)
+
+    def _figures(self) -> Iterator[str]:
+        """Yield the figures of the study, and of the trial that validation chose, each as Markdown with the image inside."""
+        runs = [("The study", self.parent.info.run_id, OF_THE_STUDY)]
+        if len(self.complete):
+            chosen = self.complete.iloc[0]
+            several = f" (results: model 1 of {self.study.trainings})" if self.study.trainings > 1 else ""
+            runs.append((f"Trial {chosen.trial}, chosen by validation{several}", chosen.run_id, OF_THE_CHOSEN))
+        for title, run_id, wanted in runs:
+            there = tracking.artifacts(run_id)
+            yield f"## {title}"
+            with tempfile.TemporaryDirectory() as folder:
+                for file, what in wanted.items():
+                    found = next((path for path in (file, f"model_1/{file}") if path in there), None)
+                    if found:
+                        content = tracking.artifact_folder(run_id, found, Path(folder)).read_bytes()
+                        yield f"![{what}](data:image/png;base64,{base64.b64encode(content).decode()})"
+
+    def _verdicts(self) -> str:
+        if not self.systems:
+            return self._unconfirmed()
+        lines = [["system", "models", "validation", "test", "published", "verdict", "95 % interval", "on other images"]]
+        for system in self.systems:
+            rows = self.judged[self.judged.system == system.name]
+            about = [
+                f"**{system.name}**, chosen (of {system.comparisons})"
+                if system.chosen
+                else f"{system.name} (one of {system.comparisons})",
+                *systems.cells(system),
+            ]
+            for _, row in rows.iterrows():
+                images = "" if row.images == data.TEST_IMAGES[self.study.dataset] else f" of {row.images:,} images"
+                verdict = f"**{row.verdict}**" if system.chosen else row.verdict
+                published = f"{format_published(row.published, row.kind)}{images}, {row.target}"
+                beyond = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high)}"
+                lines.append([*about, published, verdict, interval(row.low, row.high), beyond])
+                about = [""] * 4
+            if rows.empty:
+                lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
+        said = systems.without_verdict(self.study.name) if self.judged.empty else HOW_TO_READ
+        return "\n\n".join(filter(None, [table(lines), said, "\n".join(self._pairs())]))
+
+    def _unconfirmed(self) -> str:
+        said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."
+        if self.complete.empty or self.study.dataset not in data.COMPARABLE:
+            return said
+        chosen = self.complete.iloc[0]
+        found = gaps(self.study, float(chosen.test_accuracy))
+        lines = [["published", "gap", "test images"]]
+        lines += [[f"{gap.published}, {gap.target}", f"{gap.points:+.2f} points", f"{gap.images:+d}"] for gap in found]
+        return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{table(lines)}"
+
+    def _pairs(self) -> Iterator[str]:
+        """Yield McNemar's test between the chosen system's model and each other's, on the same test images."""
+        for other in self.systems[1:]:
+            first, second = self.systems[0].rightly, other.rightly
+            alone = int((first & ~second).sum()), int((second & ~first).sum())
+            yield (
+                f"- {self.systems[0].name} and {other.name}, one model each (the best by validation, or the ensemble), on the "
+                f"same {len(first):,} test images: {alone[0]} are right in the first alone, {alone[1]} in the second alone "
+                f"(exact McNemar test: p = {mcnemar(first, second):.3g})."
+            )
+
+    def _seeds(self) -> str:
+        if self.seeds.empty:
+            return "None."
+        lines = [["trial", "phase", "seed", "state", "validation", "test", "kept epoch", "epochs", "run"]]
+        for _, row in self.seeds.iterrows():
+            accuracies = [_percent(row.val_accuracy), _percent(row.test_accuracy)]
+            epochs = [NOTHING if pd.isna(value) else str(value) for value in (row.kept_epoch, row.epochs)]
+            seed = self.runs[row.run_id].data.params.get("seed", NOTHING)
+            lines.append([str(row.trial), row.phase, seed, row.state, *accuracies, *epochs, f"`{row.run_id}`"])
+        return table(lines)
+
+    def _reads(self) -> str:
+        measured = [run for run in self.runs.values() if "test_accuracy" in run.data.metrics]
+        reads = sum(int(run.data.metrics.get("test_reads", 1)) for run in measured)
+        looked_at = int(self.frame.test_accuracy.notna().sum())
+        images = data.TEST_IMAGES[self.study.dataset]
+        spread = (
+            self.seeds[(self.seeds.phase == "confirm") & (self.seeds.state == "complete")]
+            .groupby("trial")
+            .test_accuracy
+        )
+        variances = spread.var(ddof=1)[spread.count() > 1]
+        if len(variances):
+            deviation = float(np.sqrt(variances.mean() / self.study.trainings))
+            source = "the deviation of a trial's accuracy, from the fresh seeds"
+        else:
+            mean = float(self.frame.test_accuracy.mean())
+            deviation, source = (mean * (1 - mean) / images) ** 0.5, f"the deviation of a mean over {images:,} images"
+        luck = 100 * luck_of_the_best(looked_at, deviation)
+        best = self.frame[self.frame.test_accuracy == self.frame.test_accuracy.max()].iloc[0]
+        return (
+            f"They were read at least {reads} times, by {len(measured)} runs, and chose nothing. {looked_at} configurations of "
+            f"the search have a test accuracy. Were all equally good, the best of {looked_at} would by luck alone stand "
+            f"{luck:.2f} points above their mean ({100 * deviation:.2f} points is {source}). The best by test accuracy is trial "
+            f"{best.trial} with {_percent(best.test_accuracy)}: chosen so, a number says nothing."
+        )
+
+    def _leaderboard(self) -> str:
+        lines = [["trial", "validation", "test", "epochs", "parameters", "searched"]]
+        for _, row in self.complete.head(SHOWN).iterrows():
+            searched = format_params(
+                self.study.active({name: row[RENAMED.get(name, name)] for name in self.study.search})
+            )
+            deviations = [row.get("val_sd"), row.get("test_sd")]
+            accuracies = [
+                _percent(value) + ("" if sd is None else f" ± {100 * sd:.2f}")
+                for value, sd in zip((row.val_accuracy, row.test_accuracy), deviations, strict=True)
+            ]
+            lines.append([str(row.trial), *accuracies, number(row.epochs), number(row.parameters, ","), searched])
+        return f"By validation accuracy.\n\n{table(lines)}" if len(lines) > 1 else "No trial is complete."
+
+    def _cost(self) -> str:
+        ended = [run for run in self.trials if "epochs_trained" in run.data.metrics and run.info.end_time]
+        ended.sort(key=lambda run: run.info.end_time)
+        lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
+        for target in sorted(self.study.targets, key=lambda target: target.accuracy):
+            published = f"{format_published(target.accuracy, target.kind)}, {target.name}"
+            at = next((i for i, run in enumerate(ended, 1) if 100 * _val_accuracy(run) >= target.accuracy), None)
+            if at is None:
+                lines.append([published, "not reached on validation", *[NOTHING] * 3])
+                continue
+            until = [run.data.metrics for run in ended[:at]]
+            epochs, seconds = (sum(each[name] for each in until) for name in ("epochs_trained", "seconds"))
+            lines.append([published, str(at), f"{epochs:,.0f}", f"{seconds:,.0f}", ended[at - 1].data.tags["trial"]])
+        what = (
+            "Of the trials that had ended when the first of them reached the published accuracy *on validation images*."
+        )
+        return f"{what}\n\n{table(lines)}" if len(lines) > 1 else "The study has no targets."
+
+    def _ended_early(self) -> str:
+        early = self.frame[~self.frame.state.isin(["complete", "running", "waiting"])]
+        if early.empty:
+            return "No trial ended early."
+        lines = [["state", "trials", "epochs in all", "epochs trained (trials)"]]
+        for state, rows in early.groupby("state", observed=True):
+            epochs = rows.epochs.fillna(0).astype(int)
+            at = ", ".join(f"{epoch} ({count})" for epoch, count in sorted(epochs.value_counts().items()))
+            lines.append([str(state), str(len(rows)), str(int(epochs.sum())), at])
+        ended = self.frame[self.frame.epochs.notna()]
+        whole, spent = int((ended.max_epochs * self.study.trainings).sum()), int(ended.epochs.sum())
+        return (
+            f"{table(lines)}\n\nThe trials that have ended trained {spent} of the {whole} epochs that all of them had."
+        )
+
+    def _importance(self) -> str:
+        if len(self.complete) < IMPORTANCE_TRIALS:
+            return f"Fewer than {IMPORTANCE_TRIALS} complete trials say nothing of importance."
+        lines = [["hyperparameter", "importance"]]
+        lines += [[f"`{name}`", f"{weight:.2f}"] for name, weight in self.store.importances().items()]
+        return f"For validation accuracy, fANOVA over {len(self.complete)} complete trials.\n\n{table(lines)}"
+
+    def _provenance(self) -> str:
+        lines = [["trial", "phase", "run", "seed", "data set digest", "model source", "commit", "device", "libraries"]]
+        shown = [*self.complete.head(SHOWN).run_id, *self.seeds.run_id]
+        for run in (self.runs[run_id] for run_id in shown):
+            tags, seed = run.data.tags, run.data.params.get("seed", NOTHING)
+            number = tags["study"].rpartition("-")[2] if tags["phase"] in ("confirm", "final") else tags["trial"]
+            commit = tags.get("git_commit", NOTHING)[:12] + (" with changes" if tags.get("git_dirty") == "true" else "")
+            libraries = "{} {}, keras {}".format(
+                *(tags.get(n, "") for n in ("backend", "backend_version", "keras_version"))
+            )
+            known = [tags.get(name, NOTHING) for name in ("dataset_digest", "model_digest")]
+            what = [*known, commit, tags.get("device_name", tags.get("device", NOTHING)), libraries]
+            lines.append([number, tags["phase"], f"`{run.info.run_id}`", seed, *what])
+        said = "The runs behind the leaderboard and the verdicts; `sweep rerun RUN` trains any of them again."
+        return f"{said}\n\n{table(lines)}"
+
+
+def _val_accuracy(run: Any) -> float:
+    return float(run.data.metrics.get("final_validation_accuracy", 0))
+
+
+def _percent(value: float) -> str:
+    return NOTHING if pd.isna(value) else f"{100 * value:.2f} %"

@@ -1,0 +1,65 @@
+"""What a few seeds say: intervals, and where a published number lies. In the unit of what is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models import Kind
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Several seeds of one configuration.
+
+    `interval`: Student's t interval of the mean; `one_more`: in which one run more would lie (prediction interval). Both are for
+    normally distributed values, at `CONFIDENCE`, and None for a single seed.
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    interval: tuple[float, float] | None
+    one_more: tuple[float, float] | None
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Summarise at least one value."""
+    from scipy.stats import t
+
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
+        return Summary(n, mean, None, None, None)
+    sd = float(np.std(values, ddof=1))
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd
+    of_mean, of_one = reach / n**0.5, reach * (1 + 1 / n) ** 0.5
+    return Summary(n, mean, sd, (mean - of_mean, mean + of_mean), (mean - of_one, mean + of_one))
+
+
+def rounding_of(accuracy: float, kind: Kind) -> float:
+    """Return how far from a published number, in percent, those lie that round to it: 0 unless it was published as rounded."""
+    return 0.5 * 10 ** -len(f"{accuracy:g}".partition(".")[2]) if kind == "about" else 0.0
+
+
+def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
+    """Return where a published accuracy lies, seen from the interval of the mean over seeds.
+
+    A rounded number stands for all that round to it, a bound or a goal for all above it.
+    """
+    if measured.interval is None:
+        return "one seed: no interval"
+    low, high = measured.interval
+    reach = rounding_of(accuracy, kind)
+    if high < accuracy - reach:
+        return "outside: measured lower"
+    if kind in ("above", "goal"):
+        return "holds" if low > accuracy else "inside: undecided"
+    return "outside: measured higher" if low > accuracy + reach else "inside"
+
+
+def format_published(accuracy: float, kind: Kind) -> str:
+    """Return a published accuracy (percent) as its author gives it."""
+    sign = {"printed": "", "about": "about ", "above": "above ", "goal": "goal "}[kind]
+    return f"{sign}{accuracy:.2f} %" if kind == "printed" else f"{sign}{accuracy:g} %"

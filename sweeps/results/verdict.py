@@ -1,0 +1,123 @@
+"""The verdict: would this configuration, trained again, be above a published accuracy on these test images?
+
+The published number is a constant, the estimand the mean test accuracy over seeds, the interval Student's t interval. All
+accuracies are in percent. For normally distributed seeds a wrong "reached" has a probability of 2.5 %. A tail of unlucky seeds
+makes it more: 4 % at a skewness of -0.5, 5 % at -1, 11 % for an exponential one (simulated; the 51 seeds of the baselines have a
+skewness of -0.1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import Kind
+from sweeps.results.statistics import rounding_of
+
+Word = Literal["reached", "not reached", "undecidable"]
+ERROR = 0.05  # of a wrong "reached" or a wrong "not reached", together, over all comparisons with a target
+FEWEST_SEEDS = 3  # the t interval of two is wider than all that is of interest
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a mean accuracy lies, in percent."""
+
+    low: float
+    high: float
+
+
+def verdict(interval: Interval | None, published: float, kind: Kind = "printed") -> Word:
+    """Return whether all of `interval` lies above a published accuracy, all of it below, or neither.
+
+    A rounded number ("about") stands for all that round to it, and is reached above the highest of them. None: too few seeds.
+    """
+    reach = rounding_of(published, kind)
+    if interval is None:
+        return "undecidable"
+    if interval.low > published + reach:
+        return "reached"
+    return "not reached" if interval.high < published - reach else "undecidable"
+
+
+def of_the_mean(accuracies: Sequence[float], images: int, comparisons: int = 1) -> Interval | None:
+    """Return the interval of the mean over seeds, for these `images` test images; None for fewer than FEWEST_SEEDS.
+
+    `comparisons`: among how many configurations this one is compared with the target (Bonferroni). Accuracies come in steps of
+    one image: the deviation is taken to be at least that of rounding to them, so that the interval of equal ones is not empty.
+    """
+    n = len(accuracies)
+    if n < FEWEST_SEEDS:
+        return None
+    rounding = 100 / images / 12**0.5
+    return _t_interval(
+        float(np.mean(accuracies)), max(float(np.std(accuracies, ddof=1)), rounding) / n**0.5, n, comparisons
+    )
+
+
+def beyond_these_images(correct: NDArray[np.bool_], comparisons: int = 1) -> Interval | None:
+    """Return the interval of the accuracy on further images of the same kind, over seeds and images together.
+
+    `correct`: seeds × images, whether each was classified rightly. The variance of the mean is that between seeds plus that
+    between images, which counts what is left of both twice and so errs on the wide side.
+    """
+    seeds, images = correct.shape
+    if seeds < FEWEST_SEEDS:
+        return None
+    of_seeds = np.var(correct.mean(axis=1), ddof=1) / seeds
+    of_images = np.var(correct.mean(axis=0), ddof=1) / images
+    return _t_interval(100 * float(correct.mean()), 100 * float(of_seeds + of_images) ** 0.5, seeds, comparisons)
+
+
+def of_the_ensemble(
+    members: Sequence[NDArray[np.floating]],
+    labels: NDArray[np.integer],
+    further_images: bool = False,
+    comparisons: int = 1,
+) -> Interval | None:
+    """Return the interval of the accuracy of an ensemble that is trained again, over the seeds of its members.
+
+    `members`: for each configuration, seeds × images × classes, the probabilities; the ensemble is the mean of all. Its variance
+    is that of the delete-one jackknife within configurations. `further_images`: on other images of the same kind, as in
+    `beyond_these_images`. None where a configuration has fewer than FEWEST_SEEDS.
+    """
+    if min(map(len, members)) < FEWEST_SEEDS:
+        return None
+    total, n = sum(each.sum(axis=0) for each in members), sum(map(len, members))
+    correct = total.argmax(axis=1) == labels
+    variance = (
+        np.var(correct, ddof=1) / len(labels) if further_images else (1 / len(labels)) ** 2 / 12
+    )  # that of rounding
+    of_seeds = 0.0
+    for each in members:
+        without_one = [((total - member).argmax(axis=1) == labels).mean() for member in each]
+        of_seeds += (len(each) - 1) ** 2 / len(each) * float(np.var(without_one, ddof=1))
+    variance = variance + of_seeds if further_images else max(variance, of_seeds)
+    return _t_interval(100 * float(correct.mean()), 100 * float(variance) ** 0.5, n - len(members) + 1, comparisons)
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return the exact two-sided p value of McNemar's test: whether two models err equally often on the same images."""
+    from scipy.stats import binomtest
+
+    first_alone, second_alone = int((first & ~second).sum()), int((second & ~first).sum())
+    if first_alone + second_alone == 0:
+        return 1.0
+    return float(binomtest(first_alone, first_alone + second_alone).pvalue)
+
+
+def luck_of_the_best(configurations: int, deviation: float) -> float:
+    """Return by how much the best of so many equal configurations, one run each, is expected to stand above their mean."""
+    from scipy.stats import norm
+
+    n = configurations  # the density of the highest of n is n Φⁿ⁻¹ φ
+    return deviation * float(norm.expect(lambda x: n * x * norm.cdf(x) ** (n - 1)))
+
+
+def _t_interval(mean: float, standard_error: float, n: int, comparisons: int) -> Interval:
+    from scipy.stats import t
+
+    reach = float(t.ppf(1 - ERROR / comparisons / 2, n - 1)) * standard_error
+    return Interval(mean - reach, mean + reach)

@@ -1,0 +1,246 @@
+"""The parent of a sweep: checks, prepares the stores, lets the supervisor work, and says what was found."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+from rich.console import Console
+
+import models
+from pipelines import backend, checkpoint, data, paths, provenance
+from pipelines.errors import StoreUnavailable, UserError, first_line, root_cause
+from pipelines.tracking import store as tracking
+from sweeps.running import moved, population, repair
+from sweeps.running.assignment import Assignment
+from sweeps.running.progress import Snapshot
+from sweeps.running.resources import Resources
+from sweeps.running.supervisor import Supervisor
+from sweeps.running.tags import of_dataset, of_study
+from sweeps.running.worker import work
+from sweeps.stores import names
+from sweeps.stores.record import StoredStudy, restore
+from sweeps.stores.storage import store_unavailable, study_lock
+from sweeps.stores.storage import url as optuna_url
+from sweeps.stores.store import Store, val_accuracy
+from sweeps.study import space
+from sweeps.study.study import OBJECTIVES, Study
+from sweeps.study.study_file import in_a_line
+
+CHANGED_SOURCE = "the source of its model has changed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a study stands when its parent ends, whether Ctrl-C ended it, the name of its sampler, and why it is paused."""
+
+    snapshot: Snapshot
+    interrupted: bool
+    sampler: str
+    paused: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended before its budget did."""
+        return self.interrupted or self.paused is not None
+
+
+def run(
+    study: Study,
+    resources: Resources,
+    console: Console,
+    phase: tracking.Phase = "sweep",
+    owner: str | None = None,
+    joins: bool = False,
+    new_source: bool = False,
+) -> Result:
+    """Run a study until its budget is used up or Ctrl-C; return where it stands. Raises UserError before anything is written.
+
+    `phase`: what the runs of a new study are for; an old one's stay what they are. `owner`: the stored study in whose experiment,
+    and under whose parent run, the runs belong. `joins`: leave as soon as nothing is left to claim, though others still train.
+    `new_source`: go on though the source of the model has changed.
+    """
+    if optuna_url() == tracking.uri():
+        raise UserError(
+            "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database: each library keeps its schema's version in a "
+            "table of the same name, so give them two databases"
+        )
+    dataset = data.load(study.dataset)
+    population.check(study, backend.name())
+    folder = paths.make_mlruns()
+    try:
+        if line := moved.settle_in():
+            console.print(line, soft_wrap=True)
+        store, assignment = _prepare(study, dataset, resources, phase, owner, new_source)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        if not store_unavailable(error):
+            raise
+        reason = first_line(root_cause(error))
+        raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
+    logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
+    executor = resources.start(work, assignment, logs)
+    sweep = Supervisor(store, assignment, executor, console, stays=not joins)
+    if line := backend.note_on_settings():
+        console.print(line, soft_wrap=True)
+    if store.note_on_name:
+        console.print(store.note_on_name, soft_wrap=True)
+    console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {resources}")
+    name, now = space.chosen_sampler(assignment.study).name, space.chosen_sampler(study)
+    if now.why:
+        console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
+    try:
+        sweep.supervise()
+    finally:
+        try:
+            executor.kill()
+        finally:
+            sweep.settle()
+    return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused)
+
+
+def closing_summary(study: Study, result: Result) -> list[str]:
+    """Return what was found, and which commands come next."""
+    snapshot, lines = result.snapshot, []
+    if snapshot.best:
+        found = f"best by validation: trial {snapshot.best.number} with {100 * val_accuracy(snapshot.best):.2f} %"
+        lines.append(f"{found}, of {snapshot.done} trials and {snapshot.epochs_spent} epochs")
+    if result.paused:
+        lines.append(result.paused)
+    elif result.interrupted:
+        lines.append(
+            f"stopped; the same command goes on where it was ({snapshot.done} of {snapshot.tickets or '∞'} trials done)"
+        )
+    elif result.sampler == space.GRID and snapshot.done >= len(
+        space.points(study.model_copy(update={"sampler": space.GRID}))
+    ):
+        lines.append("all combinations of the grid have been tried")
+    else:
+        lines.append(f"the budget is used up ({_limit_reached(study, snapshot)}); a larger one continues the study")
+    best, ui = paths.command(f"best {study.name}"), paths.command("ui")
+    lines.append(f"next: {best} (leaderboard), {ui} (curves, runs, artifacts)")
+    return lines
+
+
+def _prepare(
+    study: Study,
+    dataset: data.Dataset,
+    resources: Resources,
+    phase: tracking.Phase,
+    owner: str | None = None,
+    new_source: bool = False,
+) -> tuple[Store, Assignment]:
+    """Make what is missing in both stores, and what every worker must know."""
+    with study_lock():  # two parents that begin at once make one study and one parent run
+        owned = StoredStudy(owner) if owner else None
+        # MLflow first: it may refuse, and then nothing is written
+        within = owned.parent_run().info.run_id if owned else None
+        if owned is None:
+            tracking.find_experiment(study.name)
+        store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
+        study = _check_definition(store, study, new_source)
+        chosen = _choose_sampler(store, study)
+        uid = store.uid
+        phase = store.attributes().get(names.PHASE, phase)
+        store.remember(names.PHASE, phase)
+        experiment = tracking.open_experiment(owned.name if owned else study.name, owned.uid if owned else uid)
+        if owned:
+            store.remember(names.OWNER, owned.name)
+        own = of_study(study) | of_dataset(dataset) | provenance.code()
+        parent = tracking.open_parent(experiment, uid, phase, own, within)
+        store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
+    deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
+    ids = (uid, experiment.experiment_id, parent)
+    digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
+    return store, Assignment(
+        resolved,
+        models.source(study.model),
+        provenance.code(),
+        digest,
+        phase,
+        *ids,
+        resources.device,
+        resources.gpus,
+        resources.gpu_share,
+        resources.threads,
+        resources.trials_per_worker,
+        space.tickets(resolved),
+        deadline,
+        frozenset(trial.number for trial in store.trials() if trial.state.is_finished()),
+    )
+
+
+def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
+    """Refuse to go on with a study that is stored under another definition; return it with the stored reference to its model."""
+    attributes, source = store.attributes(), models.source(study.model)
+    begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
+    if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
+        store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
+        store.remember(names.DEFINITION, study.definition())
+        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.CHOSEN_SAMPLER, None)
+        return study
+    now = study.definition()  # before the stored source takes the place of the present one
+    stored = restore(study.name, attributes)
+    changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
+    if changed == [CHANGED_SOURCE] and new_source:
+        assert source is not None
+        models.adopt(source)
+        store.remember(names.SOURCE, source.content())
+        for number in repair.begin_anew(store):
+            checkpoint.remove(paths.checkpoint(stored.name, number))
+        store.remember(names.DEFINITION, now | {"name": stored.name})
+        return study.model_copy(update={"name": stored.name})
+    if changed:
+        anyway = ", or with the present source (--new-source)" if changed == [CHANGED_SOURCE] else ""
+        raise UserError(
+            f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
+            f"another name, or go on with the stored one (sweep run {study.name} --stored){anyway}"
+        )
+    if names.SOURCE not in attributes:  # of a version that kept none
+        store.remember(names.SOURCE, source.content() if source else None)
+    # One source may be referred to in several ways, and one study have several names.
+    return study.model_copy(update={"model": stored.model, "name": stored.name})
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
+    found = []
+    for key in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if (where, key) == ("", "model") and str(old).startswith("source ") and str(new).startswith("source "):
+            found.append(CHANGED_SOURCE)
+            continue
+        if where == "" and isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{key}.")
+        else:
+            found.append(f"{where}{key} was {_short(old)}, is {_short(new)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):  # an entry of the search space: what it says, without defaults
+        value = {k: v for k, v in value.items() if v not in ({}, False, None) and (k, v) != ("step", 1)}
+    return "nothing" if value is None else in_a_line(value)
+
+
+def _limit_reached(study: Study, snapshot: Snapshot) -> str:
+    budget = study.budget
+    if budget.trials is not None and snapshot.done >= budget.trials:
+        return f"{budget.trials} trials"
+    if budget.epochs is not None and snapshot.epochs_spent >= budget.epochs:
+        return f"{budget.epochs} epochs"
+    return f"{budget.hours:g} hours" if budget.hours is not None else "trials"
+
+
+def _choose_sampler(store: Store, study: Study) -> Any:
+    """Return the study's sampler; what `auto` chose at the beginning holds, whatever the budget is now."""
+    now = space.chosen_sampler(study)
+    if not now.why:
+        return study.sampler
+    known = store.attributes().get(names.CHOSEN_SAMPLER)
+    if known is None:
+        store.remember(names.CHOSEN_SAMPLER, now.name)
+    return known or now.name

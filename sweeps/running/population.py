@@ -1,0 +1,155 @@
+"""Trials that train together, as one compiled program (`pipelines/population.py`): which may, and an epoch of all at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial
+
+import models
+from pipelines.config import RunConfig
+from pipelines.errors import UserError
+from pipelines.train import EpochMetrics, Epochs, Training, attempt
+from sweeps.study.study import Choice, Scalar, Study
+
+if TYPE_CHECKING:
+    from pipelines.population import Population
+
+TRIALS_A_GROUP = 3  # times its size: so many trials share their shape before other shapes have their turn
+
+
+@dataclass
+class Running:
+    """A trial under way: its `training` wants an epoch, and `epochs` is to be told what came of that."""
+
+    claimed: FrozenTrial
+    params: dict[str, Any] = field(default_factory=dict)
+    epochs: Epochs[None] = field(init=False)
+    training: Training = field(init=False)
+
+
+Begin = Callable[[Mapping[str, Any]], Running | None]  # the next trial, with some parameters given; None: no more now
+Advance = Callable[[Running, EpochMetrics | Exception], bool]  # tells a trial of its epoch; whether it wants another
+
+
+def check(study: Study, backend: str) -> None:
+    """Raise UserError for a study that asks for a population that cannot be."""
+    if study.population == 1:
+        return
+    if backend != "jax":
+        raise UserError(
+            f"population: {study.population} needs Keras's JAX backend, and this is {backend}: set KERAS_BACKEND=jax, or "
+            "leave population out"
+        )
+
+
+def shared(study: Study) -> list[str]:
+    """Return the searched hyperparameters that decide shapes: a population's trials have them in common."""
+    names = []
+    for name, entry in study.search.items():
+        values: Sequence[Scalar] = entry.choice if isinstance(entry, Choice) else _inside(entry)
+        if len({_shape(study.run_config({name: value}, seed=0)) for value in values}) > 1:
+            names.append(name)
+    return names
+
+
+def _shape(config: RunConfig) -> str:
+    """Return the shape of a configuration's training, or why it has none."""
+    from pipelines.population import NotVectorisable, shape_of
+
+    try:
+        return shape_of(models.load(config.model).build(**config.hyperparameters), config.training)
+    except NotVectorisable as reason:
+        return str(reason)
+
+
+def train(study: Study, begin: Begin, advance: Advance) -> None:
+    """Train trials until none is left to begin: together, up to the study's population at a time, or one after the other."""
+    if study.population > 1:
+        _train_together(study, begin, advance)
+    else:
+        _train_in_turn(begin, advance)
+
+
+def _train_in_turn(begin: Begin, advance: Advance) -> None:
+    while running := begin({}):
+        _train_alone(running, advance)
+
+
+def _train_alone(running: Running, advance: Advance) -> None:
+    while advance(running, attempt(running.training)):
+        pass
+
+
+def _train_together(study: Study, begin: Begin, advance: Advance) -> None:
+    from pipelines.population import NotVectorisable, Population, shape_of
+
+    names, population = shared(study), None
+    first = begin({})
+    while first is not None:
+        try:
+            shape = shape_of(first.training.model, first.training.settings)
+            if population is None or population.shape != shape:  # else there is a program already
+                population = Population(first.training, study.population)
+        except NotVectorisable as reason:
+            print(f"trial {first.claimed.number} trains alone: {reason}")
+            _train_alone(first, advance)
+            first = begin({})
+        else:
+            first = _Group(first, population, names).train(begin, advance) or begin({})
+
+
+class _Group:
+    """Trials of the shape of `first`, which has the parameters `names` in common with them, in one program."""
+
+    def __init__(self, first: Running, population: "Population", names: Sequence[str]):
+        self._population = population
+        self._given = {name: first.params[name] for name in names if name in first.params}
+        self._most = TRIALS_A_GROUP * population.size if self._given else None
+        self._running: list[Running] = []
+        self._begun, self._open = 0, True
+        self._other: Running | None = None  # of another shape: begins the next group
+        self._join(first)
+
+    def train(self, begin: Begin, advance: Advance) -> Running | None:
+        """Train until all have ended and no other is to join; return a trial of another shape, if one was begun."""
+        while True:
+            self._fill(begin)
+            if not self._running:
+                return self._other
+            for trial, told in zip(list(self._running), self._epoch(), strict=True):
+                if not advance(trial, told):
+                    self._population.leave(trial.training)
+                    self._running.remove(trial)
+
+    def _fill(self, begin: Begin) -> None:
+        from pipelines.population import shape_of
+
+        while self._open and len(self._running) < self._population.size:
+            trial = begin(self._given) if self._begun != self._most else None
+            self._open = trial is not None
+            if trial is None:
+                return
+            if shape_of(trial.training.model, trial.training.settings) == self._population.shape:
+                self._join(trial)
+            else:
+                self._open, self._other = False, trial
+
+    def _join(self, trial: Running) -> None:
+        self._population.seat(trial.training)
+        self._running.append(trial)
+        self._begun += 1
+
+    def _epoch(self) -> Sequence[EpochMetrics | Exception]:
+        try:
+            return self._population.run_epoch()
+        except Exception as error:
+            return [error] * len(self._running)
+
+
+def _inside(entry: Any) -> list[Scalar]:
+    """Return two values of a range, of floats two from its inside: at its ends a hyperparameter may mean something else."""
+    low, high = entry.bounds
+    if isinstance(low, int) and isinstance(high, int):
+        return [low, high]
+    return [0.75 * low + 0.25 * high, 0.25 * low + 0.75 * high]

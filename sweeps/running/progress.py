@@ -1,0 +1,132 @@
+"""What a running sweep shows: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.stores.store import curve, val_accuracy
+from sweeps.study.study import format_params
+
+ROWS = 12
+STYLES = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The trials that hold a ticket, and what the study has spent."""
+
+    trials: list[FrozenTrial]
+    tickets: int | None
+    epochs_spent: int
+    searches: bool = True  # else the trials are seeds of one configuration, and none is better than another
+
+    def count(self, *states: TrialState) -> int:
+        """Return how many trials are in one of `states`."""
+        return sum(trial.state in states for trial in self.trials)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended for good."""
+        return sum(trial.state.is_finished() for trial in self.trials)
+
+    @property
+    def completed(self) -> int:
+        """Trials that are complete."""
+        return len(self._complete)
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The completed trial with the highest validation accuracy; None too where nothing is searched."""
+        return max(self._complete, key=val_accuracy, default=None) if self.searches else None
+
+    @property
+    def _complete(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+
+    def line(self) -> str:
+        """Everything in one line."""
+        best = "no trial complete yet"
+        if self.best:
+            best = f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
+        elif self._complete:
+            best = f"mean accuracy {100 * sum(map(val_accuracy, self._complete)) / len(self._complete):.2f} %"
+        return (
+            f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
+            f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
+        )
+
+
+class Display:
+    """Shows snapshots until closed."""
+
+    def __init__(self, console: Console, epochs_of_trial: int):
+        self._console, self._epochs_of_trial = console, epochs_of_trial
+        self._began, self._done_before, self._last_line = time.monotonic(), -1, ""
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        if self._live:
+            self._live.__exit__(*details)
+
+    def say(self, line: str) -> None:
+        """Print one line above the table."""
+        with suppress(OSError):  # on a full disk, if that is where the output goes: the sweep is more than its words
+            self._console.print(line, markup=False, soft_wrap=True)  # it may quote a log
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show the state of the sweep; without a terminal, print a line when a trial has ended."""
+        if self._done_before < 0:
+            self._done_before = snapshot.done
+        eta = self._eta(snapshot)
+        if self._live:
+            self._live.update(Group(_table(snapshot, self._epochs_of_trial), _bar(snapshot, eta)))
+        elif (line := snapshot.line()).split(";")[0] != self._last_line:
+            self._last_line = line.split(";")[0]
+            with suppress(OSError):
+                self._console.print(f"{line}; {eta}", soft_wrap=True)
+
+    def _eta(self, snapshot: Snapshot) -> str:
+        done = snapshot.done - self._done_before
+        if done < 1 or snapshot.tickets is None:
+            return "ETA unknown yet"
+        left = (time.monotonic() - self._began) / done * (snapshot.tickets - snapshot.done)
+        return f"ETA {int(left) // 3600}:{int(left) % 3600 // 60:02d}:{int(left) % 60:02d}"
+
+
+def _table(snapshot: Snapshot, epochs: int) -> Table:
+    columns = ("validation", "searched") if snapshot.searches else ("accuracy",)
+    table = Table("trial", "state", "epoch", *columns, box=None, pad_edge=False)
+    started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or curve(trial)]
+    for trial in started[-ROWS:]:
+        state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+        reached = curve(trial)
+        complete = trial.state == TrialState.COMPLETE
+        so_far = [*reached.values()] if snapshot.searches else [*reached.values()][-1:]
+        best = val_accuracy(trial) if complete else max(so_far, default=None)
+        table.add_row(
+            f"{trial.number}{' *' if trial == snapshot.best else ''}",
+            Text(state, STYLES.get(state, "")),
+            f"{len(reached)}/{epochs}",
+            f"{100 * best:.2f} %" if best is not None else "",
+            *([format_params(trial.params)] if snapshot.searches else []),
+        )
+    return table
+
+
+def _bar(snapshot: Snapshot, eta: str) -> Progress:
+    bar = Progress(BarColumn(40), TextColumn("{task.description}"))
+    bar.add_task(f"{snapshot.line()}; {eta}", total=snapshot.tickets, completed=snapshot.done)
+    return bar

@@ -1,0 +1,31 @@
+"""The tags that the runs of a study carry in MLflow, so far as the study says them."""
+
+import models
+from pipelines import data
+from pipelines.tracking import store as tracking
+from sweeps.study import space
+from sweeps.study.study import Study
+
+
+def of_dataset(dataset: data.Dataset) -> dict[str, str]:
+    """Return the tags of a data set."""
+    return {"dataset": dataset.name, "dataset_digest": dataset.digest}
+
+
+def of_study(study: Study) -> dict[str, str]:
+    """Return the tags of a study's parent run."""
+    return {"study": study.name, "study_digest": study.digest(), "protocol": study.protocol}
+
+
+def of_trial(study: Study, number: int, uid: str, phase: tracking.Phase) -> dict[str, str]:
+    """Return the tags of the run of trial `number`."""
+    return {
+        "phase": phase,
+        "study": study.name,
+        "study_uid": uid,
+        "trial": str(number),
+        "protocol": study.protocol,
+        "model_digest": models.digest(study.model),
+        "objectives": ",".join(study.objectives),
+        "sampler": space.chosen_sampler(study).name,
+    }

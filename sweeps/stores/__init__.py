@@ -1,0 +1,1 @@
+"""What is stored: studies, trials, leases and budgets in Optuna's storage, and what belongs to a study in MLflow."""

@@ -1,0 +1,23 @@
+"""The names under which Optuna's storage keeps what is ours: attributes of studies and of trials. Nobody else writes one down."""
+
+# Of a study
+UID = "uid"  # our own id, which a rename leaves as it is
+STUDY = "study"  # the study as its file says it, for whoever resumes it
+DEFINITION = "definition"  # all that may not change once there are trials
+SOURCE = "model_source"  # of a user's model, with all that it imports
+LOOKED_AT = "model_looked_at"  # the digest of the source that was examined
+CHOSEN_SAMPLER = "chosen_sampler"  # what `auto` chose at the beginning
+PHASE = "phase"  # of the project's work that its runs belong to
+OWNER = "owner"  # the study under whose parent run its runs belong, by name
+SEEDS_PLANNED = "seeds_planned"  # of its confirmation
+SESSION = "session:"  # and an id: from when until when a parent ran it
+MODELS_REMOVED = "models_removed"  # numbers of trials
+IMAGES_DRAWN = "images_drawn"
+
+# Of a trial
+RUN_ID = "run_id"  # its run in MLflow
+LEASE = "lease"
+FAULTS = "faults"  # of its workers, each with its reason: one retry is used for each
+ENDED = "ended"  # why, in a word
+FAILURE = "failure"  # exception type and the user's line: they tell one cause from another
+CURVE = "val_accuracy:"  # and the epochs trained: what is reported where Optuna takes no reports

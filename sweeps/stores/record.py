@@ -1,0 +1,139 @@
+"""A stored study: what is known of it in both stores, looked up here alone, by our own id and never by a library's."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import models
+from pipelines.errors import StoreUnavailable, UserError
+from pipelines.tracking import store as tracking
+from sweeps.stores import names
+from sweeps.stores.storage import study_names
+from sweeps.stores.store import Store
+from sweeps.study import study_file
+from sweeps.study.study import Study
+
+
+class StoredStudy:
+    """A study in Optuna's storage, and its experiment and parent run in MLflow's. Raises UserError for an unknown name."""
+
+    def __init__(self, name: str):
+        self.store = Store(name)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What Optuna's storage remembers of it, as it is now."""
+        return self.store.attributes()
+
+    @property
+    def name(self) -> str:
+        """The name that it began with, by which its files and tags call it; a UI may have given it others."""
+        return str(self.attributes.get(names.STUDY, {}).get("name") or self.store.study_name)
+
+    @property
+    def uid(self) -> str:
+        """Our own id of it."""
+        return self.store.uid
+
+    @property
+    def owner(self) -> str | None:
+        """The name of the study under whose parent run its runs belong, for a confirmation, a final training or a rerun."""
+        return self.attributes.get(names.OWNER)
+
+    def read(self, as_written: bool = False) -> Study:
+        """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
+        return read_stored(self.store.asked, self.attributes, as_written)
+
+    def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
+        """Return its definition, checked, to go on with; `budget` overrules single entries."""
+        return restore(self.store.asked, self.attributes, budget)
+
+    def experiment(self) -> Any | None:
+        """Return its experiment, whatever that is called now; that of its owner, if it has one; None where there is none."""
+        owner = (find(self.owner) if self.owner else None) or self
+        return tracking.find_experiment(self.owner or self.name, owner.uid)
+
+    def parent_run(self) -> Any:
+        """Return its parent run; raises UserError where it has none."""
+        experiment = self.experiment()
+        found = tracking.parent_runs(experiment.experiment_id, self.uid) if experiment else []
+        if not found:
+            raise UserError(
+                f"study {self.name!r} has no parent run in MLflow: sweep doctor {self.name} --fix makes one"
+            )
+        return found[0]
+
+    def trial_runs(self) -> list[Any]:
+        """Return the runs of its trials, the oldest first."""
+        experiment = self.experiment()
+        return tracking.study_runs(experiment.experiment_id, self.uid) if experiment else []
+
+
+def find(name: str) -> StoredStudy | None:
+    """Return the study called `name`, or that began with this name; None where there is none."""
+    try:
+        return StoredStudy(name)
+    except UserError as error:
+        if isinstance(error, StoreUnavailable):
+            raise
+        return None
+
+
+def by_uid(uid: str | None) -> StoredStudy | None:
+    """Return the study with our id `uid`; None where the storage has none."""
+    studies = map(StoredStudy, study_names() if uid else [])
+    return next((each for each in studies if each.attributes.get(names.UID) == uid), None)
+
+
+def owned_by(name: str) -> Iterator[StoredStudy]:
+    """Yield the studies that belong to study `name`, by the name that it began with."""
+    for each in map(StoredStudy, study_names()):
+        if each.owner == name:
+            yield each
+
+
+def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = False) -> Study:
+    """Return a study as it is stored, from its `attributes`: to be read, so its model need not be here.
+
+    `as_written`: with the training settings of its file alone, not those of its model's recipe.
+
+    Raises UserError when this version of the program cannot read it.
+    """
+    if names.STUDY not in attributes:
+        raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
+    content = dict(attributes[names.STUDY])
+    if attributes.get(names.SOURCE):
+        content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
+    if (
+        names.DEFINITION in attributes and not as_written
+    ):  # with the settings of its model's recipe, whatever that says now
+        content["training"] = attributes[names.DEFINITION]["training"]
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise UserError(
+            f"stored study {name!r} cannot be read by this version ({study_file.first_mistake(error)})"
+        ) from error
+
+
+def adopt_source(attributes: Mapping[str, Any]) -> None:
+    """Let the source that is kept with a study be that of its model in this process."""
+    if attributes.get(names.SOURCE):
+        models.adopt(models.Source(**attributes[names.SOURCE]))
+
+
+def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
+    """Return a study as it is stored, checked, to go on with it; `budget` overrules single entries.
+
+    Training settings and start points are those it began with, whatever its model's recipe says now.
+    """
+    content = read_stored(name, attributes).model_dump(mode="json", by_alias=True)
+    adopt_source(attributes)
+    began = attributes[names.DEFINITION]
+    content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
+    content["start"] = began["start"]
+    return study_file.overruled(
+        content, f"stored study {name!r}", budget, None, None, None if attributes.get(names.SOURCE) else [Path.cwd()]
+    )

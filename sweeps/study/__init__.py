@@ -1,0 +1,1 @@
+"""What is searched: no store is asked here."""

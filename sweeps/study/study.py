@@ -1,0 +1,399 @@
+"""What a study is: its search space, its budget, and what to train for a trial's parameters."""
+
+import hashlib
+import json
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+import models
+from pipelines.config import RunConfig, TrainingSettings
+
+Scalar = bool | int | float | str | None
+
+
+LARGEST_INT = 2**53  # up to which a float is exact: Optuna stores parameters as floats
+MOST_STEPS = 1_000_000
+NEARLY = 1e-9  # relative: what is further apart is another number
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Entry(_Strict):
+    """What every entry may carry: the condition under which it is searched."""
+
+    when: dict[str, Scalar | list[Scalar]] = {}
+
+    def exact(self, value: Any) -> Any:
+        """Return a value of this entry as a person writes it: Optuna's steps end in 0.30000000000000004."""
+        return value
+
+    def active(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether this entry is searched beside `params`, those that stand above it."""
+        return all(
+            name in params and any(_equal(params[name], allowed) for allowed in as_list(value))
+            for name, value in self.when.items()
+        )
+
+
+class IntRange(_Entry):
+    """Whole numbers from `int[0]` to `int[1]`, both included, in steps or, with `log`, uniformly in their logarithm."""
+
+    bounds: Annotated[
+        list[Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]], Field(alias="int", min_length=2, max_length=2)
+    ]
+    step: int = Field(1, ge=1)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_range(self.bounds, self.log)
+        if self.log and self.step != 1:
+            raise ValueError("give step or log, not both")
+        if (self.bounds[1] - self.bounds[0]) % self.step:
+            raise ValueError(f"step {self.step} does not lead from {self.bounds[0]} to {self.bounds[1]}")
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` is one of the numbers."""
+        low, high = self.bounds
+        return type(value) is int and low <= value <= high and (value - low) % self.step == 0
+
+    def examples(self) -> list[Scalar]:
+        """Return the outermost values."""
+        return [*self.bounds]
+
+    def grid(self) -> Sequence[Scalar]:
+        """Return every value."""
+        return range(self.bounds[0], self.bounds[1] + 1, self.step)
+
+
+class FloatRange(_Entry):
+    """Numbers from `float[0]` to `float[1]`, uniformly, in steps or, with `log`, uniformly in their logarithm."""
+
+    bounds: Annotated[
+        list[Annotated[float, Field(allow_inf_nan=False)]], Field(alias="float", min_length=2, max_length=2)
+    ]
+    step: float | None = Field(None, gt=0, allow_inf_nan=False)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_range(self.bounds, self.log)
+        if self.log and self.step:
+            raise ValueError("give step or log, not both")
+        if self.step and (self.bounds[1] - self.bounds[0]) / self.step > MOST_STEPS:
+            raise ValueError(f"step {self.step:g} makes more than {MOST_STEPS:,} values")
+        if self.step and not self._on_step(self.bounds[1]):
+            raise ValueError(f"step {self.step:g} does not lead from {self.bounds[0]:g} to {self.bounds[1]:g}")
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` lies in the range, on a step if there are steps."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return self.bounds[0] <= value <= self.bounds[1] and (self.step is None or self._on_step(value))
+
+    def examples(self) -> list[Scalar]:
+        """Return the outermost values."""
+        return [*self.bounds]
+
+    def grid(self) -> Sequence[Scalar] | None:
+        """Return every value; None without steps."""
+        if self.step is None:
+            return None
+        steps = round((self.bounds[1] - self.bounds[0]) / self.step)
+        return [self._at_step(number) for number in range(steps + 1)]
+
+    def exact(self, value: Any) -> Any:
+        """Return a stepped value as a person writes it."""
+        if self.step is None or not isinstance(value, int | float):
+            return value
+        return self._at_step(round((value - self.bounds[0]) / self.step))
+
+    def _at_step(self, number: int) -> float:
+        return float(Decimal(repr(self.bounds[0])) + number * Decimal(repr(self.step)))
+
+    def _on_step(self, value: float) -> bool:
+        return abs(value - float(self.exact(value))) <= NEARLY * (self.step or 1.0)
+
+
+class Choice(_Entry):
+    """One of the listed values."""
+
+    choice: Annotated[list[Scalar], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for index, value in enumerate(self.choice):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{value} is no finite number")
+            if any(_equal(value, other) for other in self.choice[:index]):
+                raise ValueError(f"{value!r} is there twice")
+            same = [
+                other for other in self.choice[:index] if value == other or str(value).lower() == str(other).lower()
+            ]
+            if same:  # Optuna takes 1 for True, and MLflow stores text
+                raise ValueError(f"{same[0]!r} and {value!r} are one value in the stores: keep one of them")
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` is one of the choices."""
+        return any(_equal(value, option) for option in self.choice)
+
+    def examples(self) -> list[Scalar]:
+        """Return all of them."""
+        return self.choice
+
+    def grid(self) -> Sequence[Scalar]:
+        """Return all of them."""
+        return self.choice
+
+
+Entry = IntRange | FloatRange | Choice
+ENTRY_KINDS: dict[str, type[Entry]] = {"int": IntRange, "float": FloatRange, "choice": Choice}
+
+
+class Constraint(_Strict):
+    """What must hold of a trial before it is trained: two sides, each a number or a name, and a comparison between them."""
+
+    left: float | str
+    operator: Literal["<=", ">=", "<", ">"]
+    right: float | str
+
+    @classmethod
+    def parse(cls, text: str) -> "Constraint":
+        """Read "parameters <= 50000" or "filters1 <= filters2"; raises ValueError."""
+        match = re.fullmatch(r"\s*([\w.+-]+)\s*(<=|>=|<|>)\s*([\w.+-]+)\s*", text)
+        sides = [_side(match[1]), _side(match[3])] if match else []
+        numbers = [side for side in sides if isinstance(side, float)]
+        if match is None or len(numbers) == 2 or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{text!r} is no comparison: expected NAME <= NUMBER or NAME <= NAME (or >=, <, >)")
+        return cls(left=sides[0], operator=match[2], right=sides[1])  # type: ignore[arg-type]
+
+    @property
+    def names(self) -> list[str]:
+        """The names compared."""
+        return [side for side in (self.left, self.right) if isinstance(side, str)]
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds; `values` has every name."""
+        left, right = (values[side] if isinstance(side, str) else side for side in (self.left, self.right))
+        compare = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+        return bool(compare[self.operator](left, right))
+
+
+class Budget(_Strict):
+    """Where the study ends, whichever comes first: trials, hours of running over all resumptions, epochs trained in total."""
+
+    trials: int | None = Field(None, ge=1, le=1_000_000)
+    hours: float | None = Field(None, gt=0, allow_inf_nan=False)
+    epochs: int | None = Field(None, ge=1, le=LARGEST_INT)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.trials is None and self.hours is None and self.epochs is None:
+            raise ValueError("give at least one of trials, hours, epochs")
+        return self
+
+
+class TargetEntry(_Strict):
+    """A published test accuracy, in percent, to compare with; the fields are those of `models.Target`."""
+
+    accuracy: float = Field(gt=0, le=100)
+    name: str
+    source: str = ""
+    conditions: str = ""
+    kind: models.Kind = "printed"
+    test_images: int = Field(10_000, ge=1)
+
+
+StartPoint = Literal["recipe"] | dict[str, Scalar]
+PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
+Direction = Literal["maximize", "minimize"]
+OBJECTIVES: dict[str, Direction] = {"val_accuracy": "maximize", PARAMETERS: "minimize", "seconds": "minimize"}
+CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
+
+
+class Study(_Strict):
+    """A study file, checked."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
+    model: str
+    model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
+    dataset: str = "mnist"
+    protocol: models.Protocol = "held_out"
+    arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
+    training: dict[str, Any] = {}
+    search: dict[str, Entry]  # empty: trials differ by their seeds alone
+    constraints: list[str] = []
+    objectives: list[Literal["val_accuracy", "parameters", "seconds"]] = ["val_accuracy"]
+    repeats: int = Field(1, ge=1, le=20)
+    folds: int | None = Field(None, ge=2, le=20)
+    sampler: str | dict[str, Any] = "tpe"
+    pruner: str | dict[str, Any] = "asha"
+    budget: Budget
+    start: list[StartPoint] = ["recipe"]  # the recipe, if listed, comes first: it is trial 0
+    targets: list[TargetEntry] = []
+    seed: int = Field(0, ge=0, le=LARGEST_INT)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = []  # of the trials, in place of those that follow from `seed`
+    trial_timeout: float = Field(
+        3600.0, gt=0, description="seconds in which an epoch must end, else the trial counts as hung"
+    )
+    max_failures: int = Field(3, ge=1, description="so many failures in a row for one reason pause the study")
+    keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
+    population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.objectives[:1] != ["val_accuracy"] or len(set(self.objectives)) < len(self.objectives):
+            others = ", ".join(name for name in OBJECTIVES if name != "val_accuracy")
+            raise ValueError(f"objectives must begin with val_accuracy and may add, once each, {others}")
+        if self.repeats > 1 and self.folds:
+            raise ValueError("give repeats or folds, not both")
+        if self.population > 1 and (self.trainings > 1 or self.protocol == "reshuffled"):
+            raise ValueError(
+                "population: its trials share their images, and are one model each: give no repeats, no folds, and no protocol "
+                "reshuffled"
+            )
+        if self.search and self.protocol != "held_out":
+            raise ValueError(
+                f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "
+                "or give search: {} to train one configuration from several seeds"
+            )
+        if not self.search:
+            self._check_that_nothing_chooses()
+        if self.seeds:
+            enough = self.budget.trials and self.budget.trials <= len(self.seeds)
+            if self.search or not enough or len(set(self.seeds)) < len(self.seeds):
+                raise ValueError(
+                    "seeds lists a seed for each trial of a study without a search: at least budget.trials, none of them twice"
+                )
+        return self
+
+    def _check_that_nothing_chooses(self) -> None:
+        if self.pruner not in ("none", {"name": "none"}) or len(self.objectives) > 1 or self.constraints:
+            raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
+        if self.keep_models:
+            raise ValueError(
+                "without a search no trial is better than another: keep_models is 0, or left out to keep all"
+            )
+        if self.trainings > 1 and not self.seeds:
+            raise ValueError("without a search each trial is a seed: give budget.trials instead of repeats or folds")
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
+        if self.training.keys() >= TrainingSettings.model_fields.keys():  # as stored: the model need not be here
+            return TrainingSettings(**self.training)
+        return TrainingSettings(**(dict(models.recipe(self.model).training) | self.training))
+
+    @property
+    def longest_training(self) -> int:
+        """The most epochs that a model of a trial can have."""
+        searched = self.search.get("epochs")
+        own = self.settings.epochs
+        if searched is None:
+            return own
+        return max([int(epochs or 0) for epochs in searched.examples()] + ([own] if searched.when else []))
+
+    @property
+    def trainings(self) -> int:
+        """How many models a trial trains."""
+        return self.folds or self.repeats
+
+    @property
+    def start_points(self) -> list[dict[str, Scalar]]:
+        """The parameters of the first trials, by trial number."""
+        return [self._recipe_point() if point == "recipe" else point for point in self.start]
+
+    def active(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return those of `values` that are searched under the values above them."""
+        params: dict[str, Scalar] = {}
+        for name, entry in self.search.items():
+            if name in values and entry.active(params):
+                params[name] = entry.exact(values[name])
+        return params
+
+    def _recipe_point(self) -> dict[str, Scalar]:
+        published = TrainingSettings(**models.recipe(self.model).training).model_dump()
+        return self.active(models.arguments(self.model) | published)
+
+    def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
+        """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
+        arguments = models.arguments(self.model) | self.arguments
+        params = {
+            name: self.search[name].exact(value) if name in self.search else value for name, value in params.items()
+        }
+        return RunConfig(
+            model=self.model,
+            hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
+            dataset=self.dataset,
+            protocol=self.protocol,
+            training=TrainingSettings(
+                **(self.settings.model_dump() | {k: v for k, v in params.items() if k not in arguments})
+            ),
+            seed=seed,
+            repeats=self.repeats,
+            folds=self.folds,
+        )
+
+    def seed_of(self, trial: int) -> int:
+        """Return the seed of a trial: weights, order of images and dropout follow from it, and the sampler's draw."""
+        if self.seeds:
+            return self.seeds[trial]
+        return int(np.random.SeedSequence([self.seed, trial]).generate_state(1)[0])
+
+    def definition(self) -> dict[str, Any]:
+        """Return what makes this study this study: all but what may change on resuming."""
+        empty = set() if self.seeds else {"seeds"}  # of a study from before there were any
+        content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
+        if self.model_digest:  # a user's model is its source, wherever that lies
+            content["model"] = f"source {self.model_digest}"
+        return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
+
+    def digest(self) -> str:
+        """Return a short digest of the definition."""
+        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a value as a list of one; a list as it is."""
+    return value if isinstance(value, list) else [value]
+
+
+def _equal(value: Scalar, other: Scalar) -> bool:
+    if isinstance(value, bool) != isinstance(other, bool):
+        return False
+    if isinstance(value, float) and isinstance(other, int | float):
+        return math.isclose(value, other, rel_tol=NEARLY)
+    return value == other
+
+
+def _side(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _check_range(bounds: list[Any], log: bool) -> None:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the range is upside down: {bounds[0]} > {bounds[1]}")
+    if log and bounds[0] <= 0:
+        raise ValueError(f"a logarithmic range must begin above 0, got {bounds[0]}")
+
+
+def format_params(params: Mapping[str, Any]) -> str:
+    """Return parameters as text that may be wrapped between them."""
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )

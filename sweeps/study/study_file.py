@@ -1,0 +1,405 @@
+"""Study files: read, checked, and answered with one clear line when something is wrong."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+import models
+from pipelines import data
+from pipelines.config import TrainingSettings
+from pipelines.errors import UserError, nearest
+from sweeps.study import space
+from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
+
+FOLDER = Path(__file__).parents[1] / "studies"
+RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
+    *TrainingSettings.model_fields,
+    *(
+        "model",
+        "dataset",
+        "protocol",
+        "seed",
+        "repeats",
+        "folds",
+        "run_id",
+        "study",
+        "trial",
+        "state",
+        "device",
+        "objectives",
+        "on_front",
+    ),
+    *(
+        "val_accuracy",
+        "test_accuracy",
+        "val_sd",
+        "test_sd",
+        "max_epochs",
+        "kept_epoch",
+        "seconds",
+        "samples_per_second",
+    ),
+    PARAMETERS,
+}
+UNION_PARTS = {"IntRange", "FloatRange", "Choice", "str", "bool", "dict[str,any]", "literal['recipe']"}
+MAY_BE_EMPTY = ("training", "arguments")  # sections
+LARGEST_FILE = 1_000_000  # bytes
+LONGEST_NAME = 100  # characters
+
+
+def available() -> list[str]:
+    """Return the names of the study files that ship with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(
+    name_or_path: str, budget: Mapping[str, Any] | None = None, dataset: str | None = None, seed: int | None = None
+) -> Study:
+    """Read and check a study, by name or by path; raises UserError with one line for the first mistake found.
+
+    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
+    """
+    path = find(name_or_path)
+    content = _read(path)
+    if len(str(content.get("name"))) > LONGEST_NAME:
+        raise UserError(
+            f"{path.name}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
+        )
+    return overruled(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+
+
+def note_on_model(study: Study, name_or_path: str) -> str | None:
+    """Return a line about a file of the user's that has the name of the shipped model in their study file, if there is one."""
+    if study.model not in models.MODELS or name_or_path in available():
+        return None
+    file = models.namesake(study.model, [Path(name_or_path).absolute().parent, Path.cwd()])
+    return (
+        f"model {study.model} is the shipped one; for the file {file} write model: {study.model}.py" if file else None
+    )
+
+
+def overruled(
+    content: dict[str, Any],
+    where: str,
+    budget: Mapping[str, Any] | None,
+    dataset: str | None,
+    seed: int | None,
+    folders: Sequence[Path] | None,
+) -> Study:
+    """Return the study that `content` says, checked, with what a command says otherwise; `where`: what messages call it."""
+    if isinstance(content.get("budget"), dict):
+        content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
+    own_name = str(content.get("name") or "")
+    if dataset is not None and dataset != content.get("dataset", "mnist"):
+        content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{dataset}")}
+        content.pop("targets", None)  # published for the other data set
+    if seed is not None and seed != content.get("seed", 0):
+        content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
+    return check(content, where, folders)
+
+
+def find(name_or_path: str) -> Path:
+    """Return the study file of that name, or at that path."""
+    if name_or_path in available():
+        return FOLDER / f"{name_or_path}.yaml"
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file, says False to any nonsense
+            return path
+        raise UserError(
+            f"there is no study file {name_or_path}: expected a path to a YAML file, or one of {', '.join(available())}"
+        )
+    raise UserError(
+        f"unknown study {name_or_path!r}{nearest(name_or_path, available())}: expected a path to a YAML file, or one of "
+        f"{', '.join(available())}"
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but 1e-6 is a number (as in YAML 1.2) and a key said twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a word", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Return the number that a person reads: 010 is ten, and 1:30, which YAML 1.1 takes for 90, is none."""
+        text = str(self.construct_scalar(node)).replace("_", "")
+        if ":" in text:
+            where = node.start_mark
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text} is not a number: write it out, or in quotes", where
+            )
+        if node.tag == "tag:yaml.org,2002:float":
+            return float(self.construct_yaml_float(node))
+        return int(text, 0) if re.match(r"[-+]?0[xXbBoO]", text) else int(text)
+
+
+for kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _Loader.construct_number)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path.name} is {path.stat().st_size:,} bytes: a study file has at most {LARGEST_FILE:,}")
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.name} cannot be read ({error}): expected a YAML text file") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path.name} is no valid study file: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name} must hold keys and values ({', '.join(Study.model_fields)})")
+    return content
+
+
+def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = None) -> Study:
+    """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake.
+
+    `folders`: where a user's model is looked for; None: it is known in this process already, else it lies in the current folder.
+    """
+    _check_names(content, [key for key in Study.model_fields if key != "model_digest"], where, "key")
+    if "name" in content and not isinstance(content["name"], str | None):
+        raise UserError(
+            f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
+        )
+    _check_sections(content, where)
+    digest = _check_model_and_dataset(content, where, folders)
+    arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
+    training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
+    _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
+    _check_names(training, settings, f"{where}: training", "training setting")
+    _check_names(
+        search, [*arguments, *settings], f"{where}: search", f"hyperparameter of {content['model']} or training setting"
+    )
+    for name in search:
+        for section, others in (("training", training), ("arguments", fixed)):
+            if name in others:
+                raise UserError(f"{where}: {name} stands under both {section} and search: keep one")
+        _check_entry(search[name], f"{where}: search.{name}")
+    _check_names(content["budget"], Budget.model_fields, f"{where}: budget", "budget")
+    if len(as_list(content.get("objectives"))) > 1 or not search:
+        content = {"pruner": "none"} | content
+    if "targets" not in content:
+        content = content | {"targets": _published(content)}
+    try:
+        study = Study(**(content | {"training": training, "arguments": fixed, "model_digest": digest}))
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_mistake(error)}") from error
+    try:
+        _ = study.settings
+    except ValidationError as error:
+        raise UserError(f"{where}: training (the file's or the recipe's): {first_mistake(error)}") from error
+    if not search:
+        try:
+            study.run_config({}, study.seed)
+        except ValidationError as error:
+            raise UserError(f"{where}: {first_mistake(error)}") from error
+    _check_conditions(study, where)
+    _check_constraints(study, where)
+    _check_values(study, where)
+    try:
+        space.check(study)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return study
+
+
+def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the targets of the recipe, where the study's test images are those of its author."""
+    recipe = models.recipe(content["model"])
+    same_images = (recipe.protocol == "reshuffled") == (content.get("protocol") == "reshuffled")
+    if content.get("dataset", "mnist") != "mnist" or not same_images:
+        return []
+    return [{key: getattr(target, key) for key in TargetEntry.model_fields} for target in recipe.targets]
+
+
+def _check_sections(content: dict[str, Any], where: str) -> None:
+    lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "seeds")]
+    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
+        if (
+            key in content
+            and not isinstance(content[key], kind)
+            and (content[key] is not None or key not in MAY_BE_EMPTY)
+        ):
+            expected = "keys and values" if kind is dict else "a list"
+            raise UserError(f"{where}: {key} must hold {expected}, got {content[key]!r}")
+    missing = [
+        key
+        for key, field in Study.model_fields.items()
+        if (field.is_required() and content.get(key) in (None, "")) or (key == "budget" and not content.get(key))
+    ]
+    if missing:
+        raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")
+
+
+def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
+    """Check both; return the digest of the source of a user's model."""
+    name = content["model"]
+    try:
+        source = models.resolve(name, folders) if folders is not None else models.source(name)
+        taken = [argument for argument in models.arguments(name) if argument in RESERVED]
+    except models.NoModel as error:
+        hint = nearest(str(name), models.MODELS)
+        raise UserError(
+            f"{where}: model: {error}{hint}; expected one of {', '.join(models.MODELS)}, or a module or file of yours with a "
+            "function build"
+        ) from error
+    if taken:
+        raise UserError(
+            f"{where}: model: {name}'s build calls an argument {taken[0]!r}, which means something else here: rename it"
+        )
+    _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
+    return source.digest if source else None
+
+
+def _check_entry(entry: Any, where: str) -> None:
+    kinds = [kind for kind in ENTRY_KINDS if isinstance(entry, dict) and kind in entry]
+    if len(kinds) != 1:
+        raise UserError(
+            f"{where} must be one of {{int: [lo, hi]}}, {{float: [lo, hi]}}, {{choice: [...]}}, got {entry!r}"
+        )
+    options = ["when"] if kinds[0] == "choice" else ["step", "log", "when"]
+    _check_names(entry, [kinds[0], *options], where, f"option of {kinds[0]}")
+    try:
+        ENTRY_KINDS[kinds[0]](**entry)
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_mistake(error)}") from error
+
+
+def _check_conditions(study: Study, where: str) -> None:
+    """Check that every condition speaks of a value that a searched name above it can have."""
+    above: list[str] = []
+    for name, entry in study.search.items():
+        for other, allowed in entry.when.items():
+            label = f"{where}: search.{name}.when"
+            if other not in above:
+                known = ", ".join(above) or "(none)"
+                raise UserError(
+                    f"{label}: {other!r} is not searched above {name}{nearest(other, above)}; known: {known}"
+                )
+            if allowed == []:
+                raise UserError(f"{label}.{other} lists no value: expected a value of {other}, or several")
+            for value in as_list(allowed):
+                if not study.search[other].contains(value):
+                    hint = nearest(str(value), map(str, study.search[other].examples()))
+                    raise UserError(f"{label}: {other} is never {value!r}{hint}: it is {_shown(study, other)}")
+        above.append(name)
+
+
+def _check_constraints(study: Study, where: str) -> None:
+    arguments, settings = models.arguments(study.model), study.settings.model_dump()
+    numbers = [
+        name
+        for name, value in (arguments | settings).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    for index, text in enumerate(study.constraints):
+        try:
+            constraint = Constraint.parse(text)
+        except ValueError as error:
+            raise UserError(f"{where}: constraints[{index}]: {error}") from error
+        _check_names(constraint.names, [PARAMETERS, *numbers], f"{where}: constraints[{index}]", "number to compare")
+
+
+def _check_values(study: Study, where: str) -> None:
+    """Check that what can be searched can be built, and that every start point lies inside the ranges."""
+    arguments = models.arguments(study.model)
+    for name, value in study.arguments.items():
+        _check_argument(study.model, name, value, f"{where}: arguments.{name}")
+    for name, entry in study.search.items():
+        for value in entry.examples():
+            if name in arguments:
+                _check_argument(study.model, name, value, f"{where}: search.{name}")
+                continue
+            try:
+                TrainingSettings.model_validate({name: value}, strict=True)
+            except ValidationError as error:
+                raise UserError(f"{where}: search.{name} gives {value!r}: {first_mistake(error)}") from error
+    if "recipe" in study.start[1:]:
+        raise UserError(f"{where}: start lists the recipe after other points: it is always trial 0, put it first")
+    for index, point in enumerate(study.start_points):
+        label = f"{where}: start[{index}]" + (" (the recipe)" if study.start[index] == "recipe" else "")
+        _check_point(study, point, label)
+
+
+def _check_argument(model: str, name: str, value: Scalar, label: str) -> None:
+    """Check that the model's `build` takes `value` for argument `name`."""
+    allowed, default = models.options(model).get(name), models.arguments(model)[name]
+    if allowed is not None and value not in allowed:
+        hint = nearest(str(value), map(str, allowed))
+        raise UserError(f"{label} gives {value!r}{hint}; {model} takes {', '.join(map(str, allowed))}")
+    fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+    if not fits and default is not None and allowed is None:
+        raise UserError(f"{label} gives {value!r}, but {model} takes a {type(default).__name__}")
+
+
+def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:
+    _check_names(point, study.search, label, "searched name")
+    for name, value in point.items():
+        if not study.search[name].contains(value):
+            raise UserError(
+                f"{label} has {name}={value!r}, outside {_shown(study, name)}: widen the range, or begin elsewhere "
+                "(start: [] lets the sampler choose)"
+            )
+    active = study.active(point)
+    missing = [name for name, entry in study.search.items() if name not in point and entry.active(active)]
+    if missing:
+        raise UserError(f"{label} lacks {', '.join(missing)}: a start point gives every searched name")
+    idle = [name for name in point if name not in active]
+    if idle:
+        raise UserError(f"{label} gives {idle[0]}, which is not searched there: {_shown(study, idle[0])}")
+
+
+def _shown(study: Study, name: str) -> str:
+    return in_a_line(study.search[name].model_dump(by_alias=True, exclude_defaults=True))
+
+
+def in_a_line(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).split("\n")[0]
+
+
+def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:
+    if value not in list(allowed):
+        raise UserError(
+            f"{where}: {value!r} is unknown{nearest(str(value), allowed)}; expected one of {', '.join(allowed)}"
+        )
+
+
+def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind: str) -> None:
+    for name in given:
+        if name not in allowed:
+            raise UserError(f"{where}: {name!r} is no {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return in a line where the first mistake is and what it is."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"] if part not in UNION_PARTS)
+    message = problem["msg"].removeprefix("Value error, ")
+    got = f", got {problem['input']!r}" if problem["type"] not in ("value_error", "missing") else ""
+    return f"{place}: {message}{got}" if place else message
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

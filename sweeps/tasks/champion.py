@@ -1,0 +1,153 @@
+"""The champion of a data set: the registered model of the configuration that validation prefers to all before it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import models
+from pipelines import data, serving
+from pipelines.errors import UserError
+from pipelines.images import read
+from pipelines.tracking import registry
+from pipelines.tracking import store as tracking
+from sweeps.results import choice, systems
+from sweeps.results.choice import clearly_behind
+from sweeps.results.verdict import FEWEST_SEEDS
+from sweeps.stores.store import Store
+from sweeps.tasks import logged
+
+UNKNOWN = "unknown"
+FAINTEST = 32  # steps of grey, of 255, that an image has at least from its darkest pixel to its lightest
+VALIDATION = "val_accuracies"  # tag of a version: those of its configuration's seeds, 0 to 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a champion, named in `of`, takes image files for.
+
+    `classified`: for each file the classes with their probabilities (0 to 1), the likeliest first, and what speaks against it.
+    """
+
+    of: str
+    classified: list[tuple[Path, list[tuple[int, float]], str | None]]
+
+
+def promote(study: str) -> str:
+    """Register the model of a study's chosen configuration as its data set's champion, if it is better; return what was done.
+
+    Better: the present champion's configuration is clearly behind by validation, as in the race of `sweep confirm`; a test
+    accuracy decides nothing. The model is the first seed of the final training, or else the seed with the best validation
+    accuracy. A configuration that is champion already gets its tags, or its final training, brought up to date.
+    """
+    seeds = systems.confirmations(study)
+    complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
+    of_confirm = complete[complete.phase == "confirm"]
+    number = choice.chosen(study)
+    own = of_confirm[of_confirm.trial == number]
+    if len(own) < FEWEST_SEEDS:
+        return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
+    final = complete[(complete.phase == "final") & (complete.trial == number)]
+    row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
+    run = tracking.client().get_run(row.run_id)
+    name, uid = run.data.tags["dataset"], Store(study).uid
+    digest = str(tracking.client().get_run(own.run_id.iloc[0]).data.tags.get("dataset_digest"))
+    present = registry.champion(name)
+    if present is not None:
+        if present.tags.get("split_digest") != digest:
+            raise UserError(
+                f"the champion of {name} was chosen on other images (digest {present.tags.get('split_digest')}, here {digest}): "
+                f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to begin anew"
+            )
+        same = (present.tags.get("study_uid"), present.tags.get("trial")) == (uid, str(number))
+        before = json.loads(present.tags.get(VALIDATION, "[]"))
+        if not before:
+            raise UserError(
+                f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {VALIDATION}): "
+                f"delete its alias {registry.ALIAS!r} in the MLflow UI to begin anew"
+            )
+        if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
+            theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before)})"
+            ours = f"trial {number} of {study} ({_mean(own.val_accuracy)})"
+            return f"the champion of {name} stays {theirs}: {ours} is not clearly better by validation"
+    tags = {
+        "study": study,
+        "study_uid": uid,
+        "trial": str(number),
+        "model": run.data.params["model"],
+        "phase": str(row.phase),
+        "dataset": name,
+        "dataset_digest": run.data.tags.get("dataset_digest", UNKNOWN),
+        "split_digest": digest,
+        "git_commit": run.data.tags.get("git_commit", UNKNOWN),
+        "seed": run.data.params["seed"],
+        VALIDATION: json.dumps(list(own.val_accuracy)),
+        "test_accuracy": f"{row.test_accuracy:.4f}",
+        **_verdicts(study, str(row.phase), int(row.trial)),
+    }
+    version = registry.find(name, row.run_id)
+    if version is None:
+        example = data.load(name).test.x[:1].astype(np.float32)
+        trained = logged.load(run)
+        model = serving.with_scaling(trained.model, trained.scaling)
+        version = registry.register(name, row.run_id, model, example, models.source(trained.config.model))
+    registry.promote(version, tags)
+    return (
+        f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
+        f"sweep predict IMAGE asks models:/{name}@{registry.ALIAS}, docs/verdicts.md says how to serve it"
+    )
+
+
+def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
+    """Return what the data set's champion takes image files for.
+
+    `dataset`: may be left out where there is one champion. `invert`: the images are dark on light, the data set's light on
+    dark.
+    Raises UserError for a file that is no image, and where there is no champion or its files are gone.
+    """
+    images = np.stack([read(file, invert) for file in files])
+    found = registry.champions() if tracking.exists() else []
+    if not found:
+        raise UserError("there is no champion yet: sweep confirm registers one")
+    if dataset is None and len(found) > 1:
+        raise UserError(f"there are champions of {', '.join(found)}: name one with --dataset")
+    name = dataset or found[0]
+    version = registry.champion(name)
+    if version is None:
+        raise UserError(f"there is no champion of {name!r}: expected one of {', '.join(found)}")
+    if source := tracking.source_of(version.run_id):
+        models.adopt(source)
+    predicted = registry.load(version, version.tags.get("model", "")).predict(images.astype(np.float32), verbose=0)
+    of = f"the champion of {name}, version {version.number}: trial {version.tags.get('trial')} of {version.tags.get('study')}"
+    ranked = [[(int(label), float(each[label])) for label in np.argsort(-each)] for each in predicted]
+    return Answer(of, list(zip(files, ranked, map(_doubt, images), strict=True)))
+
+
+def _doubt(image: NDArray[np.uint8]) -> str | None:
+    """Return why an image (28, 28, 1), as the model sees it, is probably not what it was trained on; None: no reason."""
+    if np.ptp(image) < FAINTEST:
+        return "the image is blank, or nearly so"
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    if edge.mean() > 128:
+        return "its edge is light, that of the data set's images dark: what is dark on light needs --invert"
+    return None
+
+
+def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
+    """Return the verdict on every target, a tag each."""
+    system = f"trial {trial}" if phase == "confirm" else f"trial {trial}, all training images"
+    judged = systems.verdicts(study)
+    return {
+        f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
+            f"{row.verdict} ({systems.interval(row.low, row.high)}, {row.models} seeds)"
+        )
+        for _, row in judged[judged.system == system].iterrows()
+    }
+
+
+def _mean(accuracies: Sequence[float] | Any) -> str:
+    return f"{100 * float(np.mean(accuracies)):.2f} % on validation"

@@ -1,0 +1,105 @@
+"""The report: every section from what is stored, as Markdown and as one HTML page."""
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipelines import paths
+from pipelines.errors import UserError
+from pipelines.tracking import store as tracking
+from sweeps import runs
+from sweeps.results import report, systems, tables
+from sweeps.running import launch
+from sweeps.running.resources import ThisMachine
+from sweeps.stores.store import Store
+from sweeps.study import study_file
+from tests.conftest import TINY
+
+SECTIONS = [
+    "Verdicts",
+    "Seeds",
+    "The test images",
+    "Leaderboard",
+    "Cost to target",
+    "What ended early",
+    "Importance",
+    "Provenance",
+]
+
+
+def written(name: str) -> str:
+    report.write(name, Console(quiet=True))
+    return (paths.mlruns() / "reports" / f"{name}.md").read_text()
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"## {title}\n\n")[1].split("\n\n## ")[0]
+
+
+def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    text = written("tiny")
+    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    judged, seeds = systems.verdicts("tiny"), systems.confirmations("tiny")
+    chosen = judged[judged.chosen].iloc[0]
+    row = next(line for line in text.splitlines() if line.startswith(f"| **{chosen.system}**, chosen (of 2) | 3 |"))
+    assert f"**{chosen.verdict}**" in row and f"{chosen.low:.2f} to {chosen.high:.2f}" in row
+    assert f"{chosen.test_mean:.2f} ± {chosen.test_sd:.2f} %" in row
+    assert text.count("exact McNemar test") == 2
+    assert all(text.count(f"`{run_id}`") >= 1 for run_id in [*seeds.run_id, *runs("tiny").run_id])
+    # Four trials and six seeds, each evaluated once.
+    assert section(text, "The test images").startswith(
+        "They were read at least 10 times, by 10 runs, and chose nothing. 4 config"
+    )
+    assert "not reached on validation" in section(text, "Cost to target")
+
+    parent = report.Report("tiny").parent.info.run_id
+    assert {"report.md", "report.html"} <= tracking.artifacts(parent)
+    page = tracking.artifact_folder(parent, "report.html", paths.mlruns()).read_text()
+    assert page.count("<table>") == 5 and page.split("Plots to click on")[0].count("data:image/png;base64,") == 7
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.http", page)
+
+
+def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(study: Store) -> None:
+    page = report.Report("tiny")
+    in_order = sorted(page.trials, key=lambda run: run.info.end_time)
+    reached = [100 * run.data.metrics["final_validation_accuracy"] for run in in_order]
+    third = sorted(reached)[2]
+    first = next(i for i, accuracy in enumerate(reached) if accuracy >= third)
+    targets = [{"accuracy": third, "name": "third"}, {"accuracy": 100.0, "name": "perfect"}]
+    page.study = study_file.check(TINY | {"targets": targets}, "test")
+    seconds = sum(run.data.metrics["seconds"] for run in in_order[: first + 1])
+    lines = page._cost().splitlines()
+    assert lines[-2].endswith(
+        f"third | {first + 1} | {first + 1} | {seconds:,.0f} | {in_order[first].data.tags['trial']} |"
+    )
+    assert lines[-1] == "| 100.00 %, perfect | not reached on validation | – | – | – |"
+
+
+def test_an_unconfirmed_study_says_so(study: Store) -> None:
+    text = written("tiny")
+    assert section(text, "Verdicts").startswith("None: nothing is confirmed. `sweep confirm tiny` trains")
+    assert section(text, "Seeds") == "None."
+    assert "is the deviation of a mean over 500 images" in section(text, "The test images")
+
+
+def test_what_cannot_be_reported_on_is_one_line(study: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        report.write("tiny", Console(quiet=True), tmp_path)
+    idle = study_file.check(TINY | {"name": "idle"}, "test")
+    from pipelines import data
+
+    launch._prepare(idle, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")
+    with pytest.raises(UserError, match="no trial of study 'idle' has ended"):
+        written("idle")
+    Store.create("bare")
+    with pytest.raises(UserError, match="bare"):
+        written("bare")
+
+
+def test_a_page_shows_html_and_does_not_obey_it() -> None:
+    page = tables.html("# <script>x</script>\n\n" + tables.table([["a"], ["<b>|</b>"]]), "<title>")
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<title>&lt;title&gt;</title>" in page
+    assert "<td>&lt;b&gt;|&lt;/b&gt;</td>" in page
