@@ -133,7 +133,7 @@ def test_a_model_beside_its_study_in_another_folder(project: Project) -> None:
 def test_a_file_that_has_the_name_of_a_shipped_model_is_not_taken_for_it(project: Project) -> None:
     project.write({"lean_cnn.py": "raise RuntimeError('not to be imported')"})
     project.study(model="lean_cnn", search={"filters1": {"int": [8, 16]}}, start=[])
-    script = "from sweeps.study import study_file; study = study_file.load('s.yaml'); print(study_file.note_on_model(study, 's.yaml'))"
+    script = "from sweeps.study.study_file import load, note_on_model as note; print(note(load('s.yaml'), 's.yaml'))"
     done = project.type(project.python, "-P", "-c", script)
     assert "model lean_cnn is the shipped one; for the file" in done.stdout, done.stderr
     assert done.stdout.endswith("/lean_cnn.py write model: lean_cnn.py\n")
