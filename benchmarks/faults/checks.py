@@ -35,7 +35,7 @@ def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     experiment = tracking.find_experiment(STUDY)
     uid = store.attributes()[names.UID]
     runs = tracking.study_runs(experiment.experiment_id, uid) if experiment else []
-    of_trial = Counter(int(run.data.tags["trial"]) for run in runs)
+    of_trial = Counter(int(run.tags["trial"]) for run in runs)
     for number, trial in trials.items():
         if not trial.state.is_finished():
             yield f"trial {number} is {trial.state.name}"
@@ -44,11 +44,11 @@ def problems(scratch: Path, faults: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from _wrongly_ended(trials.values(), faults)
     yield from _wrongly_charged(trials.values(), faults)
     for run in runs:
-        if trial_of_run := trials.get(int(run.data.tags["trial"])):
+        if trial_of_run := trials.get(int(run.tags["trial"])):
             yield from _of_run(run, trial_of_run, scratch)
     parents = tracking.parent_runs(experiment.experiment_id, uid) if experiment else []
-    if [parent.info.status for parent in parents] != ["FINISHED"]:
-        yield f"the parent runs are {[parent.info.status for parent in parents]}"
+    if [parent.status for parent in parents] != ["FINISHED"]:
+        yield f"the parent runs are {[parent.status for parent in parents]}"
     for problem in [*doctor.problems(store), *doctor.orphans()]:
         yield f"the doctor finds: {problem.what}"
     for left in (paths.mlruns() / "checkpoints").rglob("*.*"):
@@ -91,11 +91,11 @@ def _wrongly_charged(trials: Iterable[FrozenTrial], faults: Sequence[dict[str, A
 
 def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
     who = f"the run of trial {trial.number}"
-    if trial.user_attrs.get(names.RUN_ID) != run.info.run_id:
+    if trial.user_attrs.get(names.RUN_ID) != run.run_id:
         yield f"{who} is not the one that the trial knows"
-    if run.info.status != RUN_STATUS[trial.state]:
-        yield f"{who} is {run.info.status}, and the trial {trial.state.name}"
-    points = tracking.client().get_metric_history(run.info.run_id, "val_accuracy")
+    if run.status != RUN_STATUS[trial.state]:
+        yield f"{who} is {run.status}, and the trial {trial.state.name}"
+    points = tracking.client().get_metric_history(run.run_id, "val_accuracy")
     logged, reported = {point.step: point.value for point in points}, curve(trial)
     steps = sorted(point.step for point in points if math.isfinite(point.value))
     if steps != list(range(1, len(steps) + 1)):
@@ -103,7 +103,7 @@ def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
     for step, value in reported.items():
         if logged.get(step) != value:
             yield f"{who} has {logged.get(step)} at step {step}, and the trial {value}"
-    present = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
+    present = {file.path for file in tracking.client().list_artifacts(run.run_id)}
     if "so it was ordered" in trial.user_attrs.get(names.ENDED, "") and "traceback.txt" not in present:
         yield f"{who} has no traceback"
     if trial.state != TrialState.COMPLETE:
@@ -113,7 +113,7 @@ def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
     if present != ARTIFACTS:
         yield f"{who} has the artifacts {sorted(present)}"
     for name in present & ARTIFACTS:
-        if not _whole(tracking.artifact_folder(run.info.run_id, name, scratch)):
+        if not _whole(tracking.artifact_folder(run.run_id, name, scratch)):
             yield f"{name} of {who} is damaged"
 
 

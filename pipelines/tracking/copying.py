@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Experiment, Metric, Param, RunTag
 
 from pipelines.tracking import store
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import CHECKPOINT
 
 ORIGINAL = "migrated_from"  # tags of a copy: the run that it is of,
@@ -33,65 +34,63 @@ class Copier:
             self._target.set_experiment_tag(experiment_id, key, value)
         return str(experiment_id)
 
-    def copy(self, run: Run, experiment_id: str, checkpoints: Sequence[Path]) -> None:
+    def copy(self, run: RunFacts, experiment_id: str, checkpoints: Sequence[Path]) -> None:
         """Copy a run, unless it is there whole. `checkpoints`: an unfinished one's, on this machine."""
         known = self._copies(run, experiment_id)
-        whole = [copy for copy in known if WHOLE in copy.data.tags]
+        whole = [copy for copy in known if WHOLE in copy.tags]
         if whole:
-            self.run_ids[run.info.run_id] = whole[0].info.run_id
+            self.run_ids[run.run_id] = whole[0].run_id
             return
         for part in known:  # an earlier call was interrupted
-            self._target.delete_run(part.info.run_id)
-        tags = self.translated(run.data.tags) | {ORIGINAL: run.info.run_id}
-        copy_id = self._target.create_run(experiment_id, run.info.start_time, tags, run.info.run_name).info.run_id
-        params = [Param(key, value) for key, value in run.data.params.items()]
+            self._target.delete_run(part.run_id)
+        tags = self.translated(run.tags) | {ORIGINAL: run.run_id}
+        copy_id = self._target.create_run(experiment_id, run.start_time, tags, run.name).info.run_id
+        params = [Param(key, value) for key, value in run.params.items()]
         self._target.log_batch(copy_id, params=params)
-        points = [
-            point for name in run.data.metrics for point in self._source.get_metric_history(run.info.run_id, name)
-        ]
+        points = [point for name in run.metrics for point in self._source.get_metric_history(run.run_id, name)]
         for begin in range(0, len(points), BATCH):
             batch = [
                 Metric(point.key, point.value, point.timestamp, point.step) for point in points[begin : begin + BATCH]
             ]
             self._target.log_batch(copy_id, metrics=batch)
-        if run.inputs and run.inputs.dataset_inputs:
-            self._target.log_inputs(copy_id, run.inputs.dataset_inputs)
+        if inputs := _inputs(self._source, run.run_id):
+            self._target.log_inputs(copy_id, inputs)
         with tempfile.TemporaryDirectory() as name:
-            folder = _download(self._source, run.info.run_id, Path(name))
+            folder = _download(self._source, run.run_id, Path(name))
             if any(folder.iterdir()):
                 self._target.log_artifacts(copy_id, str(folder))
         for file in checkpoints:
             self._target.log_artifact(copy_id, str(file), f"{CHECKPOINT}/0")
-        if run.info.end_time is not None and run.info.status != "SCHEDULED":
-            self._target.set_terminated(copy_id, run.info.status, run.info.end_time)
+        if run.end_time is not None and run.status != "SCHEDULED":
+            self._target.set_terminated(copy_id, run.status, run.end_time)
         else:
-            self._target.update_run(copy_id, status=run.info.status)
+            self._target.update_run(copy_id, status=run.status)
         self._target.log_batch(copy_id, tags=[RunTag(WHOLE, "true")])
-        self.run_ids[run.info.run_id] = copy_id
+        self.run_ids[run.run_id] = copy_id
 
-    def differences(self, run: Run, checkpoints: Sequence[Path]) -> Iterator[str]:
+    def differences(self, run: RunFacts, checkpoints: Sequence[Path]) -> Iterator[str]:
         """Yield what the copy of a run has otherwise: state, parameters, tags, every value of every metric, every file."""
-        copy = self._target.get_run(self.run_ids[run.info.run_id])
-        wanted = self.translated(run.data.tags)
+        copy = RunFacts.of(self._target.get_run(self.run_ids[run.run_id]))
+        wanted = self.translated(run.tags)
         facts: dict[str, tuple[Any, Any]] = {
-            "status": (run.info.status, copy.info.status),
-            "start": (run.info.start_time, copy.info.start_time),
-            "parameters": (run.data.params, copy.data.params),
-            "tags": (wanted, {key: copy.data.tags.get(key) for key in wanted}),
-            "metrics": (run.data.metrics.keys(), copy.data.metrics.keys()),
-            "data sets": (_inputs(run), _inputs(copy)),
+            "status": (run.status, copy.status),
+            "start": (run.start_time, copy.start_time),
+            "parameters": (run.params, copy.params),
+            "tags": (wanted, {key: copy.tags.get(key) for key in wanted}),
+            "metrics": (run.metrics.keys(), copy.metrics.keys()),
+            "data sets": (_named(_inputs(self._source, run.run_id)), _named(_inputs(self._target, copy.run_id))),
         }
-        for name in run.data.metrics:
+        for name in run.metrics:
             facts[name] = (
-                _points(self._source, run.info.run_id, name),
-                _points(self._target, copy.info.run_id, name),
+                _points(self._source, run.run_id, name),
+                _points(self._target, copy.run_id, name),
             )
         saved = {path.name: _digest(path) for path in checkpoints}
-        facts["checkpoints"] = (saved, self._checkpoints(copy.info.run_id))
-        facts["files"] = (_digests(self._source, run.info.run_id), _digests(self._target, copy.info.run_id))
+        facts["checkpoints"] = (saved, self._checkpoints(copy.run_id))
+        facts["files"] = (_digests(self._source, run.run_id), _digests(self._target, copy.run_id))
         for name, (original, found) in facts.items():
             if original != found:
-                yield f"run {run.info.run_id}: {name} differ"
+                yield f"run {run.run_id}: {name} differ"
 
     def translated(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return tags, or a trial's attributes, with the copies' ids in the place of the originals'."""
@@ -106,9 +105,9 @@ class Copier:
             folder = Path(self._target.download_artifacts(run_id, CHECKPOINT, name))
             return {path.name: _digest(path) for path in folder.glob("*/*.npz")}
 
-    def _copies(self, run: Run, experiment_id: str) -> list[Run]:
-        condition = f"tags.{ORIGINAL} = '{run.info.run_id}'"
-        return list(self._target.search_runs([experiment_id], condition))
+    def _copies(self, run: RunFacts, experiment_id: str) -> list[RunFacts]:
+        condition = f"tags.{ORIGINAL} = '{run.run_id}'"
+        return list(map(RunFacts.of, self._target.search_runs([experiment_id], condition)))
 
 
 def _download(client: MlflowClient, run_id: str, into: Path) -> Path:
@@ -134,6 +133,10 @@ def _points(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, s
     return sorted((point.step, repr(point.value), point.timestamp) for point in history)
 
 
-def _inputs(run: Run) -> set[tuple[str, str]]:
-    inputs = run.inputs.dataset_inputs if run.inputs else []
+def _inputs(client: MlflowClient, run_id: str) -> list[DatasetInput]:
+    inputs = client.get_run(run_id).inputs
+    return list(inputs.dataset_inputs) if inputs else []
+
+
+def _named(inputs: list[DatasetInput]) -> set[tuple[str, str]]:
     return {(each.dataset.name, each.dataset.digest) for each in inputs}

@@ -6,33 +6,17 @@ the database itself, the same values are read from MLflow's own tables: those as
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from mlflow.entities import Run
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import ColumnElement, Integer, Select, and_, cast, select
 from sqlalchemy.orm import Session, aliased
 
 from pipelines.tracking import store
+from pipelines.tracking.records import RunFacts
 
 FINISHED = "FINISHED"
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """A run, without the history of its metrics: `metrics` are the last values, `status` is MLflow's word."""
-
-    run_id: str
-    status: str
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-
-    @classmethod
-    def of(cls, run: Run) -> Self:
-        """Return them of one of MLflow's runs."""
-        return cls(run.info.run_id, run.info.status, run.data.params, run.data.metrics, run.data.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +31,7 @@ def of_trials(experiment_id: str, wanted: Wanted, study_uid: str | None = None) 
     """Return the facts of a study's trials, in no order; without `study_uid`, of the experiment's current study."""
     database = _database()
     if database is None:
-        runs = store.study_runs(experiment_id, study_uid) if study_uid else store.trial_runs(experiment_id)
-        return [RunFacts.of(run) for run in runs]
+        return store.study_runs(experiment_id, study_uid) if study_uid else store.trial_runs(experiment_id)
     own = _own(experiment_id, study_uid or store.current_study(experiment_id))
     with database.ManagedSessionMaker() as session:
         return _read(session, own, own.with_only_columns(SqlRun.run_uuid), wanted)

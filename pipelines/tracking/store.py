@@ -11,7 +11,7 @@ from typing import Literal
 
 from alembic.util.exc import CommandError
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run, ViewType
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models import Source
 from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
+from pipelines.tracking.records import ExperimentFacts, RunFacts
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
@@ -82,34 +83,37 @@ def exists() -> bool:
     return addresses.is_there(uri())
 
 
-def all_experiments() -> list[Experiment]:
+def all_experiments() -> list[ExperimentFacts]:
     """Return every active experiment."""
-    experiments: list[Experiment] = []
+    experiments: list[ExperimentFacts] = []
     token: str | None = None
     while True:
         page = client().search_experiments(ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token)
-        experiments.extend(page)
+        experiments.extend(map(ExperimentFacts.of, page))
         token = page.token
         if not token:
             return experiments
 
 
-def open_experiment(name: str, study_uid: str | None = None) -> Experiment:
+def open_experiment(name: str, study_uid: str | None = None) -> ExperimentFacts:
     """Return the experiment of a study, made and called `name` if missing; a local store has artifacts in `mlruns/artifacts`."""
     experiment = find_experiment(name, study_uid)
     if experiment is None:
         folder = None if shared() else (paths.mlruns() / "artifacts" / name).as_uri()
-        experiment = client().get_experiment(client().create_experiment(name, artifact_location=folder))
+        made = client().create_experiment(name, artifact_location=folder)
+        experiment = ExperimentFacts.of(client().get_experiment(made))
     return experiment
 
 
-def find_experiment(name: str, study_uid: str | None = None) -> Experiment | None:
+def find_experiment(name: str, study_uid: str | None = None) -> ExperimentFacts | None:
     """Return the experiment of a study, whatever it is called now, else the one called `name`; None where there is none.
 
     Raises UserError for one in MLflow's trash.
     """
-    experiment = (find_by_uid(study_uid) if study_uid else None) or client().get_experiment_by_name(name)
-    if experiment is not None and experiment.lifecycle_stage != "active":
+    experiment = find_by_uid(study_uid) if study_uid else None
+    if experiment is None and (of_name := client().get_experiment_by_name(name)) is not None:
+        experiment = ExperimentFacts.of(of_name)
+    if experiment is not None and not experiment.active:
         raise UserError(
             f"MLflow's experiment {experiment.name!r} is in the trash: sweep doctor {name} --fix takes it out, or give the study "
             "another name"
@@ -117,10 +121,10 @@ def find_experiment(name: str, study_uid: str | None = None) -> Experiment | Non
     return experiment
 
 
-def find_by_uid(study_uid: str) -> Experiment | None:
+def find_by_uid(study_uid: str) -> ExperimentFacts | None:
     """Return the experiment of the study with our id `study_uid`, one in the trash too; None where there is none."""
     found = client().search_experiments(ViewType.ALL, filter_string=f"tags.`{STUDY_UID}` = '{study_uid}'")
-    return next(iter(found), None)
+    return next(map(ExperimentFacts.of, found), None)
 
 
 def uid_of(name: str) -> str | None:
@@ -135,7 +139,7 @@ def restore_experiment(experiment_id: str) -> None:
 
 
 def open_parent(
-    experiment: Experiment, study_uid: str, phase: Phase, tags: dict[str, str], within: str | None = None
+    experiment: ExperimentFacts, study_uid: str, phase: Phase, tags: dict[str, str], within: str | None = None
 ) -> str:
     """Return the id of the one parent run of a study, made if missing, and mark the study as the experiment's current one.
 
@@ -148,8 +152,8 @@ def open_parent(
     client().set_experiment_tag(experiment.experiment_id, LAST_USED, f"{time.time():.0f}")
     found = parent_runs(experiment.experiment_id, study_uid)
     if found:
-        client().update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
+        client().update_run(found[0].run_id, status="RUNNING")
+        return found[0].run_id
     run = client().create_run(
         experiment.experiment_id,
         tags={
@@ -163,13 +167,13 @@ def open_parent(
     return str(run.info.run_id)
 
 
-def all_runs(experiment_id: str, condition: str = "") -> list[Run]:
+def all_runs(experiment_id: str, condition: str = "") -> list[RunFacts]:
     """Return every active run of an experiment that meets an MLflow filter, however many there are."""
-    runs: list[Run] = []
+    runs: list[RunFacts] = []
     token: str | None = None
     while True:
         page = client().search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY, PAGE, page_token=token)
-        runs.extend(page)
+        runs.extend(map(RunFacts.of, page))
         token = page.token
         if not token:
             return runs
@@ -180,7 +184,7 @@ def current_study(experiment_id: str) -> str | None:
     return client().get_experiment(experiment_id).tags.get(STUDY_UID) or None
 
 
-def trial_runs(experiment_id: str) -> list[Run]:
+def trial_runs(experiment_id: str) -> list[RunFacts]:
     """Return the runs of the trials of an experiment's current study."""
     uid = current_study(experiment_id)
     return study_runs(experiment_id, uid) if uid else all_runs(experiment_id, OF_TRIALS)
@@ -193,20 +197,25 @@ def has_trials(experiment_id: str) -> bool:
     return bool(client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1))
 
 
-def parent_runs(experiment_id: str, study_uid: str) -> list[Run]:
+def parent_runs(experiment_id: str, study_uid: str) -> list[RunFacts]:
     """Return the parent runs of a study, the oldest first; there should be one."""
     found = all_runs(experiment_id, f"tags.phase = 'study' and tags.study_uid = '{study_uid}'")
-    return sorted(found, key=lambda run: run.info.start_time)
+    return sorted(found, key=lambda run: run.start_time)
 
 
-def study_runs(experiment_id: str, study_uid: str, condition: str = "") -> list[Run]:
+def study_runs(experiment_id: str, study_uid: str, condition: str = "") -> list[RunFacts]:
     """Return the runs of a study's trials that meet an MLflow filter, whatever their phase, the oldest first."""
     own = _of_study(study_uid) + (f" and {condition}" if condition else "")
-    return sorted(all_runs(experiment_id, own), key=lambda run: run.info.start_time)
+    return sorted(all_runs(experiment_id, own), key=lambda run: run.start_time)
 
 
 def _of_study(study_uid: str) -> str:
     return f"{OF_TRIALS} and tags.study_uid = '{study_uid}'"
+
+
+def get_run(run_id: str) -> RunFacts:
+    """Return a run, one in the trash too. Raises TrackingError where there is none."""
+    return RunFacts.of(client().get_run(run_id))
 
 
 def lifecycle(run_id: str) -> str | None:

@@ -9,7 +9,7 @@ from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
-from pipelines.tracking.facts import RunFacts
+from pipelines.tracking.records import RunFacts
 from sweeps.study.study import OBJECTIVES
 
 VAL_ACCURACY = "final_validation_accuracy"  # the metric: of the kept epoch

@@ -4,7 +4,6 @@ import base64
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from rich.console import Console
 from pipelines import data, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames, plots, systems
 from sweeps.results.frames import RENAMED
@@ -60,7 +60,7 @@ def write(study: str, console: Console, output: Path | None = None) -> list[Syst
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): name another file with --output") from error
     page.log(text)
-    console.print(f"written: {path}, and as report.html to the parent run {page.parent.info.run_id}", soft_wrap=True)
+    console.print(f"written: {path}, and as report.html to the parent run {page.parent.run_id}", soft_wrap=True)
     return page.systems
 
 
@@ -91,14 +91,14 @@ class Report:
         self.complete = self.frame[self.frame.state == "complete"]
         self.seeds = systems.confirmations(name)
         self.trials = stored.trial_runs()
-        of_seeds = [tracking.client().get_run(run_id) for run_id in self.seeds.run_id]
-        self.runs = {run.info.run_id: run for run in [*self.trials, *of_seeds]}
+        of_seeds = [tracking.get_run(run_id) for run_id in self.seeds.run_id]
+        self.runs = {run.run_id: run for run in [*self.trials, *of_seeds]}
         self.systems: list[System] = systems.systems(name)
         self.judged = systems.judged(name, self.systems)
 
     def text(self) -> str:
         """Return the whole page."""
-        study, tags = self.study, self.parent.data.tags
+        study, tags = self.study, self.parent.tags
         counts = ", ".join(f"{count} {state}" for state, count in self.frame.state.value_counts().items() if count)
         head = (
             f"# {study.name}\n\nModel `{study.model}` on {study.dataset}; searched: "
@@ -128,11 +128,11 @@ class Report:
             interactive = plots.sections(self.store.study(), self.study, self.frame)
             page = html(with_figures, title, f"<h2>Plots to click on</h2>\n{interactive}" if interactive else "")
             (folder / "report.html").write_text(page, encoding="utf-8")
-            TrackedRun(self.parent.info.run_id).log_artifacts(folder)
+            TrackedRun(self.parent.run_id).log_artifacts(folder)
 
     def _figures(self) -> Iterator[str]:
         """Yield the figures of the study, and of the trial that validation chose, each as Markdown with the image inside."""
-        runs = [("The study", self.parent.info.run_id, OF_THE_STUDY)]
+        runs = [("The study", self.parent.run_id, OF_THE_STUDY)]
         if len(self.complete):
             chosen = self.complete.iloc[0]
             several = f" (results: model 1 of {self.study.trainings})" if self.study.trainings > 1 else ""
@@ -199,13 +199,13 @@ class Report:
         for _, row in self.seeds.iterrows():
             accuracies = [_percent(row.val_accuracy), _percent(row.test_accuracy)]
             epochs = [NOTHING if pd.isna(value) else str(value) for value in (row.kept_epoch, row.epochs)]
-            seed = self.runs[row.run_id].data.params.get("seed", NOTHING)
+            seed = self.runs[row.run_id].params.get("seed", NOTHING)
             lines.append([str(row.trial), row.phase, seed, row.state, *accuracies, *epochs, f"`{row.run_id}`"])
         return table(lines)
 
     def _reads(self) -> str:
-        measured = [run for run in self.runs.values() if "test_accuracy" in run.data.metrics]
-        reads = sum(int(run.data.metrics.get("test_reads", 1)) for run in measured)
+        measured = [run for run in self.runs.values() if "test_accuracy" in run.metrics]
+        reads = sum(int(run.metrics.get("test_reads", 1)) for run in measured)
         looked_at = int(self.frame.test_accuracy.notna().sum())
         images = data.TEST_IMAGES[self.study.dataset]
         spread = (
@@ -244,8 +244,8 @@ class Report:
         return f"By validation accuracy.\n\n{table(lines)}" if len(lines) > 1 else "No trial is complete."
 
     def _cost(self) -> str:
-        ended = [run for run in self.trials if "epochs_trained" in run.data.metrics and run.info.end_time]
-        ended.sort(key=lambda run: run.info.end_time)
+        ended = [run for run in self.trials if "epochs_trained" in run.metrics and run.end_time]
+        ended.sort(key=lambda run: run.end_time)
         lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
         for target in sorted(self.study.targets, key=lambda target: target.accuracy):
             published = f"{format_published(target.accuracy, target.kind)}, {target.name}"
@@ -253,9 +253,9 @@ class Report:
             if at is None:
                 lines.append([published, "not reached on validation", *[NOTHING] * 3])
                 continue
-            until = [run.data.metrics for run in ended[:at]]
+            until = [run.metrics for run in ended[:at]]
             epochs, seconds = (sum(each[name] for each in until) for name in ("epochs_trained", "seconds"))
-            lines.append([published, str(at), f"{epochs:,.0f}", f"{seconds:,.0f}", ended[at - 1].data.tags["trial"]])
+            lines.append([published, str(at), f"{epochs:,.0f}", f"{seconds:,.0f}", ended[at - 1].tags["trial"]])
         what = (
             "Of the trials that had ended when the first of them reached the published accuracy *on validation images*."
         )
@@ -287,7 +287,7 @@ class Report:
         lines = [["trial", "phase", "run", "seed", "data set digest", "model source", "commit", "device", "libraries"]]
         shown = [*self.complete.head(SHOWN).run_id, *self.seeds.run_id]
         for run in (self.runs[run_id] for run_id in shown):
-            tags, seed = run.data.tags, run.data.params.get("seed", NOTHING)
+            tags, seed = run.tags, run.params.get("seed", NOTHING)
             number = tags["study"].rpartition("-")[2] if tags["phase"] in ("confirm", "final") else tags["trial"]
             commit = tags.get("git_commit", NOTHING)[:12] + (" with changes" if tags.get("git_dirty") == "true" else "")
             libraries = "{} {}, keras {}".format(
@@ -295,13 +295,13 @@ class Report:
             )
             known = [tags.get(name, NOTHING) for name in ("dataset_digest", "model_digest")]
             what = [*known, commit, tags.get("device_name", tags.get("device", NOTHING)), libraries]
-            lines.append([number, tags["phase"], f"`{run.info.run_id}`", seed, *what])
+            lines.append([number, tags["phase"], f"`{run.run_id}`", seed, *what])
         said = "The runs behind the leaderboard and the verdicts; `sweep rerun RUN` trains any of them again."
         return f"{said}\n\n{table(lines)}"
 
 
-def _val_accuracy(run: Any) -> float:
-    return float(run.data.metrics.get("final_validation_accuracy", 0))
+def _val_accuracy(run: RunFacts) -> float:
+    return float(run.metrics.get("final_validation_accuracy", 0))
 
 
 def _percent(value: float) -> str:

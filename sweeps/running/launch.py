@@ -135,7 +135,7 @@ def _prepare(
     with study_lock():  # two parents that begin at once make one study and one parent run
         owned = StoredStudy(owner) if owner else None
         # MLflow first: it may refuse, and then nothing is written
-        within = owned.parent_run().info.run_id if owned else None
+        within = owned.parent_run().run_id if owned else None
         if owned is None:
             tracking.find_experiment(study.name)
         store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps.running.worker import RUN_STATUS
 from sweeps.stores import names
@@ -88,18 +88,18 @@ def is_final(store: Store, lost: Lost) -> bool:
     return lost.reason is not None and not store.may_retry(lost.trial)
 
 
-def left_open(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> Iterator[Problem]:
+def left_open(runs: Sequence[RunFacts], trials: Mapping[int, FrozenTrial]) -> Iterator[Problem]:
     """Yield the runs whose state is not that of their trial, as a killed worker or parent leaves them."""
     for run in runs:
-        trial = trials.get(int(run.data.tags["trial"]))
+        trial = trials.get(int(run.tags["trial"]))
         if trial is None or trial.state == TrialState.RUNNING:  # then it is somebody's
             continue
         status = RUN_STATUS[trial.state]
-        if run.info.status != status:
+        if run.status != status:
             yield Problem(
-                f"trial {trial.number} is {trial.state.name}, and its run {run.info.status}",
+                f"trial {trial.number} is {trial.state.name}, and its run {run.status}",
                 f"set the run to {status}",
-                functools.partial(close_run, run.info.run_id, trial),
+                functools.partial(close_run, run.run_id, trial),
             )
 
 

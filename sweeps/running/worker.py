@@ -293,7 +293,7 @@ class _Worker:
         }
         name = f"trial {claimed.number}"
         run = (
-            TrackedRun(found[0].info.run_id)
+            TrackedRun(found[0].run_id)
             if found
             else TrackedRun.create(assignment.experiment_id, assignment.parent_run_id, name, tags)
         )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 import models
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import ExperimentFacts, RunFacts
 from sweeps.stores import names
 from sweeps.stores.storage import study_names
 from sweeps.stores.store import Store
@@ -50,12 +51,12 @@ class StoredStudy:
         """Return its definition, checked, to go on with; `budget` overrules single entries."""
         return restore(self.store.asked, self.attributes, budget)
 
-    def experiment(self) -> Any | None:
+    def experiment(self) -> ExperimentFacts | None:
         """Return its experiment, whatever that is called now; that of its owner, if it has one; None where there is none."""
         owner = (find(self.owner) if self.owner else None) or self
         return tracking.find_experiment(self.owner or self.name, owner.uid)
 
-    def parent_run(self) -> Any:
+    def parent_run(self) -> RunFacts:
         """Return its parent run; raises UserError where it has none."""
         experiment = self.experiment()
         found = tracking.parent_runs(experiment.experiment_id, self.uid) if experiment else []
@@ -65,7 +66,7 @@ class StoredStudy:
             )
         return found[0]
 
-    def trial_runs(self) -> list[Any]:
+    def trial_runs(self) -> list[RunFacts]:
         """Return the runs of its trials, the oldest first."""
         experiment = self.experiment()
         return tracking.study_runs(experiment.experiment_id, self.uid) if experiment else []

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from models import Protocol
 from pipelines import backend, data, device
 from pipelines.errors import UserError, nearest
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.record import find
@@ -135,7 +135,7 @@ def ended(study: Study) -> int:
     return sum(trial.state.is_finished() for trial in trials)
 
 
-def finished_runs(study: Study, place: str) -> list[Any]:
+def finished_runs(study: Study, place: str) -> list[RunFacts]:
     """Return the finished runs of a baseline's seeds, in the order of its trials.
 
     Raises UserError for runs under other settings than those of the recipe.
@@ -144,22 +144,18 @@ def finished_runs(study: Study, place: str) -> list[Any]:
         tracking.find_experiment(study.name) if tracking.exists() else None
     )  # other machines' results need no Optuna
     runs = tracking.trial_runs(experiment.experiment_id) if experiment else []
-    whole = [
-        run
-        for run in runs
-        if run.info.status == "FINISHED" and {"test_accuracy", "parameters"} <= run.data.metrics.keys()
-    ]
-    numbered = {int(run.data.tags["trial"]): run for run in whole}
+    whole = [run for run in runs if run.status == "FINISHED" and {"test_accuracy", "parameters"} <= run.metrics.keys()]
+    numbered = {int(run.tags["trial"]): run for run in whole}
     wanted = study.run_config({}, study.seed).params()
     found = []
     for number in sorted(numbered):
         run = numbered[number]
-        for key, value in run.data.params.items():
+        for key, value in run.params.items():
             if key in wanted and key != "seed" and value != str(wanted[key]):
                 raise UserError(
                     f"{study.name} has runs with {key}={value}, and the recipe now has {wanted[key]}: keep them, and train the "
                     "present recipe into another folder (MLRUNS_DIR)"
                 )
-        if number < (study.budget.trials or 0) and run.data.tags.get("device", place) == place:
+        if number < (study.budget.trials or 0) and run.tags.get("device", place) == place:
             found.append(run)
     return found

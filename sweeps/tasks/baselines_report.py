@@ -56,18 +56,18 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
     runs = baselines.finished_runs(study, place)
     if not runs:
         return None
-    tags = [run.data.tags for run in runs]
-    seconds = [value for run in runs for value in tracking.history(run.info.run_id, "epoch_seconds").values()]
+    tags = [run.tags for run in runs]
+    seconds = [value for run in runs for value in tracking.history(run.run_id, "epoch_seconds").values()]
     changed = {"true": " with changes"}
     return Row(
         name,
         study.protocol,
         place,
         tuple(sorted({f"{t.get('device_name', place)}, {t['backend']} {t['backend_version']}" for t in tags})),
-        tuple(100 * run.data.metrics["test_accuracy"] for run in runs),
+        tuple(100 * run.metrics["test_accuracy"] for run in runs),
         baselines.ended(study) - len(runs),
         len(Store(study.name).trials()),
-        int(runs[0].data.metrics["parameters"]),
+        int(runs[0].metrics["parameters"]),
         study.settings.epochs,
         (min(seconds), float(np.median(seconds)), max(seconds)),
         tuple(sorted({tag["git_commit"][:7] + changed.get(tag["git_dirty"], "") for tag in tags})),

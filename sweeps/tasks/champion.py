@@ -53,9 +53,9 @@ def promote(study: str) -> str:
         return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
     final = complete[(complete.phase == "final") & (complete.trial == number)]
     row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
-    run = tracking.client().get_run(row.run_id)
-    name, uid = run.data.tags["dataset"], Store(study).uid
-    digest = str(tracking.client().get_run(own.run_id.iloc[0]).data.tags.get("dataset_digest"))
+    run = tracking.get_run(row.run_id)
+    name, uid = run.tags["dataset"], Store(study).uid
+    digest = str(tracking.get_run(own.run_id.iloc[0]).tags.get("dataset_digest"))
     present = registry.champion(name)
     if present is not None:
         if present.tags.get("split_digest") != digest:
@@ -78,13 +78,13 @@ def promote(study: str) -> str:
         "study": study,
         "study_uid": uid,
         "trial": str(number),
-        "model": run.data.params["model"],
+        "model": run.params["model"],
         "phase": str(row.phase),
         "dataset": name,
-        "dataset_digest": run.data.tags.get("dataset_digest", UNKNOWN),
+        "dataset_digest": run.tags.get("dataset_digest", UNKNOWN),
         "split_digest": digest,
-        "git_commit": run.data.tags.get("git_commit", UNKNOWN),
-        "seed": run.data.params["seed"],
+        "git_commit": run.tags.get("git_commit", UNKNOWN),
+        "seed": run.params["seed"],
         VALIDATION: json.dumps(list(own.val_accuracy)),
         "test_accuracy": f"{row.test_accuracy:.4f}",
         **_verdicts(study, str(row.phase), int(row.trial)),

@@ -190,7 +190,7 @@ def _kept_epoch(trial: FrozenTrial, study: Study) -> int:
 
 def _check_dataset(owner: Study, stored: StoredStudy) -> None:
     """Refuse to confirm on other images than the study's."""
-    then, now = stored.parent_run().data.tags.get("dataset_digest"), data.load(owner.dataset).digest
+    then, now = stored.parent_run().tags.get("dataset_digest"), data.load(owner.dataset).digest
     if then is not None and then != now:
         raise UserError(
             f"study {owner.name!r} was trained on {owner.dataset} with digest {then}, and here it has {now}: point MNIST_DIR, or "

@@ -16,6 +16,7 @@ from pipelines import addresses, data, paths
 from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps.running import repair, tags
 from sweeps.running.repair import Problem
@@ -129,7 +130,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
     trials = {trial.number: trial for trial in store.trials()}
     yield from repair.left_checkpoints(stored.name, trials)
     trashed = tracking.find_by_uid(attributes[names.UID])
-    if trashed is not None and trashed.lifecycle_stage != "active":
+    if trashed is not None and not trashed.active:
         restore = functools.partial(tracking.restore_experiment, trashed.experiment_id)
         yield Problem("its experiment is in MLflow's trash", "take it out again", restore)
         return
@@ -151,8 +152,8 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
             yield _without_run(store, attributes, experiment.experiment_id, trial)
     busy = any(trial.state == TrialState.RUNNING for trial in trials.values())
     for parent in tracking.parent_runs(experiment.experiment_id, attributes[names.UID]):
-        if parent.info.status == "RUNNING" and not busy:
-            close = functools.partial(TrackedRun(parent.info.run_id).close, "SCHEDULED")
+        if parent.status == "RUNNING" and not busy:
+            close = functools.partial(TrackedRun(parent.run_id).close, "SCHEDULED")
             yield Problem("its parent run is RUNNING, and nothing runs", "set it to SCHEDULED", close)
 
 
@@ -164,26 +165,26 @@ def _make_experiment(store: Store, attributes: Mapping[str, Any]) -> None:
     own = tags.of_study(study) | _dataset_tags(study) | {"restored": RESTORED}
     experiment = tracking.open_experiment(owner.name, owner.uid)
     of_owner = tracking.parent_runs(experiment.experiment_id, owner.uid) if stored.owner else []
-    within = of_owner[0].info.run_id if of_owner else None
+    within = of_owner[0].run_id if of_owner else None
     parent = tracking.open_parent(experiment, attributes[names.UID], attributes.get(names.PHASE, "sweep"), own, within)
     TrackedRun(parent).close("SCHEDULED")
 
 
-def _paired(runs: Sequence[Any], trials: Mapping[int, FrozenTrial]) -> dict[int, Any]:
+def _paired(runs: Sequence[RunFacts], trials: Mapping[int, FrozenTrial]) -> dict[int, RunFacts]:
     """Return the run of each trial number: the one that the trial knows, else the first of `runs`, which are the oldest first."""
-    found: dict[int, Any] = {}
+    found: dict[int, RunFacts] = {}
     for run in runs:
-        number = int(run.data.tags["trial"])
+        number = int(run.tags["trial"])
         known = trials[number].user_attrs.get(names.RUN_ID) if number in trials else None
-        if number not in found or run.info.run_id == known:
+        if number not in found or run.run_id == known:
             found[number] = run
     return found
 
 
-def _superfluous(runs: Sequence[Any], paired: Mapping[int, Any]) -> Iterator[Problem]:
-    kept = {run.info.run_id for run in paired.values()}
+def _superfluous(runs: Sequence[RunFacts], paired: Mapping[int, RunFacts]) -> Iterator[Problem]:
+    kept = {run.run_id for run in paired.values()}
     for run in runs:
-        run_id, number = run.info.run_id, int(run.data.tags["trial"])
+        run_id, number = run.run_id, int(run.tags["trial"])
         if run_id not in kept:
             what = (
                 f"is a second one of trial {number}" if number in paired else f"is of no trial: {number} is not there"
@@ -209,8 +210,8 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     own |= {"dataset": study.dataset, "restored": RESTORED, "git_commit": "unknown"}
     (parent, *_) = tracking.parent_runs(experiment_id, attributes[names.UID])
     # That of the day, which the parent run knows: the images here may be others by now.
-    own |= {key: value for key, value in parent.data.tags.items() if key == "dataset_digest"}
-    run = TrackedRun.create(experiment_id, parent.info.run_id, f"trial {trial.number}", own)
+    own |= {key: value for key, value in parent.tags.items() if key == "dataset_digest"}
+    run = TrackedRun.create(experiment_id, parent.run_id, f"trial {trial.number}", own)
     run.log_params(config.params())
     for step, value in curve(trial).items():
         run.log_metric("val_accuracy", value, step)
@@ -219,16 +220,16 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     repair.close_run(run.run_id, trial)
 
 
-def _drift(run: Any, trial: FrozenTrial) -> Iterator[Problem]:
+def _drift(run: RunFacts, trial: FrozenTrial) -> Iterator[Problem]:
     """Yield where MLflow has another accuracy than Optuna, or lacks one."""
-    log = TrackedRun(run.info.run_id).log_metric
+    log = TrackedRun(run.run_id).log_metric
     if trial.state == TrialState.COMPLETE:
-        name, wanted = _kept_accuracy(run.data.tags), val_accuracy(trial)
-        found = run.data.metrics.get(name)
+        name, wanted = _kept_accuracy(run.tags), val_accuracy(trial)
+        found = run.metrics.get(name)
         if found is None or abs(found - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f}, its run has {name} {found}"
             yield Problem(what, "log it again", functools.partial(log, name, wanted, 0))
-    steps = tracking.history(run.info.run_id, "val_accuracy")
+    steps = tracking.history(run.run_id, "val_accuracy")
     for step, wanted in curve(trial).items():
         if step not in steps or abs(steps[step] - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f} after {step} epochs, its run {steps.get(step)}"

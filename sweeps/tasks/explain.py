@@ -145,7 +145,7 @@ class Explained:
         assert self.other is not None
         run, second = self.other
         ours = self.network.first_kernels()[1]
-        names = f"seed {self.run.data.params['seed']}", f"seed {run.data.params['seed']}"
+        names = f"seed {self.run.params['seed']}", f"seed {run.params['seed']}"
         return draw.matched(ours, second, inside.match(ours, second), names)
 
     def _responses_to(self, image: Bytes, what: str, probabilities: NDArray[np.float32]) -> Any:
@@ -189,14 +189,14 @@ def run(run_id: str, study: str | None, asked: Asked, output: Path | None, conso
         drawn = Drawn(folder)
         for name, figure in draws.items():
             drawn.draw(folder / f"{name}.png", figure)
-        TrackedRun(explained.run.info.run_id).log_artifacts(Path(temporary))
+        TrackedRun(explained.run.run_id).log_artifacts(Path(temporary))
         made = sorted(path.name for path in folder.iterdir())
         if output:
             _write(folder, output)
     if made:
         several = len(explained.trained.config.seeds())
         which = f" (model 1 of {several})" if several > 1 else ""
-        console.print(f"run {explained.run.info.run_id}{which}, {FOLDER}/: {', '.join(made)}", soft_wrap=True)
+        console.print(f"run {explained.run.run_id}{which}, {FOLDER}/: {', '.join(made)}", soft_wrap=True)
     if only and drawn.failed:
         raise UserError("; ".join(drawn.failed))
     for line in drawn.failed:

@@ -83,11 +83,11 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
         ]
         unfinished = {trial.user_attrs.get(names.RUN_ID): trial for trial in trials if not trial.state.is_finished()}
         for number, each in enumerate(runs, 1):
-            if trial := unfinished.get(each.info.run_id):
+            if trial := unfinished.get(each.run_id):
                 own = paths.checkpoint(name, trial.number)
-                TrackedRun(each.info.run_id).fetch_checkpoint(own)
-                checkpoints[each.info.run_id] = checkpoint.parts(own)
-            copier.copy(each, experiment_id, checkpoints[each.info.run_id])
+                TrackedRun(each.run_id).fetch_checkpoint(own)
+                checkpoints[each.run_id] = checkpoint.parts(own)
+            copier.copy(each, experiment_id, checkpoints[each.run_id])
             console.print(f"{name}: {number} of {len(runs)} runs copied", soft_wrap=True)
     missing = trials[len(target.trials()) :]
     target.study().add_trials([_translated(trial, copier) for trial in missing])
@@ -95,7 +95,7 @@ def _copy(name: str, storage: str, copier: Copier, console: Console) -> list[str
         target.remember(key, value)
     target.set_epochs_spent(source.epochs_spent())
     console.print(f"{name}: {len(trials)} trials copied", soft_wrap=True)
-    wrong = [line for each in runs for line in copier.differences(each, checkpoints[each.info.run_id])]
+    wrong = [line for each in runs for line in copier.differences(each, checkpoints[each.run_id])]
     return [*wrong, *_differences(source, target, copier)]
 
 

@@ -4,7 +4,6 @@ import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from rich.console import Console
 from pipelines import backend
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import MODEL_FILE
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
@@ -34,7 +34,7 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     """
     original = logged.find(run_id)
     study = study_of(original)
-    owner = by_uid(tracking.current_study(original.info.experiment_id))
+    owner = by_uid(tracking.current_study(original.experiment_id))
     if launch.run(study, ThisMachine(device=device), console, "rerun", owner=owner.name if owner else None).stopped:
         return False
     again = _run_of(study)
@@ -43,19 +43,19 @@ def run(run_id: str, device: backend.Device, console: Console) -> bool:
     return True
 
 
-def study_of(run: Any) -> Study:
+def study_of(run: RunFacts) -> Study:
     """Return the study, of one trial, that trains a run again.
 
     Raises UserError where the run's parameters are no training's, and where its images are other ones here.
     """
     config = logged.configuration(run)
     training = config.training.model_dump()
-    if run.data.tags.get("ended") in CUT_SHORT:
-        trained = int(run.data.metrics.get("epochs_trained", 0)) // len(config.seeds())
+    if run.tags.get("ended") in CUT_SHORT:
+        trained = int(run.metrics.get("epochs_trained", 0)) // len(config.seeds())
         training["epochs"] = max(1, trained)
     return study_file.check(
         {
-            "name": f"rerun-{run.info.run_id}",
+            "name": f"rerun-{run.run_id}",
             "model": config.model,
             "dataset": config.dataset,
             "protocol": config.protocol,
@@ -66,18 +66,16 @@ def study_of(run: Any) -> Study:
             "folds": config.folds,
             "seeds": [config.seed],
             "budget": {"trials": 1},
-            "keep_models": None
-            if any(name.endswith(MODEL_FILE) for name in tracking.artifacts(run.info.run_id))
-            else 0,
+            "keep_models": None if any(name.endswith(MODEL_FILE) for name in tracking.artifacts(run.run_id)) else 0,
             "targets": [],
         },
-        f"run {run.info.run_id}",
+        f"run {run.run_id}",
     )
 
 
-def compare(original: Any, again: Any) -> Iterator[str]:
+def compare(original: RunFacts, again: RunFacts) -> Iterator[str]:
     """Yield how far the curves, the summary and the predictions of two runs of one configuration differ."""
-    ids = original.info.run_id, again.info.run_id
+    ids = original.run_id, again.run_id
     yield f"run {ids[0]} and its rerun {ids[1]}:"
     differences = [*_of_the_ends(original, again), *_of_the_curves(*ids), *_of_the_summaries(original, again)]
     yield from (f"  {difference}" for difference in differences)
@@ -99,8 +97,8 @@ def compare(original: Any, again: Any) -> Iterator[str]:
         )
 
 
-def _of_the_ends(*runs: Any) -> Iterator[str]:
-    then, now = (run.data.tags.get("ended", "nothing known") for run in runs)
+def _of_the_ends(*runs: RunFacts) -> Iterator[str]:
+    then, now = (run.tags.get("ended", "nothing known") for run in runs)
     if now != ("completed" if then in CUT_SHORT else then):  # which ends in its own time now
         yield f"ended as {then}; now as {now}"
 
@@ -117,9 +115,9 @@ def _of_the_curves(*run_ids: str) -> Iterator[str]:
             yield f"{name}: {len(then)} epochs then, {len(now)} now"
 
 
-def _of_the_summaries(*runs: Any) -> Iterator[str]:
+def _of_the_summaries(*runs: RunFacts) -> Iterator[str]:
     for name in SUMMARY:
-        then, now = (run.data.metrics.get(name, float("nan")) for run in runs)
+        then, now = (run.metrics.get(name, float("nan")) for run in runs)
         if not _same(then, now):
             yield f"{name}: {then:.6g} then, {now:.6g} now ({now - then:+.3g})"
 
@@ -140,7 +138,7 @@ def _predictions(run_id: str) -> NDArray[np.int64]:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def _run_of(study: Study) -> Any:
+def _run_of(study: Study) -> RunFacts:
     """Return the run of the one trial of a rerun."""
     found = StoredStudy(study.name).trial_runs()
     if not found:
@@ -148,9 +146,9 @@ def _run_of(study: Study) -> Any:
     return found[0]
 
 
-def _surroundings(original: Any, again: Any) -> Iterator[str]:
+def _surroundings(original: RunFacts, again: RunFacts) -> Iterator[str]:
     """Yield what is no longer as it was: versions, backend, device, code, the model's source."""
-    then, now = original.data.tags, again.data.tags
+    then, now = original.tags, again.tags
     versions = sorted(name for name in now if name.endswith("_version"))
     for name in ("backend", "device", "device_name", "git_commit", "git_dirty", "model_digest", *versions):
         if name in then and name in now and then[name] != now[name]:

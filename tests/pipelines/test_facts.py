@@ -9,7 +9,8 @@ import pytest
 
 from deploy.loopback import MlflowServer, Postgres
 from pipelines.tracking import facts, store
-from pipelines.tracking.facts import RunFacts, Wanted
+from pipelines.tracking.facts import Wanted
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 
 METRIC = "final_validation_accuracy"
@@ -50,13 +51,15 @@ def comparable(found: list[RunFacts]) -> dict[int, RunFacts]:
     told = {int(each.tags["trial"]): each for each in found}
     assert len(told) == len(found)
     return {
-        number: replace(each, metrics={name: repr(value) for name, value in each.metrics.items()})
+        number: RunFacts(
+            each.run_id, each.status, each.params, {k: repr(v) for k, v in each.metrics.items()}, each.tags
+        )
         for number, each in told.items()
     }
 
 
 def as_mlflow_has_them(experiment_id: str) -> list[RunFacts]:
-    whole = [RunFacts.of(run) for run in store.study_runs(experiment_id, "uid")]
+    whole = store.study_runs(experiment_id, "uid")
     return [
         replace(
             each,

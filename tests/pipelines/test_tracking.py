@@ -28,10 +28,11 @@ def create(experiment: str) -> TrackedRun:
 def test_a_run_says_where_it_came_from(experiment: str) -> None:
     again = create(experiment)
     again.log_inputs({"dropout": 0.4}, "mnist-5k", "abc")  # as after a crash between creating and noting it
-    run = store.client().get_run(again.run_id)
-    assert run.data.params == {"dropout": "0.4"}
-    assert run.data.tags["mlflow.source.git.commit"] == "def" and run.data.tags["mlflow.user"]
-    assert [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs] == [("mnist-5k", "abc")]
+    run = store.get_run(again.run_id)
+    assert run.params == {"dropout": "0.4"}
+    assert run.tags["mlflow.source.git.commit"] == "def" and run.tags["mlflow.user"]
+    (used,) = store.client().get_run(again.run_id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("mnist-5k", "abc")
 
 
 def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
@@ -52,7 +53,7 @@ def test_the_summary_is_logged_once(experiment: str) -> None:
     run.log_summary({"test_accuracy": 0.99})
     TrackedRun(run.run_id).log_summary({"test_accuracy": 0.99, "seconds": 3.0})
     assert len(store.client().get_metric_history(run.run_id, "test_accuracy")) == 1
-    assert store.client().get_run(run.run_id).data.metrics == {"test_accuracy": 0.99, "seconds": 3.0}
+    assert store.get_run(run.run_id).metrics == {"test_accuracy": 0.99, "seconds": 3.0}
 
 
 def test_a_study_has_one_parent_run(experiment: str) -> None:
@@ -60,8 +61,8 @@ def test_a_study_has_one_parent_run(experiment: str) -> None:
     assert len(parents) == 1
     assert store.open_parent(store.open_experiment("study"), "another", "sweep", {}) not in parents
     child = create(experiment)
-    assert store.client().get_run(child.run_id).data.tags["mlflow.parentRunId"] in parents
-    assert [run.info.run_id for run in store.trial_runs(experiment)] == [child.run_id]
+    assert store.get_run(child.run_id).tags["mlflow.parentRunId"] in parents
+    assert [run.run_id for run in store.trial_runs(experiment)] == [child.run_id]
     store.open_parent(store.open_experiment("study"), "another", "sweep", {})  # the study was begun anew
     assert store.trial_runs(experiment) == []
 
@@ -70,9 +71,9 @@ def test_status_is_what_is_said(experiment: str) -> None:
     run = create(experiment)
     for status in ("SCHEDULED", "FAILED"):
         run.close(status)
-        assert store.client().get_run(run.run_id).info.status == status
+        assert store.get_run(run.run_id).status == status
     run.reopen()
-    assert store.client().get_run(run.run_id).info.status == "RUNNING"
+    assert store.get_run(run.run_id).status == "RUNNING"
 
 
 def test_all_runs_follows_every_page(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def test_of_several_models_the_mean_is_logged_and_each_ones_validation_accuracy(
     run = create(experiment)
     other = EpochMetrics(0.7, 0.7, 0.6, 0.90, 0.001, 2.5)
     run.log_epoch(0, [METRICS, other], {})
-    logged = store.client().get_run(run.run_id).data.metrics
+    logged = store.get_run(run.run_id).metrics
     assert logged["val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
     assert (logged["val_accuracy_1"], logged["val_accuracy_2"]) == (0.92, 0.90)
     assert logged["epoch_seconds"] == 4.0  # one after the other
@@ -132,6 +133,6 @@ def test_models_can_be_removed_and_nothing_else_is(experiment: str, tmp_path: Pa
         left = [f.path for f in client.list_artifacts(run.run_id)]
         left += [f.path for f in client.list_artifacts(run.run_id, "model_1")]
         assert sorted(left) == ["model_1", "model_1/probabilities.npz", "model_2", "probabilities.npz"]
-    assert client.get_run(run.run_id).data.tags["model_files"] == "removed"
+    assert store.get_run(run.run_id).tags["model_files"] == "removed"
     with pytest.raises(ArtifactError, match="the model of run none cannot be deleted"):
         remove_models("none")

@@ -65,20 +65,20 @@ def test_one_ill_study_does_not_hide_the_others(finished: Store) -> None:
     assert "looked at 2 studies with 5 trials" in found.output
     mended = CliRunner().invoke(main, ["doctor", "--fix"])
     assert "set the run to FINISHED" in mended.output
-    assert tracking.client().get_run(run_id).info.status == "FINISHED"
+    assert tracking.get_run(run_id).status == "FINISHED"
 
 
 def test_a_run_that_is_rebuilt_has_the_digest_and_nothing_prints_nan(finished: Store) -> None:
     from rich.console import Console
 
     experiment = StoredStudy("tiny").experiment()
-    before = tracking.client().get_run(runs("tiny").run_id[0])
-    tracking.client().delete_run(before.info.run_id)
+    before = tracking.get_run(runs("tiny").run_id[0])
+    tracking.client().delete_run(before.run_id)
     import subprocess
     import sys
 
     subprocess.run(
-        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", tracking.uri(), "--run-ids", before.info.run_id],
+        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", tracking.uri(), "--run-ids", before.run_id],
         check=True,
         capture_output=True,
         env=os.environ | {"MLFLOW_TRACKING_URI": tracking.uri()},
@@ -86,10 +86,10 @@ def test_a_run_that_is_rebuilt_has_the_digest_and_nothing_prints_nan(finished: S
     assert any("has no run" in problem.what for problem in doctor.fix("tiny"))
     again = [
         run
-        for run in tracking.all_runs(experiment.experiment_id, f"tags.trial = '{before.data.tags['trial']}'")  # type: ignore[union-attr]
-        if run.data.tags["phase"] == "sweep"
+        for run in tracking.all_runs(experiment.experiment_id, f"tags.trial = '{before.tags['trial']}'")  # type: ignore[union-attr]
+        if run.tags["phase"] == "sweep"
     ]
-    assert again[0].data.tags["dataset_digest"] == before.data.tags["dataset_digest"]
+    assert again[0].tags["dataset_digest"] == before.tags["dataset_digest"]
     console = Console(width=200, record=True)
     leaderboard.show("tiny", console)
     assert "nan" not in console.export_text().lower()

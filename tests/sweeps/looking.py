@@ -1,7 +1,5 @@
 """What tests see of a sweep from outside: its stores and its processes."""
 
-from typing import Any
-
 import pandas as pd
 import psutil
 import pytest
@@ -9,12 +7,13 @@ from optuna.trial import TrialState
 
 from benchmarks import processes
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from sweeps import runs
 from sweeps.stores.store import Store
 from tests.conftest import Sweep
 
 
-def experiment_runs(condition: str = "") -> list[Any]:
+def experiment_runs(condition: str = "") -> list[RunFacts]:
     return tracking.all_runs(tracking.find_experiment("tiny").experiment_id, condition)
 
 

@@ -103,12 +103,12 @@ def test_the_ui_shows_study_trial_and_report(served: str, page: Any, tmp_path: P
     figures = [name for name in sorted(tracking.artifacts(run_id)) if name.endswith(".png")]
     assert len(figures) == 6
     for name in [*figures, "study_curves.png", "images_by_class.png"]:
-        of = run_id if name in figures else parent.info.run_id
+        of = run_id if name in figures else parent.run_id
         open_artifact(page, f"{runs}/{of}/artifacts/{name}")
         own, shown = shown_width(page)
         assert 850 <= own <= 950 and shown >= 0.5 * own, f"{name} is shown {shown} pixels wide"
 
-    open_artifact(page, f"{runs}/{parent.info.run_id}/artifacts/report.html")
+    open_artifact(page, f"{runs}/{parent.run_id}/artifacts/report.html")
     inside = page.frame_locator("iframe.mlflow-html-iframe")
     inside.get_by_role("heading", name="Verdicts").wait_for()
     inside.locator(".js-plotly-plot:has(.main-svg)").nth(5).wait_for()  # one after the other

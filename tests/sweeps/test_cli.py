@@ -317,7 +317,7 @@ def test_a_model_that_cannot_be_deleted_does_not_stop_the_sweep(
     settings = {"epochs": 1, "batch_size": 500}
     run_here(study_file.load(str(write_study(**tiny, training=settings, budget={"trials": 2}))))
     for run in tracking.trial_runs(tracking.find_experiment("tiny").experiment_id):
-        tracking.client().delete_run(run.info.run_id)  # as in the UI
+        tracking.client().delete_run(run.run_id)  # as in the UI
     store = run_here(study_file.load(str(write_study(**tiny, training=settings, budget={"trials": 3}, keep_models=1))))
     assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * 3
     assert "cannot be deleted" in capsys.readouterr().out

@@ -111,9 +111,9 @@ def test_a_trial_on_the_full_mnist_carries_its_gaps(
     )
     assert sweep("run", path).wait()[0] == 0
     (run,) = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'sweep'")
-    accuracy = run.data.metrics["test_accuracy"]
+    accuracy = run.metrics["test_accuracy"]
     assert 0.5 < accuracy < 1
-    assert run.data.metrics["gap_to_99.10"] == pytest.approx(100 * accuracy - 99.1)
+    assert run.metrics["gap_to_99.10"] == pytest.approx(100 * accuracy - 99.1)
     assert f"test accuracy {100 * accuracy:.2f} %, unconfirmed" in printed("tiny")
 
 
@@ -173,8 +173,8 @@ def test_means_are_shown_with_their_deviation(
     )
     store = run_here(study_file.load(str(path)))
     (row,) = frames.runs("tiny").itertuples()
-    run = tracking.client().get_run(row.run_id)
-    each = [run.data.metrics[f"val_accuracy_{number}"] for number in (1, 2, 3)]
+    run = tracking.get_run(row.run_id)
+    each = [run.metrics[f"val_accuracy_{number}"] for number in (1, 2, 3)]
     curves = [tracking.client().get_metric_history(row.run_id, f"val_accuracy_{number}") for number in (1, 2, 3)]
     kept = [max(metric.value for metric in curve) for curve in curves]
     assert len(set(each)) > 1, "three seeds, three models"
@@ -192,7 +192,7 @@ def test_means_are_shown_with_their_deviation(
     assert files == {f"model_{number}/{name}" for number in (1, 2, 3) for name in each}
     report.log("tiny")
     (parent,) = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'study'")
-    page = tracking.artifact_folder(parent.info.run_id, "report.html", tmp_path).read_text()
+    page = tracking.artifact_folder(parent.run_id, "report.html", tmp_path).read_text()
     assert (
         "chosen by validation (results: model 1 of 3)" in page and page.count('<img src="data:image/png;base64,') == 7
     )
@@ -214,12 +214,12 @@ def test_the_parents_plots_need_no_network(
     experiment = tracking.find_experiment("tiny").experiment_id
     (parent,) = tracking.all_runs(experiment, "tags.phase = 'study'")
     report.log("tiny")
-    page = tracking.artifact_folder(parent.info.run_id, "report.html", tmp_path).read_text()
+    page = tracking.artifact_folder(parent.run_id, "report.html", tmp_path).read_text()
     titles = ["History", "Curves over epochs", "Importance of the hyperparameters", "Slices", "Parallel coordinates"]
     for title in [*titles, "Accuracy against parameters", "Accuracy against seconds"]:
         assert f"<h3>{title}</h3>" in page
     assert "Cannot be drawn" not in page and page.count("Plotly.newPlot(") == 7
     assert len(page) < 8e6, "the library is there once"
     assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
-    model = tracking.artifact_folder(parent.info.run_id, "model.py", tmp_path).read_text()
+    model = tracking.artifact_folder(parent.run_id, "model.py", tmp_path).read_text()
     assert model == (Path(__file__).parents[2] / "tiny_model.py").read_text()

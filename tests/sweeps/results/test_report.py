@@ -55,7 +55,7 @@ def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert "not reached on validation" in section(text, "Cost to target")
 
-    parent = report.Report("tiny").parent.info.run_id
+    parent = report.Report("tiny").parent.run_id
     assert {"report.md", "report.html"} <= tracking.artifacts(parent)
     page = tracking.artifact_folder(parent, "report.html", paths.mlruns()).read_text()
     assert page.count("<table>") == 5 and page.split("Plots to click on")[0].count("data:image/png;base64,") == 7
@@ -64,17 +64,15 @@ def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(study: Store) -> None:
     page = report.Report("tiny")
-    in_order = sorted(page.trials, key=lambda run: run.info.end_time)
-    reached = [100 * run.data.metrics["final_validation_accuracy"] for run in in_order]
+    in_order = sorted(page.trials, key=lambda run: run.end_time)
+    reached = [100 * run.metrics["final_validation_accuracy"] for run in in_order]
     third = sorted(reached)[2]
     first = next(i for i, accuracy in enumerate(reached) if accuracy >= third)
     targets = [{"accuracy": third, "name": "third"}, {"accuracy": 100.0, "name": "perfect"}]
     page.study = study_file.check(TINY | {"targets": targets}, "test")
-    seconds = sum(run.data.metrics["seconds"] for run in in_order[: first + 1])
+    seconds = sum(run.metrics["seconds"] for run in in_order[: first + 1])
     lines = page._cost().splitlines()
-    assert lines[-2].endswith(
-        f"third | {first + 1} | {first + 1} | {seconds:,.0f} | {in_order[first].data.tags['trial']} |"
-    )
+    assert lines[-2].endswith(f"third | {first + 1} | {first + 1} | {seconds:,.0f} | {in_order[first].tags['trial']} |")
     assert lines[-1] == "| 100.00 %, perfect | not reached on validation | – | – | – |"
 
 

@@ -166,7 +166,7 @@ def test_a_node_the_mlflow_server_and_the_database_die_in_turn_and_nothing_is_lo
     # The node's death costs the epoch under way, that of the database the epoch of each worker.
     assert trials * epochs <= Store("tiny").epochs_spent() <= trials * epochs + 4
     parents = experiment_runs("tags.phase = 'study'")
-    assert [parent.info.status for parent in parents] == ["FINISHED"]
+    assert [parent.status for parent in parents] == ["FINISHED"]
 
 
 @pytest.mark.slow

@@ -69,9 +69,9 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     ]  # the start point
     pd.testing.assert_frame_equal(best_runs(), frame.reset_index(drop=True))
 
-    run = tracking.client().get_run(frame.run_id[0])
-    assert run.info.status == "FINISHED"
-    measured = run.data.metrics
+    run = tracking.get_run(frame.run_id[0])
+    assert run.status == "FINISHED"
+    measured = run.metrics
     for part in ("final_train", "final_validation", "test"):
         assert 0 <= measured[f"{part}_accuracy"] <= 1 and measured[f"{part}_loss"] > 0
     for name in ("loss", "accuracy", "val_loss", "learning_rate", "epoch_seconds", "parameters", "samples_per_second"):
@@ -88,11 +88,11 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
         "study_digest",
         "trial",
     ):
-        assert run.data.tags[tag]
+        assert run.tags[tag]
     parents = experiment_runs("tags.phase = 'study'")
-    assert [parent.info.run_id for parent in parents] == [run.data.tags["mlflow.parentRunId"]]
-    assert parents[0].info.status == "FINISHED"
-    assert {file.path for file in tracking.client().list_artifacts(parents[0].info.run_id)} == {
+    assert [parent.run_id for parent in parents] == [run.tags["mlflow.parentRunId"]]
+    assert parents[0].status == "FINISHED"
+    assert {file.path for file in tracking.client().list_artifacts(parents[0].run_id)} == {
         "study.yaml",
         "study_curves.png",
         "images_by_class.png",
@@ -102,12 +102,12 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
         "report.html",
         "model.py",
     }
-    artifacts = {file.path for file in tracking.client().list_artifacts(run.info.run_id)}
+    artifacts = {file.path for file in tracking.client().list_artifacts(run.run_id)}
     of_results = {"confusion.png", "wrong_images.png", "accuracy_by_class.png", "font_digits.png"}
     assert artifacts == {"learning_curves.png", "config.json", "probabilities.npz", "model.keras"} | of_results
-    assert measured["figure_seconds"] > 0 and "figures_failed" not in run.data.tags
+    assert measured["figure_seconds"] > 0 and "figures_failed" not in run.tags
 
-    saved = tracking.artifact_folder(run.info.run_id, "probabilities.npz", outputs)
+    saved = tracking.artifact_folder(run.run_id, "probabilities.npz", outputs)
     probabilities = np.load(saved)
     assert probabilities["test"].shape == (500, 10) and probabilities["validation"].shape == (500, 10)
     from pipelines import data
@@ -142,7 +142,7 @@ def test_ctrl_c_returns_the_trial_and_the_same_command_goes_on(sweep: Start, wri
     (trial, _) = Store("tiny").trials()
     assert trial.state == TrialState.WAITING and "faults" not in trial.user_attrs
     before = len(trial.intermediate_values)
-    assert [run.info.status for run in experiment_runs("tags.phase = 'sweep'")] == ["SCHEDULED"]
+    assert [run.status for run in experiment_runs("tags.phase = 'sweep'")] == ["SCHEDULED"]
     assert runs("tiny").state.tolist() == ["waiting"]
 
     code, *_ = sweep("run", path).wait()
@@ -284,11 +284,11 @@ def test_figures_that_fail_cost_a_trial_nothing(
     monkeypatch.setattr(execute.fonts, "digits", lambda: 1 / 0)
     (trial,) = run_here(study_file.load(str(write_study(budget={"trials": 1})))).trials()
     assert trial.state == TrialState.COMPLETE
-    run = tracking.client().get_run(trial.user_attrs["run_id"])
-    assert run.data.tags["figures_failed"] == (
+    run = tracking.get_run(trial.user_attrs["run_id"])
+    assert run.tags["figures_failed"] == (
         "confusion.png: ZeroDivisionError: division by zero; font_digits.png: ZeroDivisionError: division by zero"
     )
-    drawn = {name for name in tracking.artifacts(run.info.run_id) if name.endswith(".png")}
+    drawn = {name for name in tracking.artifacts(run.run_id) if name.endswith(".png")}
     assert drawn == {"learning_curves.png", "wrong_images.png", "accuracy_by_class.png"}
 
 
@@ -334,7 +334,7 @@ def test_a_diverged_trial_counts_as_pruned(run_here: Callable[..., Store], write
     run_here(study_file.load(str(path)))
     frame = check_consistent(trials=2)
     assert frame.state.to_dict() == {1: "complete", 0: "diverged"}
-    assert tracking.client().get_run(frame.run_id[0]).info.status == "KILLED"
+    assert tracking.get_run(frame.run_id[0]).status == "KILLED"
     assert Store("tiny").epochs_spent() == 3
 
 
@@ -576,7 +576,7 @@ def test_pruned_trials_are_killed_runs_with_their_test_accuracy(
     pruned = frame[frame.state == "pruned"]
     assert set(pruned.epochs) <= {1, 3}  # hyperband's rungs, counted in epochs
     assert len(pruned) and (pruned.learning_rate == 1e-7).all() and pruned.test_accuracy.notna().all()
-    assert {tracking.client().get_run(run_id).info.status for run_id in pruned.run_id} == {"KILLED"}
+    assert {tracking.get_run(run_id).status for run_id in pruned.run_id} == {"KILLED"}
     assert frame.state.iloc[0] == "complete" and set(best_runs().state) == {"complete"}
 
 
@@ -585,7 +585,7 @@ def test_the_jax_backend_sweeps_too(sweep: Start, write_study: Write, monkeypatc
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert sweep("run", write_study(budget={"trials": 1})).wait()[0] == 0
     frame = check_consistent(trials=1)
-    assert tracking.client().get_run(frame.run_id[0]).data.tags["backend"] == "jax"
+    assert tracking.get_run(frame.run_id[0]).tags["backend"] == "jax"
 
 
 @pytest.mark.slow
@@ -606,9 +606,9 @@ def test_studies_are_never_mixed() -> None:
             experiment.experiment_id, "sweeps.last_used", "1" if study == "first" else "2"
         )
         tags = {"phase": "sweep", "study": study, "trial": "0", "dataset": "mnist-5k"}
-        run = tracking.client().create_run(experiment.experiment_id, tags=tags)
-        tracking.client().log_metric(run.info.run_id, "final_validation_accuracy", accuracy)
-        tracking.client().set_terminated(run.info.run_id, "FINISHED")
+        run_id = tracking.client().create_run(experiment.experiment_id, tags=tags).info.run_id
+        tracking.client().log_metric(run_id, "final_validation_accuracy", accuracy)
+        tracking.client().set_terminated(run_id, "FINISHED")
     assert frames.studies().study.tolist() == ["second", "first"]
     assert runs().val_accuracy.tolist() == [0.8]
     assert best_runs("first").val_accuracy.tolist() == [0.9]

@@ -150,13 +150,13 @@ def test_baselines_run_go_on_and_are_no_sweep(
     experiment = tracking.find_experiment(name)
     assert experiment is not None
     runs = tracking.trial_runs(experiment.experiment_id)
-    assert {run.data.tags["phase"] for run in runs} == {"baseline"}
-    assert {run.data.tags["protocol"] for run in runs} == {"reshuffled"}
-    assert {run.data.tags["dataset_digest"] for run in runs} == {
-        data.under("reshuffled", "mnist-5k", int(run.data.params["seed"])).digest for run in runs
+    assert {run.tags["phase"] for run in runs} == {"baseline"}
+    assert {run.tags["protocol"] for run in runs} == {"reshuffled"}
+    assert {run.tags["dataset_digest"] for run in runs} == {
+        data.under("reshuffled", "mnist-5k", int(run.params["seed"])).digest for run in runs
     }  # each seed has other test images
-    assert all("final_validation_accuracy" not in run.data.metrics for run in runs)
-    assert all(run.data.metrics["val_accuracy"] == run.data.metrics["test_accuracy"] for run in runs)  # watched
+    assert all("final_validation_accuracy" not in run.metrics for run in runs)
+    assert all(run.metrics["val_accuracy"] == run.metrics["test_accuracy"] for run in runs)  # watched
 
     text = io.StringIO()
     leaderboard.show(name, Console(file=text, width=120))
@@ -285,7 +285,7 @@ def test_a_baseline_gone_on_with_by_its_name_stays_a_baseline(run_here: Callable
     experiment = tracking.find_experiment(name)
     assert experiment is not None
     runs = tracking.trial_runs(experiment.experiment_id)
-    assert [run.data.tags["phase"] for run in runs] == ["baseline", "baseline"]
+    assert [run.tags["phase"] for run in runs] == ["baseline", "baseline"]
     assert list(frames.studies().phase) == ["baseline"]
 
 

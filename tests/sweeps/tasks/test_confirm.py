@@ -41,18 +41,18 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
     assert set(found.state) == {"complete"} and found.run_id.is_unique
 
     parent = tracking.parent_runs(tracking.find_experiment("tiny").experiment_id, study.attributes()["uid"])[0]
-    trained = {run.info.run_id: run for run in tracking.all_runs(parent.info.experiment_id, "tags.phase = 'confirm'")}
+    trained = {run.run_id: run for run in tracking.all_runs(parent.experiment_id, "tags.phase = 'confirm'")}
     assert set(trained) == set(found.run_id)
     seeds_used = set()
     for trial in ranked[:2]:
         wanted = record.restore("tiny", study.attributes()).run_config(trial.params, seed=0).params()
         of_it = [trained[run_id] for run_id in found[found.trial == trial.number].run_id]
         for run in of_it:
-            same = {key: value for key, value in run.data.params.items() if key != "seed"}
+            same = {key: value for key, value in run.params.items() if key != "seed"}
             assert same == {key: str(value) for key, value in wanted.items() if key != "seed"}
-            seeds_used.add(run.data.params["seed"])
-            own_parent = tracking.client().get_run(run.data.tags["mlflow.parentRunId"])
-            assert own_parent.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            seeds_used.add(run.params["seed"])
+            own_parent = tracking.get_run(run.tags["mlflow.parentRunId"])
+            assert own_parent.tags["mlflow.parentRunId"] == parent.run_id
     assert len(seeds_used) == 6
     own = record.restore("tiny", study.attributes())
     assert not seeds_used & {str(own.seed_of(number)) for number in range(1000)}
@@ -141,11 +141,11 @@ def test_the_final_training_has_all_images_and_the_epochs_that_validation_chose(
     assert here == [f"tiny-final-{number} 3"] and final.val_accuracy.isna().all() and set(final.epochs) == {1}
     own = found[(found.trial == number) & (found.phase == "confirm")]
     assert own.val_accuracy.mean() == found[found.phase == "confirm"].groupby("trial").val_accuracy.mean().max()
-    runs_of_it = {run_id: tracking.client().get_run(run_id) for run_id in found.run_id}
+    runs_of_it = {run_id: tracking.get_run(run_id) for run_id in found.run_id}
     trained = runs_of_it[final.run_id.iloc[0]]
-    assert trained.data.params["protocol"] == "official" and trained.data.params["keep"] == "last"
-    assert trained.data.metrics["test_reads"] == 2  # after its epoch, and at the end
-    seeds = {run_id: run.data.params["seed"] for run_id, run in runs_of_it.items()}
+    assert trained.params["protocol"] == "official" and trained.params["keep"] == "last"
+    assert trained.metrics["test_reads"] == 2  # after its epoch, and at the end
+    seeds = {run_id: run.params["seed"] for run_id, run in runs_of_it.items()}
     assert len(set(seeds.values())) == 9
 
     monkeypatch.setattr(confirm.statistics, "median_low", lambda _: 7)  # more seeds may change it: too late

@@ -59,20 +59,20 @@ def experiment() -> Any:
 
 def run_of(trial: int) -> Any:
     uid = Store("tiny").attributes()["uid"]
-    (found,) = [r for r in tracking.study_runs(experiment().experiment_id, uid) if r.data.tags["trial"] == str(trial)]
+    (found,) = [r for r in tracking.study_runs(experiment().experiment_id, uid) if r.tags["trial"] == str(trial)]
     return found
 
 
 def leave_run_open(_: Path) -> None:
-    tracking.client().update_run(run_of(0).info.run_id, status="RUNNING")
+    tracking.client().update_run(run_of(0).run_id, status="RUNNING")
 
 
 def close_run_wrongly(_: Path) -> None:
-    tracking.client().set_terminated(run_of(1).info.run_id, "FAILED")
+    tracking.client().set_terminated(run_of(1).run_id, "FAILED")
 
 
 def trash_a_run(_: Path) -> None:
-    tracking.discard_run(run_of(1).info.run_id)
+    tracking.discard_run(run_of(1).run_id)
 
 
 def lose_mlflow(outputs: Path) -> None:
@@ -87,11 +87,11 @@ def lose_mlflow(outputs: Path) -> None:
 
 def write_a_second_run(_: Path) -> None:
     run = run_of(0)
-    tracking.client().create_run(experiment().experiment_id, tags=run.data.tags)
+    tracking.client().create_run(experiment().experiment_id, tags=run.tags)
 
 
 def write_a_run_of_no_trial(_: Path) -> None:
-    tracking.client().create_run(experiment().experiment_id, tags=run_of(0).data.tags | {"trial": "7"})
+    tracking.client().create_run(experiment().experiment_id, tags=run_of(0).tags | {"trial": "7"})
 
 
 def leave_a_trial_running(_: Path) -> None:
@@ -104,12 +104,12 @@ def leave_a_trial_running(_: Path) -> None:
 
 
 def let_values_drift(_: Path) -> None:
-    TrackedRun(run_of(0).info.run_id).log_metric("final_validation_accuracy", 0.123, 0)
+    TrackedRun(run_of(0).run_id).log_metric("final_validation_accuracy", 0.123, 0)
 
 
 def let_curves_drift(_: Path) -> None:
     time.sleep(0.002)  # of two values of a step the later counts
-    TrackedRun(run_of(1).info.run_id).log_metric("val_accuracy", 0.123, 2)
+    TrackedRun(run_of(1).run_id).log_metric("val_accuracy", 0.123, 2)
 
 
 def leave_checkpoints(_: Path) -> None:
@@ -134,7 +134,7 @@ def leave_alone(folder: Path) -> None:
 
 def leave_parent_open(_: Path) -> None:
     (parent,) = tracking.parent_runs(experiment().experiment_id, Store("tiny").attributes()["uid"])
-    tracking.client().update_run(parent.info.run_id, status="RUNNING")
+    tracking.client().update_run(parent.run_id, status="RUNNING")
 
 
 @pytest.mark.parametrize(
@@ -174,17 +174,17 @@ def test_what_is_broken_is_found_mended_and_then_gone(
         assert list(frame[column]) == list(whole[column]), column
     for number in (0, 1):
         curve = Store("tiny").trials()[number].intermediate_values
-        assert tracking.history(run_of(number).info.run_id, "val_accuracy") == curve
+        assert tracking.history(run_of(number).run_id, "val_accuracy") == curve
     assert {trial.state for trial in Store("tiny").trials()} <= {TrialState.COMPLETE, TrialState.WAITING}
 
 
 def test_nothing_is_thrown_away(copied: Path) -> None:
     leave_artifacts(copied)
     write_a_second_run(copied)
-    (second,) = [r for r in tracking.all_runs(experiment().experiment_id) if r.info.status == "RUNNING"]
+    (second,) = [r for r in tracking.all_runs(experiment().experiment_id) if r.status == "RUNNING"]
     list(doctor.fix())
     assert (copied / "orphans" / "artifacts" / "tiny" / ("f" * 32) / "model.keras").read_bytes() == b"weights"
-    assert tracking.lifecycle(second.info.run_id) == "deleted"  # can be taken out of the trash
+    assert tracking.lifecycle(second.run_id) == "deleted"  # can be taken out of the trash
 
 
 def test_what_has_just_been_written_is_left_alone(copied: Path) -> None:

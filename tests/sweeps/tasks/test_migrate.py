@@ -81,10 +81,10 @@ def test_a_study_and_what_was_confirmed_of_it_are_all_there(
     experiment = tracking.find_experiment("tiny")
     (parent,) = tracking.parent_runs(experiment.experiment_id, Store("tiny").attributes()["uid"])
     of_trials = tracking.trial_runs(experiment.experiment_id)
-    assert {run.data.tags["mlflow.parentRunId"] for run in of_trials} == {parent.info.run_id}
+    assert {run.tags["mlflow.parentRunId"] for run in of_trials} == {parent.run_id}
     for name in confirmed_studies():
         (of_seeds,) = tracking.parent_runs(experiment.experiment_id, Store(name).attributes()["uid"])
-        assert of_seeds.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert of_seeds.tags["mlflow.parentRunId"] == parent.run_id
     assert "model.keras" in tracking.artifacts(after.run_id[0])
     for name in ("tiny", *confirmed_studies()):
         assert [problem.what for problem in doctor.examine(name)] == []
@@ -172,8 +172,8 @@ def test_an_interrupted_copy_is_made_good_and_a_copy_that_differs_is_noticed(
     (experiment,) = [each for each in target.search_experiments() if each.name == "tiny"]
     found = target.search_runs([experiment.experiment_id])
     assert len(found) == 5
-    spoilt = next(run for run in found if run.data.tags.get("trial") == "2")
-    target.log_metric(spoilt.info.run_id, "val_accuracy", 0.5, step=1)
+    spoilt = next(run for run in found if run.tags.get("trial") == "2")
+    target.log_metric(spoilt.run_id, "val_accuracy", 0.5, step=1)
     with pytest.raises(UserError, match=r"the copy differs from the original .*val_accuracy differ"):
         migrate.run("tiny", there.storage, there.tracking, QUIET)
 

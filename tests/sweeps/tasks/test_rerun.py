@@ -33,8 +33,8 @@ def test_a_rerun_is_equal_bit_for_bit_and_stands_beside_its_original(study: Stor
     said = again(original.run_id)
     assert "equal, bit for bit" in said and "0 of 500 predictions on test images are others" in said
     found = tracking.all_runs(tracking.find_experiment("tiny").experiment_id, "tags.phase = 'rerun'")
-    (copy,) = [run for run in found if "trial" in run.data.tags]
-    assert copy.data.params == tracking.client().get_run(original.run_id).data.params
+    (copy,) = [run for run in found if "trial" in run.tags]
+    assert copy.params == tracking.get_run(original.run_id).params
     assert len(runs("tiny")) == 4  # it is no trial of the study
     assert not list(doctor.problems(Store(f"rerun-{original.run_id}")))
     assert again(original.run_id) == said  # nothing more is trained
@@ -78,8 +78,8 @@ def test_a_run_that_never_had_an_epoch_is_not_called_equal(run_here: Any, again:
     content = TINY | {"model": "tests.tiny_model", "search": {"units": {"int": [2, 4]}}, "start": []}
     run_here(study_file.check(content | {"training": {"epochs": 1}, "budget": {"trials": 1}}, "test"))
     run_id = runs("tiny").run_id[0]
-    (original,) = [tracking.client().get_run(run_id)]
-    empty = tracking.client().create_run(original.info.experiment_id)
+    (original,) = [tracking.get_run(run_id)]
+    empty = tracking.get_run(tracking.client().create_run(original.experiment_id).info.run_id)
     said = "\n".join(rerun.compare(empty, empty))
     assert "nothing to compare" in said and "equal, bit" not in said
     assert "ended as completed; now as nothing known" in "\n".join(rerun.compare(original, empty))
@@ -89,7 +89,7 @@ def test_a_rerun_beside_a_study_without_its_parent_run_is_one_line_and_leaves_no
     from sweeps.stores.storage import study_names
 
     run_id, experiment = runs("tiny").run_id[0], tracking.find_experiment("tiny").experiment_id
-    tracking.discard_run(tracking.parent_runs(experiment, study.attributes()["uid"])[0].info.run_id)
+    tracking.discard_run(tracking.parent_runs(experiment, study.attributes()["uid"])[0].run_id)
     before = study_names()
     with pytest.raises(UserError, match="study 'tiny' has no parent run in MLflow: sweep doctor tiny --fix makes one"):
         rerun.run(run_id, "cpu", Console())
@@ -101,7 +101,7 @@ def test_what_cannot_be_trained_again_is_one_line(study: Store) -> None:
     with pytest.raises(UserError, match="there is no run 'nonsense'"):
         rerun.run("nonsense", "cpu", console)
     experiment = tracking.find_experiment("tiny").experiment_id
-    parent = tracking.parent_runs(experiment, study.attributes()["uid"])[0].info.run_id
+    parent = tracking.parent_runs(experiment, study.attributes()["uid"])[0].run_id
     with pytest.raises(UserError, match="is a study's parent run"):
         rerun.run(parent, "cpu", console)
     run_id = runs("tiny").run_id[0]
