@@ -1,4 +1,16 @@
-"""Errors: those that are a user's to mend, what others are a sign of, and how they are said without a password."""
+"""Errors: whose they are, what they are a sign of, and how they are said without a password.
+
+    what was raised                         kind       what follows
+    ├─ a store's (Optuna's, MLflow's)
+    │  ├─ it does not answer, or is locked  AWAY       it is waited for
+    │  ├─ it answers, and says no           REFUSED    a fresh worker may have better luck; `sweep doctor`
+    │  └─ it is damaged, or not allowed     LASTING    it is said at once, and nothing waits
+    ├─ the machine's: memory, disk, files   WANT       another try may not meet it
+    ├─ UserError                            MISTAKE    one line, which says how to mend it
+    └─ any other                            FAULT      of the training: the trial fails; or of this program
+
+`sweeps/stores/storage.py` tells which: it knows what the stores' libraries raise.
+"""
 
 import difflib
 import errno
@@ -6,6 +18,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator
+from enum import Enum, auto
 from urllib.parse import unquote
 
 from models.errors import UserError
@@ -22,6 +35,22 @@ _LASTING = re.compile(
 )
 _OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}  # Python, TensorFlow, PyTorch
 _OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ENOMEM}
+
+
+class ErrorKind(Enum):
+    """Whose an error is."""
+
+    AWAY = auto()
+    REFUSED = auto()
+    LASTING = auto()
+    WANT = auto()
+    MISTAKE = auto()
+    FAULT = auto()
+
+    @property
+    def passes(self) -> bool:
+        """Whether what went wrong may go right later, and is nobody's fault."""
+        return self in (ErrorKind.AWAY, ErrorKind.WANT)
 
 
 class DatasetUnavailable(UserError):

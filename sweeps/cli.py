@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from pipelines.errors import DatasetUnavailable, UserError, first_line, root_cause, traceback_of, without_passwords
+from pipelines.errors import (
+    DatasetUnavailable,
+    ErrorKind,
+    UserError,
+    first_line,
+    root_cause,
+    traceback_of,
+    without_passwords,
+)
 from sweeps import output
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
@@ -61,16 +69,16 @@ class _OneLine(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            from pipelines.tracking.store import refused
-            from sweeps.stores.storage import is_lasting, store_unavailable
+            from sweeps.stores.storage import kind_of
 
-            if ctx.params.get("debug") or not (store_unavailable(error) or refused(error) or is_lasting(error)):
+            said = {
+                ErrorKind.LASTING: f"a store cannot be used ({first_line(root_cause(error))})",
+                ErrorKind.REFUSED: f"MLflow refuses ({first_line(error)}): sweep doctor --fix may put it right",
+                ErrorKind.AWAY: f"a store does not answer ({first_line(root_cause(error))}): try again when it does",
+            }.get(kind_of(error))
+            if ctx.params.get("debug") or said is None:
                 raise
-            if is_lasting(error):
-                return _complain(f"a store cannot be used ({first_line(root_cause(error))})")
-            if refused(error):
-                return _complain(f"MLflow refuses ({first_line(error)}): sweep doctor --fix may put it right")
-            return _complain(f"a store does not answer ({first_line(root_cause(error))}): try again when it does")
+            return _complain(said)
 
 
 def _complain(message: str) -> int:
@@ -646,12 +654,12 @@ def _console() -> Any:
 def _log_report(study: str, console: Any) -> Any:
     """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
     from sweeps.results import report
-    from sweeps.stores.storage import is_transient
+    from sweeps.stores.storage import kind_of
 
     try:
         return report.log(study)
     except Exception as error:
-        if not (isinstance(error, UserError) or is_transient(error)):
+        if not (isinstance(error, UserError) or kind_of(error).passes):
             raise
         console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
         return None

@@ -31,7 +31,7 @@ from sweeps.running.exit_codes import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY
 from sweeps.running.progress import Display, Snapshot
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
-from sweeps.stores.storage import is_transient
+from sweeps.stores.storage import kind_of
 from sweeps.stores.store import AHEAD, Lost, Store, curve, front, val_accuracy
 from sweeps.study.study import OBJECTIVES
 
@@ -90,7 +90,7 @@ class Supervisor:
                         noted = time.time()
                         self._store.note_session(session, began, ended=over)
                 except Exception as error:
-                    if not is_transient(error):
+                    if not kind_of(error).passes:
                         if isinstance(error, LookupError) and (gone := self._store.gone()):
                             raise UserError(gone) from error
                         raise
@@ -165,7 +165,7 @@ class Supervisor:
         except Exception as error:
             if isinstance(error, LookupError) and self._store.gone():
                 return  # and it has been said
-            if not is_transient(error):
+            if not kind_of(error).passes:
                 raise
             self._say(f"the end could not be noted ({first_line(root_cause(error))}); the next call puts it right")
 

@@ -18,6 +18,7 @@ import models
 from pipelines import backend, checkpoint, data, device, paths, provenance
 from pipelines.config import RunConfig
 from pipelines.errors import (
+    ErrorKind,
     UserError,
     first_line,
     out_of_memory,
@@ -40,7 +41,7 @@ from sweeps.running.trial import TrialControl
 from sweeps.running.watchdog import Watchdog
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
-from sweeps.stores.storage import VARIABLE, is_lasting, is_transient, store_unavailable
+from sweeps.stores.storage import VARIABLE, kind_of
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store
 from sweeps.study import space
@@ -120,17 +121,16 @@ def _gone(store: Store | None, error: Exception) -> UserError | None:
 
 def _leave(error: Exception) -> NoReturn:
     """End the process for `error`; unless it is a fault of the trial, another worker takes that up. The last line says why."""
-    if isinstance(error, UserError) and not store_unavailable(error):
-        print(first_line(error))
-        sys.exit(USER_ERROR)
-    if is_lasting(error):
-        print(f"a store cannot be used ({first_line(root_cause(error))})")
+    kind = kind_of(error)
+    if kind in (ErrorKind.MISTAKE, ErrorKind.LASTING):
+        mistake = isinstance(error, UserError)
+        print(first_line(error) if mistake else f"a store cannot be used ({first_line(root_cause(error))})")
         sys.exit(USER_ERROR)
     print(traceback_of(error))
     print(first_line(root_cause(error)))
     if out_of_space(error):
         sys.exit(DISK_FULL)
-    if store_unavailable(error):
+    if kind is ErrorKind.AWAY:
         sys.exit(STORE_AWAY)
     sys.exit(OUT_OF_MEMORY if out_of_memory(error) else FAULTY)
 
@@ -221,7 +221,7 @@ class _Worker:
             targets = [target.accuracy for target in study.targets]
             outcome = yield from execute(config, run, control, saved, targets, self._ends_that_keep_models())
         except Exception as error:
-            if is_transient(error) or tracking.refused(error):
+            if kind_of(error) in (ErrorKind.AWAY, ErrorKind.WANT, ErrorKind.REFUSED):
                 raise  # a fresh worker may have better luck
             self._fail(claimed, run, saved, error)
             return

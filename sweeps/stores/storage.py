@@ -11,7 +11,15 @@ from filelock import FileLock
 from optuna.storages import RDBStorage
 
 from pipelines import addresses, paths
-from pipelines.errors import StoreUnavailable, first_line, lasts, of_the_machine, without_passwords
+from pipelines.errors import (
+    ErrorKind,
+    StoreUnavailable,
+    UserError,
+    first_line,
+    lasts,
+    of_the_machine,
+    without_passwords,
+)
 from pipelines.tracking.run import ArtifactError
 from pipelines.tracking.store import TrackingError, refused
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL
@@ -33,19 +41,13 @@ def url() -> str:
     return addresses.of(VARIABLE, FILE)
 
 
-def store_unavailable(error: BaseException) -> bool:
-    """Whether an error says that a store is away, locked or full, which passes; not that it refuses what it was asked."""
-    return isinstance(error, _STORE_ERRORS) and not refused(error) and not lasts(error)
-
-
-def is_lasting(error: BaseException) -> bool:
-    """Whether an error says that a store cannot be used, and that waiting does not help: damaged, read-only, not allowed."""
-    return isinstance(error, _STORE_ERRORS) and lasts(error)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether what went wrong may go right later, and is nobody's fault: a store that is away, a machine in want."""
-    return store_unavailable(error) or of_the_machine(error)
+def kind_of(error: BaseException) -> ErrorKind:
+    """Return whose an error is."""
+    if isinstance(error, _STORE_ERRORS):
+        return ErrorKind.LASTING if lasts(error) else ErrorKind.REFUSED if refused(error) else ErrorKind.AWAY
+    if of_the_machine(error):
+        return ErrorKind.WANT
+    return ErrorKind.MISTAKE if isinstance(error, UserError) else ErrorKind.FAULT
 
 
 def study_names() -> list[str]:

@@ -23,7 +23,7 @@ from sweeps.running.repair import Problem
 from sweeps.stores import names, record
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import FILE as OPTUNA_FILE
-from sweeps.stores.storage import is_transient, study_names
+from sweeps.stores.storage import kind_of, study_names
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store, curve, val_accuracy
 from sweeps.study.study import Study
@@ -55,7 +55,7 @@ def examine(name: str | None = None) -> Iterator[Problem]:
             if repair.last_alive(store) >= repair.REST_AFTER_SESSION:
                 yield from problems(store)
         except Exception as error:  # of one study, whatever is wrong with it: the others are examined all the same
-            if is_transient(error):
+            if kind_of(error).passes:
                 raise
             reason = f"{type(error).__name__}: {first_line(error)}"
             yield Problem(f"{each} cannot be examined ({reason})", "left as it is", lambda: None, beyond=True)
@@ -78,7 +78,7 @@ def fix(name: str | None = None) -> Iterator[Problem]:
                 problem.fix()
                 yield problem
             except Exception as error:  # of one study; the others are mended all the same
-                if is_transient(error):
+                if kind_of(error).passes:
                     raise
                 beyond.add(problem.what)
                 what = f"{problem.what}; it cannot be mended ({type(error).__name__}: {first_line(error)})"

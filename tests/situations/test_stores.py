@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines import addresses
-from pipelines.errors import StoreUnavailable, UserError, lasts
+from pipelines.errors import ErrorKind, StoreUnavailable, UserError, lasts
 from pipelines.tracking import places
 from pipelines.tracking import store as tracking
 from sweeps import best_runs, runs
@@ -28,7 +28,7 @@ from sweeps.running import launch, moved
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import storage
 from sweeps.stores.record import StoredStudy
-from sweeps.stores.storage import is_lasting, store_unavailable
+from sweeps.stores.storage import kind_of
 from sweeps.stores.store import Store
 from sweeps.study import study_file
 from sweeps.tasks import doctor
@@ -253,7 +253,7 @@ def test_an_error_that_does_not_pass_is_said_and_not_waited_for(
         (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, StoreUnavailable)
     ) as error:
         Store("tiny").note_session("now", 0.0)
-    assert is_lasting(error.value) is final and store_unavailable(error.value) is not final
+    assert kind_of(error.value) is (ErrorKind.LASTING if final else ErrorKind.AWAY)
 
 
 @pytest.mark.parametrize(
