@@ -5,15 +5,15 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 import models
 from pipelines import data, paths
 from pipelines.errors import UserError
 from sweeps.results import frames, systems
 from sweeps.results.frames import RENAMED
-from sweeps.results.statistics import format_published, judged, summary
-from sweeps.results.tables import NOTHING
+from sweeps.results.statistics import format_published, summary
+from sweeps.results.tables import number, percent, terminal
+from sweeps.results.verdict import of_seeds
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import study_names
 from sweeps.study.study import Study, format_params
@@ -88,7 +88,7 @@ def show(name: str | None, console: Console) -> None:
     if not study.search:
         _show_seeds(study, complete, console)
         return
-    console.print(_table(complete.head(SHOWN), study))
+    console.print(terminal(ranking(complete, study)))
     if study.trainings > 1:
         console.print(f"accuracies: means and standard deviations of {_models(study)} a trial", soft_wrap=True)
     if "on_front" in complete:
@@ -110,35 +110,40 @@ def show(name: str | None, console: Console) -> None:
         console.print(f"importance for validation accuracy (fANOVA over {len(complete)} complete trials): {text}")
 
 
-def _table(complete: pd.DataFrame, study: Study) -> Table:
-    several = "val_sd" in complete
-    kept = [] if several else ["kept"]
-    on_gpu = ["GPU hours"] if "gpu_hours" in complete else []
-    names = ("trial", "validation", "test", "epochs", *kept, "minutes", *on_gpu, "parameters", "searched")
-    table = Table(*names, box=None, pad_edge=False)
-    for _, row in complete.iterrows():
-        front = " *" if row.get("on_front") else ""
-        table.add_row(
-            f"{row.trial}{front}",
-            _percent(row.val_accuracy, row.get("val_sd")),
-            _percent(row.test_accuracy, row.get("test_sd")),
-            number(row.epochs),
-            *(number(row[name]) for name in ["kept_epoch"] if kept),
-            number(row.seconds / 60, ".1f"),
-            *([number(row.gpu_hours, ".3f")] if on_gpu else []),
-            number(row.parameters, ","),
-            format_params(study.active({name: row[RENAMED.get(name, name)] for name in study.search})),
+def ranking(complete: pd.DataFrame, study: Study) -> list[list[str]]:
+    """Return the best complete trials as the rows of a table, its head first."""
+    several, on_gpu = "val_sd" in complete, "gpu_hours" in complete
+    head = ["trial", "validation", "test", "epochs", *([] if several else ["kept"]), "minutes"]
+    lines = [[*head, *(["GPU hours"] if on_gpu else []), "parameters", "searched"]]
+    for _, row in complete.head(SHOWN).iterrows():
+        lines.append(
+            [
+                f"{row.trial}{' *' if row.get('on_front') else ''}",
+                *_accuracies(row),
+                number(row.epochs),
+                *([] if several else [number(row.kept_epoch)]),
+                number(row.seconds / 60, ".1f"),
+                *([number(row.gpu_hours, ".3f")] if on_gpu else []),
+                number(row.parameters, ","),
+                format_params(study.active({name: row[RENAMED.get(name, name)] for name in study.search})),
+            ]
         )
-    return table
+    return lines
+
+
+def _accuracies(row: "pd.Series[Any]") -> list[str]:
+    """Return validation and test accuracy, with their deviations where a trial is several models."""
+    pairs = [(row[f"{part}_accuracy"], row.get(f"{part}_sd")) for part in ("val", "test")]
+    return [percent(100 * mean, None if sd is None else 100 * sd) for mean, sd in pairs]
 
 
 def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
     """Print every seed of one configuration, their mean, and where the published numbers lie."""
-    table = Table("trial", "test", "epochs", "minutes", "parameters", box=None, pad_edge=False)
+    lines = [["trial", "test", "epochs", "minutes", "parameters"]]
     for _, row in complete.sort_values("trial").iterrows():
-        test, minutes = _percent(row.test_accuracy, row.get("test_sd")), number(row.seconds / 60, ".1f")
-        table.add_row(str(row.trial), test, number(row.epochs), minutes, number(row.parameters, ","))
-    console.print(table)
+        facts = number(row.epochs), number(row.seconds / 60, ".1f"), number(row.parameters, ",")
+        lines.append([str(row.trial), _accuracies(row)[1], *facts])
+    console.print(terminal(lines))
     measured = summary([100 * accuracy for accuracy in complete.test_accuracy])
     if measured.sd is None or measured.interval is None:
         console.print(f"one seed: test accuracy {measured.mean:.2f} %; protocol {study.protocol}")
@@ -153,8 +158,8 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
         _say_not_comparable(study, console)
         return
     for target in study.targets:
-        where = judged(target.accuracy, target.kind, measured)
-        console.print(f"  {format_published(target.accuracy, target.kind)}  {target.name}: {where}")
+        word = of_seeds(measured, target.accuracy, target.kind)
+        console.print(f"  {format_published(target.accuracy, target.kind)}  {target.name}: {word}")
 
 
 def _say_not_comparable(study: Study, console: Console) -> None:
@@ -164,17 +169,6 @@ def _say_not_comparable(study: Study, console: Console) -> None:
 
 def _models(study: Study) -> str:
     return f"{study.folds} folds" if study.folds else f"{study.repeats} seeds"
-
-
-def _percent(mean: Any, deviation: Any = None) -> str:
-    """Return an accuracy, 0 to 1, in percent; of several models with its standard deviation."""
-    spread = "" if deviation is None or pd.isna(deviation) else f"±{100 * deviation:.2f}"
-    return NOTHING if pd.isna(mean) else f"{100 * mean:.2f}{spread} %"
-
-
-def number(value: Any, form: str = "") -> str:
-    """Return a number as `form` says; one that is not known as NOTHING."""
-    return NOTHING if pd.isna(value) else format(value, form)
 
 
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from pipelines import data, paths
@@ -15,14 +14,12 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames, plots, systems
-from sweeps.results.frames import RENAMED
-from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, number
+from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, ranking
 from sweeps.results.statistics import format_published
-from sweeps.results.systems import System, interval
-from sweeps.results.tables import NOTHING, html, table
+from sweeps.results.systems import System
+from sweeps.results.tables import NOTHING, html, interval, markdown, number, percent
 from sweeps.results.verdict import luck_of_the_best, mcnemar
 from sweeps.stores.record import StoredStudy
-from sweeps.study.study import format_params
 
 OF_THE_STUDY = {  # figures on the parent run
     "study_curves.png": "Validation accuracy of every trial, epoch by epoch",
@@ -169,7 +166,7 @@ class Report:
             if rows.empty:
                 lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
         said = systems.without_verdict(self.study.name) if self.judged.empty else HOW_TO_READ
-        return "\n\n".join(filter(None, [table(lines), said, "\n".join(self._pairs())]))
+        return "\n\n".join(filter(None, [markdown(lines), said, "\n".join(self._pairs())]))
 
     def _unconfirmed(self) -> str:
         said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."
@@ -179,7 +176,7 @@ class Report:
         found = gaps(self.study, float(chosen.test_accuracy))
         lines = [["published", "gap", "test images"]]
         lines += [[f"{gap.published}, {gap.target}", f"{gap.points:+.2f} points", f"{gap.images:+d}"] for gap in found]
-        return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{table(lines)}"
+        return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{markdown(lines)}"
 
     def _pairs(self) -> Iterator[str]:
         """Yield McNemar's test between the chosen system's model and each other's, on the same test images."""
@@ -197,11 +194,11 @@ class Report:
             return "None."
         lines = [["trial", "phase", "seed", "state", "validation", "test", "kept epoch", "epochs", "run"]]
         for _, row in self.seeds.iterrows():
-            accuracies = [_percent(row.val_accuracy), _percent(row.test_accuracy)]
-            epochs = [NOTHING if pd.isna(value) else str(value) for value in (row.kept_epoch, row.epochs)]
+            accuracies = [percent(100 * row.val_accuracy), percent(100 * row.test_accuracy)]
+            epochs = [number(row.kept_epoch), number(row.epochs)]
             seed = self.runs[row.run_id].params.get("seed", NOTHING)
             lines.append([str(row.trial), row.phase, seed, row.state, *accuracies, *epochs, f"`{row.run_id}`"])
-        return table(lines)
+        return markdown(lines)
 
     def _reads(self) -> str:
         measured = [run for run in self.runs.values() if "test_accuracy" in run.metrics]
@@ -226,22 +223,12 @@ class Report:
             f"They were read at least {reads} times, by {len(measured)} runs, and chose nothing. {looked_at} configurations of "
             f"the search have a test accuracy. Were all equally good, the best of {looked_at} would by luck alone stand "
             f"{luck:.2f} points above their mean ({100 * deviation:.2f} points is {source}). The best by test accuracy is trial "
-            f"{best.trial} with {_percent(best.test_accuracy)}: chosen so, a number says nothing."
+            f"{best.trial} with {percent(100 * best.test_accuracy)}: chosen so, a number says nothing."
         )
 
     def _leaderboard(self) -> str:
-        lines = [["trial", "validation", "test", "epochs", "parameters", "searched"]]
-        for _, row in self.complete.head(SHOWN).iterrows():
-            searched = format_params(
-                self.study.active({name: row[RENAMED.get(name, name)] for name in self.study.search})
-            )
-            deviations = [row.get("val_sd"), row.get("test_sd")]
-            accuracies = [
-                _percent(value) + ("" if sd is None else f" ± {100 * sd:.2f}")
-                for value, sd in zip((row.val_accuracy, row.test_accuracy), deviations, strict=True)
-            ]
-            lines.append([str(row.trial), *accuracies, number(row.epochs), number(row.parameters, ","), searched])
-        return f"By validation accuracy.\n\n{table(lines)}" if len(lines) > 1 else "No trial is complete."
+        lines = ranking(self.complete, self.study)
+        return f"By validation accuracy.\n\n{markdown(lines)}" if len(lines) > 1 else "No trial is complete."
 
     def _cost(self) -> str:
         ended = [run for run in self.trials if "epochs_trained" in run.metrics and run.end_time]
@@ -259,7 +246,7 @@ class Report:
         what = (
             "Of the trials that had ended when the first of them reached the published accuracy *on validation images*."
         )
-        return f"{what}\n\n{table(lines)}" if len(lines) > 1 else "The study has no targets."
+        return f"{what}\n\n{markdown(lines)}" if len(lines) > 1 else "The study has no targets."
 
     def _ended_early(self) -> str:
         early = self.frame[~self.frame.state.isin(["complete", "running", "waiting"])]
@@ -272,37 +259,31 @@ class Report:
             lines.append([str(state), str(len(rows)), str(int(epochs.sum())), at])
         ended = self.frame[self.frame.epochs.notna()]
         whole, spent = int((ended.max_epochs * self.study.trainings).sum()), int(ended.epochs.sum())
-        return (
-            f"{table(lines)}\n\nThe trials that have ended trained {spent} of the {whole} epochs that all of them had."
-        )
+        return f"{markdown(lines)}\n\nThe trials that have ended trained {spent} of the {whole} epochs that all of them had."
 
     def _importance(self) -> str:
         if len(self.complete) < IMPORTANCE_TRIALS:
             return f"Fewer than {IMPORTANCE_TRIALS} complete trials say nothing of importance."
         lines = [["hyperparameter", "importance"]]
         lines += [[f"`{name}`", f"{weight:.2f}"] for name, weight in self.store.importances().items()]
-        return f"For validation accuracy, fANOVA over {len(self.complete)} complete trials.\n\n{table(lines)}"
+        return f"For validation accuracy, fANOVA over {len(self.complete)} complete trials.\n\n{markdown(lines)}"
 
     def _provenance(self) -> str:
         lines = [["trial", "phase", "run", "seed", "data set digest", "model source", "commit", "device", "libraries"]]
         shown = [*self.complete.head(SHOWN).run_id, *self.seeds.run_id]
         for run in (self.runs[run_id] for run_id in shown):
             tags, seed = run.tags, run.params.get("seed", NOTHING)
-            number = tags["study"].rpartition("-")[2] if tags["phase"] in ("confirm", "final") else tags["trial"]
+            trial = tags["study"].rpartition("-")[2] if tags["phase"] in ("confirm", "final") else tags["trial"]
             commit = tags.get("git_commit", NOTHING)[:12] + (" with changes" if tags.get("git_dirty") == "true" else "")
             libraries = "{} {}, keras {}".format(
                 *(tags.get(n, "") for n in ("backend", "backend_version", "keras_version"))
             )
             known = [tags.get(name, NOTHING) for name in ("dataset_digest", "model_digest")]
             what = [*known, commit, tags.get("device_name", tags.get("device", NOTHING)), libraries]
-            lines.append([number, tags["phase"], f"`{run.run_id}`", seed, *what])
+            lines.append([trial, tags["phase"], f"`{run.run_id}`", seed, *what])
         said = "The runs behind the leaderboard and the verdicts; `sweep rerun RUN` trains any of them again."
-        return f"{said}\n\n{table(lines)}"
+        return f"{said}\n\n{markdown(lines)}"
 
 
 def _val_accuracy(run: RunFacts) -> float:
     return float(run.metrics.get("final_validation_accuracy", 0))
-
-
-def _percent(value: float) -> str:
-    return NOTHING if pd.isna(value) else f"{100 * value:.2f} %"

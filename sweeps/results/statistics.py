@@ -43,22 +43,6 @@ def rounding_of(accuracy: float, kind: Kind) -> float:
     return 0.5 * 10 ** -len(f"{accuracy:g}".partition(".")[2]) if kind == "about" else 0.0
 
 
-def judged(accuracy: float, kind: Kind, measured: Summary) -> str:
-    """Return where a published accuracy lies, seen from the interval of the mean over seeds.
-
-    A rounded number stands for all that round to it, a bound or a goal for all above it.
-    """
-    if measured.interval is None:
-        return "one seed: no interval"
-    low, high = measured.interval
-    reach = rounding_of(accuracy, kind)
-    if high < accuracy - reach:
-        return "outside: measured lower"
-    if kind in ("above", "goal"):
-        return "holds" if low > accuracy else "inside: undecided"
-    return "outside: measured higher" if low > accuracy + reach else "inside"
-
-
 def format_published(accuracy: float, kind: Kind) -> str:
     """Return a published accuracy (percent) as its author gives it."""
     sign = {"printed": "", "about": "about ", "above": "above ", "goal": "goal "}[kind]

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from pipelines import data, paths
 from pipelines.errors import UserError, first_line
@@ -19,7 +18,7 @@ from pipelines.tracking import store as tracking
 from sweeps.results import choice, ensemble, frames
 from sweeps.results.choice import confirmed_trials, final_trials
 from sweeps.results.statistics import format_published
-from sweeps.results.tables import NOTHING
+from sweeps.results.tables import interval, percent, terminal
 from sweeps.results.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import Store
@@ -194,13 +193,8 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
         console.print(f"no seed is complete yet: sweep confirm {study} goes on")
         return
     verdicts = judged(study, found)
-    table = Table("", "models", "validation", "test", box=None, pad_edge=False)
-    for system in found:
-        table.add_row(
-            f"{system.name}{' *' if system.chosen else ''}",
-            *cells(system),
-        )
-    console.print(table)
+    rows = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]
+    console.print(terminal([["", "models", "validation", "test"], *rows]))
     console.print(
         "*: chosen, by its mean validation accuracy; means and standard deviations over fresh seeds", soft_wrap=True
     )
@@ -241,14 +235,9 @@ def cells(system: System) -> list[str]:
     """Return how many models a system has (and how many were lost), its validation and its test accuracy, for a table."""
     return [
         str(len(system.run_ids)) + (f" ({system.lost} lost)" if system.lost else ""),
-        NOTHING if system.val_mean is None else f"{system.val_mean:.2f} %",
-        f"{system.test_mean:.2f}{'' if system.test_sd is None else f' ± {system.test_sd:.2f}'} %",
+        percent(system.val_mean),
+        percent(system.test_mean, system.test_sd),
     ]
-
-
-def interval(low: float, high: float) -> str:
-    """Return an interval in percent in words; of one that there is not, why."""
-    return "too few seeds" if pd.isna(low) else f"{low:.2f} to {min(high, 100):.2f}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""Markdown: tables, and a page of it as HTML."""
+"""Tables: rows of text, rendered for the terminal, as Markdown, and a page of it as HTML; and how numbers are written."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
 
 NOTHING = "–"  # a cell without a value
 STYLE = """
@@ -13,8 +17,32 @@ code {font-size: 0.95em}
 """
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    """Return a table; the first line is its head."""
+def number(value: Any, form: str = "") -> str:
+    """Return a number as `form` says; one that is not known as NOTHING."""
+    return NOTHING if pd.isna(value) else format(value, form)
+
+
+def percent(mean: Any, deviation: Any = None) -> str:
+    """Return a number that is in percent; of several models with its standard deviation."""
+    spread = "" if deviation is None or pd.isna(deviation) else f" ± {deviation:.2f}"
+    return NOTHING if mean is None or pd.isna(mean) else f"{mean:.2f}{spread} %"
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval in percent; of one that there is not, why."""
+    return "too few seeds" if pd.isna(low) else f"{low:.2f} to {min(high, 100):.2f}"
+
+
+def terminal(lines: Sequence[Sequence[str]]) -> Table:
+    """Return a table for the terminal; the first line is its head."""
+    table = Table(*lines[0], box=None, pad_edge=False)
+    for line in lines[1:]:
+        table.add_row(*line)
+    return table
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown; the first line is its head."""
     head, *body = lines
     rows = [[cell.replace("|", "\\|") for cell in line] for line in body]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Kind
-from sweeps.results.statistics import rounding_of
+from sweeps.results.statistics import Summary, rounding_of
 
 Word = Literal["reached", "not reached", "undecidable"]
 ERROR = 0.05  # of a wrong "reached" or a wrong "not reached", together, over all comparisons with a target
@@ -40,6 +40,12 @@ def verdict(interval: Interval | None, published: float, kind: Kind = "printed")
     if interval.low > published + reach:
         return "reached"
     return "not reached" if interval.high < published - reach else "undecidable"
+
+
+def of_seeds(measured: Summary, published: float, kind: Kind) -> Word:
+    """Return the verdict on several seeds of one configuration that nothing chose, by the interval of their mean."""
+    enough = measured.interval is not None and measured.n >= FEWEST_SEEDS
+    return verdict(Interval(*measured.interval) if enough and measured.interval else None, published, kind)
 
 
 def of_the_mean(accuracies: Sequence[float], images: int, comparisons: int = 1) -> Interval | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 import models
 from models import Protocol, Recipe, Target
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps.results.statistics import Summary, format_published, judged, summary
-from sweeps.results.tables import NOTHING, table
+from sweeps.results.statistics import Summary, format_published, summary
+from sweeps.results.tables import NOTHING, interval, markdown, percent, terminal
+from sweeps.results.verdict import of_seeds
 from sweeps.stores.store import Store
 from sweeps.tasks import baselines
 from sweeps.tasks.baselines import Plan
@@ -97,7 +97,7 @@ def check_page(page: Path) -> str:
 def show(plan: Plan, console: Console, page: Path) -> None:
     """Print what was measured under `plan`, and write it to `page` when every published recipe has its seeds."""
     found = _rows(plan)
-    console.print(_table(plan, found))
+    console.print(terminal(_in_short(plan, found)))
     if any(row.stored > len(row.accuracies) + row.lost for row in found):
         console.print("more seeds are stored than shown: a larger --seeds shows them")
     if not all(map(plan.as_published, plan.recipes)):
@@ -120,10 +120,10 @@ def write(rows: Sequence[Row], page: Path) -> None:
     """Put the tables between the page's marks; raises UserError for a page without them."""
     head, _, rest = check_page(page).partition(BEGIN)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{head}{BEGIN}\n\n{markdown(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.write_text(f"{head}{BEGIN}\n\n{sections(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def sections(rows: Sequence[Row]) -> str:
     """Return the tables of the page: accuracies, those on other test images apart, then what they cost."""
     official = [row for row in rows if row.protocol != "reshuffled"]
     others = [row for row in rows if row.protocol == "reshuffled"]
@@ -146,7 +146,7 @@ def _rows(plan: Plan) -> list[Row]:
 
 def _accuracies(rows: Sequence[Row]) -> str:
     head = ["recipe", "published", "measured: mean ± sd (seeds)", "95 % interval of the mean", "one run more, 95 %"]
-    lines = [[*head, "the published number", "every seed", "trained on"]]
+    lines = [[*head, "verdict", "every seed", "trained on"]]
     for row in rows:
         targets = row.recipe.targets
         images = {"held_out": "54,000", "official": "60,000, test watched", "reshuffled": "60,000, test watched"}
@@ -157,12 +157,12 @@ def _accuracies(rows: Sequence[Row]) -> str:
                 _measured(row),
                 _interval(row.summary.interval),
                 _interval(row.summary.one_more),
-                "<br>".join(judged(target.accuracy, target.kind, row.summary) for target in targets) or NOTHING,
+                "<br>".join(of_seeds(row.summary, target.accuracy, target.kind) for target in targets) or NOTHING,
                 ", ".join(f"{accuracy:.2f}" for accuracy in row.accuracies),
                 images[row.protocol],
             ]
         )
-    return table(lines)
+    return markdown(lines)
 
 
 def _sources(rows: Sequence[Row]) -> str:
@@ -180,7 +180,7 @@ def _sources(rows: Sequence[Row]) -> str:
             lines.append([f"`{name}`", *facts, loss, target.source, "" if index else recipe.remark])
         if not recipe.targets:
             lines.append([f"`{name}`", *[NOTHING] * 6, recipe.remark])
-    return table(lines)
+    return markdown(lines)
 
 
 def _costs(rows: Sequence[Row]) -> str:
@@ -200,42 +200,34 @@ def _costs(rows: Sequence[Row]) -> str:
                 *(_seconds(own[place]) if place in own else NOTHING for place in PLACES),
             ]
         )
-    return table(lines)
+    return markdown(lines)
 
 
-def _table(plan: Plan, rows: Sequence[Row]) -> Table:
-    table = Table(
-        "recipe",
-        "published",
-        "measured",
-        "95 % of the mean",
-        "published number",
-        "s an epoch",
-        box=None,
-        pad_edge=False,
-    )
+def _in_short(plan: Plan, rows: Sequence[Row]) -> list[list[str]]:
+    lines = [["recipe", "published", "measured", "95 % of the mean", "verdict", "s an epoch"]]
     for row in rows:
         as_published = plan.as_published(row.name)
         targets = row.recipe.targets if as_published else []
-        table.add_row(
-            row.name + (" (gpu)" if row.place == "gpu" else ""),
-            "\n".join(map(published, targets)) or (row.recipe.remark if as_published else NOTHING),
-            _measured(row),
-            _interval(row.summary.interval),
-            "\n".join(judged(target.accuracy, target.kind, row.summary) for target in targets) or NOTHING,
-            f"{row.epoch_seconds[1]:.1f}",
+        lines.append(
+            [
+                row.name + (" (gpu)" if row.place == "gpu" else ""),
+                "\n".join(map(published, targets)) or (row.recipe.remark if as_published else NOTHING),
+                _measured(row),
+                _interval(row.summary.interval),
+                "\n".join(of_seeds(row.summary, target.accuracy, target.kind) for target in targets) or NOTHING,
+                f"{row.epoch_seconds[1]:.1f}",
+            ]
         )
-    return table
+    return lines
 
 
 def _measured(row: Row) -> str:
     of = row.summary
-    mean = f"{of.mean:.2f} %" if of.sd is None else f"{of.mean:.2f} ± {of.sd:.2f} %"
-    return f"{mean} ({of.n}{f'; {row.lost} diverged or failed' if row.lost else ''})"
+    return f"{percent(of.mean, of.sd)} ({of.n}{f'; {row.lost} diverged or failed' if row.lost else ''})"
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-    return NOTHING if interval is None else f"{interval[0]:.2f} to {min(interval[1], 100):.2f}"
+def _interval(ends: tuple[float, float] | None) -> str:
+    return NOTHING if ends is None else interval(*ends)
 
 
 def _seconds(row: Row) -> str:

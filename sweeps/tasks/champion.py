@@ -15,7 +15,7 @@ from pipelines.errors import UserError
 from pipelines.images import read
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from sweeps.results import choice, systems
+from sweeps.results import choice, systems, tables
 from sweeps.results.choice import clearly_behind
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.stores.store import Store
@@ -143,7 +143,7 @@ def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
     judged = systems.verdicts(study)
     return {
         f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
-            f"{row.verdict} ({systems.interval(row.low, row.high)}, {row.models} seeds)"
+            f"{row.verdict} ({tables.interval(row.low, row.high)}, {row.models} seeds)"
         )
         for _, row in judged[judged.system == system].iterrows()
     }

@@ -182,7 +182,7 @@ def test_means_are_shown_with_their_deviation(
     assert row.val_sd == pytest.approx(statistics.stdev(kept)) and row.test_sd > 0
     assert row.epochs == 6 == store.epochs_spent()
     text = printed("tiny")
-    assert f"{100 * row.val_accuracy:.2f}±{100 * row.val_sd:.2f} %" in text
+    assert f"{100 * row.val_accuracy:.2f} ± {100 * row.val_sd:.2f} %" in text
     assert "means and standard deviations of 3 seeds a trial" in text and "0 saved by ending trials early" in text
     files = {
         file.path for number in (1, 2, 3) for file in tracking.client().list_artifacts(row.run_id, f"model_{number}")

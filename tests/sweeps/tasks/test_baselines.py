@@ -17,7 +17,8 @@ from pipelines import data, device
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps.results import frames, leaderboard
-from sweeps.results.statistics import judged, summary
+from sweeps.results.statistics import summary
+from sweeps.results.verdict import of_seeds
 from sweeps.stores import record
 from sweeps.stores.store import Store
 from sweeps.tasks import baselines, baselines_report
@@ -133,7 +134,7 @@ def test_baselines_run_go_on_and_are_no_sweep(
     code, out, err = sweep(*arguments, "--seeds", 1, "--output", page).wait()
     assert code == 0, err
     assert "(1)" in out and not page.exists()
-    assert "nothing to compare with" in out and "inside" not in out
+    assert "nothing to compare with" in out and "undecidable" not in out
     code, out, err = sweep(*arguments, "--seeds", 3, "--output", page).wait()
     assert code == 0, err
     assert "1 of 3 trials done" in out and "best" not in out  # it went on, and chose none
@@ -177,25 +178,26 @@ def test_what_is_read_back_is_what_was_trained(run_here: Callable[[Any], Any]) -
 @pytest.mark.parametrize(
     ("published", "measured", "words"),
     [
-        (target(99.14), (99.10, 99.14, 99.18), "inside"),
-        (target(99.14), (99.20, 99.21, 99.22), "outside: measured higher"),
-        (target(99.14), (99.00, 99.01, 99.02), "outside: measured lower"),
-        (target(99.14), (99.00,), "one seed: no interval"),
-        (target(97, "about"), (97.40, 97.42, 97.44), "inside"),  # rounds to 97
-        (target(97, "about"), (97.60, 97.61, 97.62), "outside: measured higher"),
-        (target(98.9, "about"), (98.97, 98.98, 98.99), "outside: measured higher"),
-        (target(98, "above"), (98.10, 98.11, 98.12), "holds"),
-        (target(98, "above"), (97.90, 98.10, 98.20), "inside: undecided"),
-        (target(98, "above"), (97.50, 97.51, 97.52), "outside: measured lower"),
+        (target(99.14), (99.10, 99.14, 99.18), "undecidable"),
+        (target(99.14), (99.20, 99.21, 99.22), "reached"),
+        (target(99.14), (99.00, 99.01, 99.02), "not reached"),
+        (target(99.14), (99.00,), "undecidable"),
+        (target(99.14), (99.20, 99.21), "undecidable"),  # of two seeds
+        (target(97, "about"), (97.40, 97.42, 97.44), "undecidable"),  # rounds to 97
+        (target(97, "about"), (97.60, 97.61, 97.62), "reached"),
+        (target(98.9, "about"), (98.97, 98.98, 98.99), "reached"),
+        (target(98, "above"), (98.10, 98.11, 98.12), "reached"),
+        (target(98, "above"), (97.90, 98.10, 98.20), "undecidable"),
+        (target(98, "above"), (97.50, 97.51, 97.52), "not reached"),
     ],
 )
 def test_where_a_published_number_lies(published: Target, measured: tuple[float, ...], words: str) -> None:
-    assert judged(published.accuracy, published.kind, summary(measured)) == words
+    assert of_seeds(summary(measured), published.accuracy, published.kind) == words
 
 
 def test_the_tables_keep_protocols_apart_and_report_every_seed() -> None:
     rows = [some_row(name) for name in models.MODELS]
-    official, other = baselines_report.markdown(rows).split("### On other test images")
+    official, other = baselines_report.sections(rows).split("### On other test images")
     assert "`chollet_cnn`" not in official and "`chollet_cnn`" in other.split("###")[0]
     assert official.count("98.90, 99.00, 99.10") == len(models.MODELS) - 1
     assert "99.55 % (of 9,984 images)<br>99.48 %" in official
@@ -215,12 +217,12 @@ def test_a_seed_that_diverged_is_counted_and_not_replaced(
     assert baselines.run(plan, Console(file=io.StringIO()))  # nothing is trained: this would need a worker
 
     row = dataclasses.replace(some_row("softmax"), lost=1)
-    assert "99.00 ± 0.10 % (3; 1 diverged or failed)" in baselines_report.markdown([row])
+    assert "99.00 ± 0.10 % (3; 1 diverged or failed)" in baselines_report.sections([row])
 
 
 def test_times_of_both_devices_stand_beside_the_published_ones() -> None:
     rows = [some_row("lean_cnn"), some_row("lean_cnn", (99.2, 99.3), place="gpu")]
-    text = baselines_report.markdown(rows)
+    text = baselines_report.sections(rows)
     assert "| `lean_cnn` | 1,234 | 5 | 59.3 | 2.0 (1.0 to 3.0) | 2.0 (1.0 to 3.0) |" in text
     assert "`lean_cnn` on a GPU" in text and "cpu: a cpu; gpu: a gpu" in text
 
