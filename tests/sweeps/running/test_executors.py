@@ -239,7 +239,7 @@ def test_a_server_that_is_killed_takes_its_workers_along_and_another_takes_over(
 
 def test_a_server_and_its_workers_end_with_the_command(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; import sys; from sweeps.executors.processes import ProcessExecutor\n"
+        "from pathlib import Path; import sys; from sweeps.running.executors.processes import ProcessExecutor\n"
         "from tests.sweeps.work import note_place\n"
         "folder = Path(sys.argv[1]); ProcessExecutor(note_place, folder, 1, folder / 'logs').start_up_to(1); input()"
     )
