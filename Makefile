@@ -53,10 +53,10 @@ $(TESTED): $(READY)
 	$(INSTALL) ".[dev]"
 	@touch $@
 
-sweep: $(READY) ## Run a study, or go on with it where it stopped (STUDY=lean_cnn)
+sweep: $(READY) ## Run a study, or resume it (STUDY=lean_cnn)
 	@$(BIN)/sweep run $(STUDY) $(OPTIONS)
 
-baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or go on with it
+baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or resume it
 	@$(BIN)/sweep baselines $(BASELINES)
 
 confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5 FINAL=1)

@@ -77,7 +77,7 @@ def demonstrate(cluster: Cluster, folder: Path) -> int:
     whole = sum(len(trial.intermediate_values) == EPOCHS for trial in trials)
     for trial in trials:
         for fault in trial.user_attrs.get(names.FAULTS, []):
-            say(f"trial {trial.number}: {fault}; it went on from its last checkpoint, on the first node")
+            say(f"trial {trial.number}: {fault}; it resumed from its last checkpoint, on the first node")
     spent = store.epochs_spent()
     say(f"{whole} of {TRIALS} trials have their {EPOCHS} epochs, each in one MLflow run; {spent} epochs were trained")
     say(f"lost: {spent - TRIALS * EPOCHS} epochs, those under way on the node that died")

@@ -198,7 +198,9 @@ def _check_shape(module: Any, name: str, function: str = BUILD) -> None:
         raise NoModel(f"{name!r} has no function {function}(*, …) that returns a keras.Model")
     recipes = getattr(module, "RECIPES", {})
     if not isinstance(recipes, Mapping) or not all(isinstance(recipe, Recipe) for recipe in recipes.values()):
-        raise NoModel(f"{name!r}: its RECIPES is no dict of models.Recipe: leave it out, or see the files of models/")
+        raise NoModel(
+            f"{name!r}: its RECIPES is not a dict of models.Recipe: leave it out, or see the files of models/"
+        )
     for recipe in recipes.values():
         sequence = isinstance(recipe.targets, Sequence) and all(isinstance(t, Target) for t in recipe.targets)
         if not sequence or not isinstance(recipe.arguments, Mapping) or not isinstance(recipe.training, Mapping):
@@ -218,4 +220,4 @@ def _check_shape(module: Any, name: str, function: str = BUILD) -> None:
     for recipe in recipes.values():
         unknown = [key for key in recipe.arguments if key not in parameters]
         if unknown:
-            raise NoModel(f"{name!r}: a recipe gives {unknown[0]!r}, which is no argument of its build")
+            raise NoModel(f"{name!r}: a recipe gives {unknown[0]!r}, which is not an argument of its build")

@@ -208,7 +208,7 @@ def _fashion_arrays() -> dict[str, Bytes]:
 def _read_folder(folder: Path) -> dict[str, Bytes]:
     if not folder.is_dir():
         raise DatasetUnavailable(
-            f"MNIST_DIR={folder} is no folder: point it at one that holds the four IDX files or mnist.npz"
+            f"MNIST_DIR={folder} is not a folder: point it at one that holds the four IDX files or mnist.npz"
         )
     if (folder / "mnist.npz").exists():
         return _read_npz(folder / "mnist.npz")
@@ -235,7 +235,9 @@ def _read_idx(path: Path) -> Bytes:
 def _parse_idx(raw: bytes, path: Path) -> Bytes:
     """Return what the bytes of an IDX file hold; `path` is where they came from."""
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise UserError(f"{path} is no IDX file of bytes (it begins with {raw[:4].hex() or 'nothing'}): fetch it again")
+        raise UserError(
+            f"{path} is not an IDX file of bytes (it begins with {raw[:4].hex() or 'nothing'}): fetch it again"
+        )
     shape = struct.unpack(f">{raw[3]}i", raw[4 : 4 + 4 * raw[3]])
     data = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
     if min(shape, default=0) < 1 or data.size != np.prod(shape, dtype=object):

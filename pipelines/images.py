@@ -22,7 +22,7 @@ SIDE = 28
 def read(path: Path, invert: bool = False) -> Bytes:
     """Return an image file as (28, 28, 1) bytes: grey, its longer side scaled to 28, the rest black.
 
-    `invert`: dark becomes light, as digits are in MNIST. Raises UserError for what is no image.
+    `invert`: dark becomes light, as digits are in MNIST. Raises UserError for what is not an image.
     """
     from PIL import Image, ImageOps
 

@@ -46,7 +46,7 @@ def has_room(study: str) -> bool:
 def checkpoint(study: str, trial: int) -> Path:
     """Return the file that holds the state of an unfinished trial; raises UserError for a name that leads elsewhere."""
     if study in ("", ".", "..") or Path(study).name != study:
-        raise UserError(f"study {study!r} has a name that is no folder's: give it another")
+        raise UserError(f"study {study!r} has a name that no folder can have: give it another")
     return mlruns() / "checkpoints" / study / f"{trial}.npz"
 
 

@@ -32,7 +32,7 @@ class End(enum.StrEnum):
     PRUNED = "pruned"
     DIVERGED = "diverged"
     BUDGET = "budget"  # used up in mid-training: what there is counts
-    PAUSED = "paused"  # goes on later, from its checkpoint
+    PAUSED = "paused"  # is resumed later, from its checkpoint
     ABANDONED = "abandoned"  # somebody else has it now: write nothing more
 
     @property
@@ -138,7 +138,7 @@ class Training:
         return metrics
 
     def note(self, metrics: EpochMetrics, weights: Arrays, optimizer: Arrays) -> None:
-        """Write the checkpoint after an epoch; one with a loss that is no number is not kept."""
+        """Write the checkpoint after an epoch; one with a NaN loss is not kept."""
         if not metrics.finite:
             return
         self.history.append(metrics)

@@ -182,7 +182,7 @@ def run(
     new_source: bool,
     **resources: Any,
 ) -> None:
-    """Run STUDY (a shipped name or a YAML file), or go on with it where it stopped.
+    """Run STUDY (a shipped name or a YAML file), or resume it.
 
     Without STUDY: lean_cnn on the full MNIST, or quickstart on 5,000 images where MNIST can be neither found nor downloaded.
 
@@ -200,10 +200,10 @@ def run(
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
     if stored:
         if dataset is not None or seed is not None:
-            raise UserError("--stored goes on with a study as it is: it takes neither --dataset nor --seed")
+            raise UserError("--stored resumes a study as it is: it takes neither --dataset nor --seed")
         name = study or DEFAULT_STUDY
         if name.endswith((".yaml", ".yml")):
-            raise UserError(f"--stored goes on with a study by its name, and reads no file: got {name}")
+            raise UserError(f"--stored resumes a study by its name, and reads no file: got {name}")
         checked = StoredStudy(name).resumable(budget)
     else:
         checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
@@ -316,7 +316,7 @@ def baselines(
     device: Any,
     output: Path | None,
 ) -> None:
-    """Train the published recipes as their authors did, from several seeds, or go on with it where it stopped.
+    """Train the published recipes as their authors did, from several seeds, or resume it.
 
     \b
     Example:
@@ -336,7 +336,7 @@ def baselines(
     complete = baselines.run(plan, console)
     baselines_report.show(plan, console, page)
     if not complete:
-        console.print("stopped; the same command goes on where it was")
+        console.print("stopped; the same command resumes it")
         sys.exit(INTERRUPTED)
 
 
@@ -351,7 +351,7 @@ def baselines(
 def confirm(study: str | None, top: int, seeds: int, final: bool, **resources: Any) -> None:
     """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
 
-    A configuration that is clearly behind by validation gets no more seeds. The same command goes on where it was.
+    A configuration that is clearly behind by validation gets no more seeds. The same command resumes it.
 
     \b
     Example:
@@ -369,7 +369,7 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, **resources: A
     complete = confirm.run(name, top, seeds, _resources(**resources), console, final)
     if not complete:
         systems.show(name, console)
-        console.print("stopped; the same command goes on where it was")
+        console.print("stopped; the same command resumes it")
         sys.exit(INTERRUPTED)
     systems.show(name, console, _log_report(name, console))
     backend.configure("cpu")  # the champion's model is read and written here
@@ -439,7 +439,7 @@ def rerun(run: str, device: Any) -> None:
     from sweeps.tasks import rerun
 
     if not rerun.run(run, device, _console()):
-        click.echo("stopped; the same command goes on where it was")
+        click.echo("stopped; the same command resumes it")
         sys.exit(INTERRUPTED)
 
 
@@ -489,7 +489,7 @@ def explain(
 def migrate(study: str, to_storage: str, to_tracking: str) -> None:
     """Copy STUDY, and what was confirmed of it, to other stores, and compare the copy with the original, which stays.
 
-    Trials, runs, metrics, files, checkpoints and what links them. The same command goes on where it stopped. A URL that holds a
+    Trials, runs, metrics, files, checkpoints and what links them. The same command resumes it. A URL that holds a
     password is better given in the environment, as TO_OPTUNA_STORAGE or TO_MLFLOW_TRACKING_URI.
 
     \b

@@ -165,7 +165,7 @@ class TrackedRun:
             store.client().set_tag(self.run_id, key, value)
 
     def close(self, status: str) -> None:
-        """End the run: FINISHED, KILLED or FAILED; or SCHEDULED when it goes on later."""
+        """End the run: FINISHED, KILLED or FAILED; or SCHEDULED when it is resumed later."""
         self.send()
         if status == "SCHEDULED":
             store.client().update_run(self.run_id, status=status)

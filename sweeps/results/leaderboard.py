@@ -63,7 +63,9 @@ def show(name: str | None, console: Console) -> None:
         raise UserError(f"study {name!r} trains again what {owner!r} found: sweep best {owner} shows it")
     frame = frames.runs(name)
     if frame.empty:
-        console.print(f"no trial has begun yet: go on with {paths.command(f'run {name} --stored' if name else 'run')}")
+        console.print(
+            f"no trial has begun yet: resume the study with {paths.command(f'run {name} --stored' if name else 'run')}"
+        )
         return
     study_name = str(frame.study.iloc[0])
     stored = StoredStudy(study_name)
@@ -80,8 +82,8 @@ def show(name: str | None, console: Console) -> None:
         console.print(line, soft_wrap=True)
     if complete.empty:
         console.print(
-            f"no trial is complete yet: go on with {paths.command(f'run {study_name} --stored')}, and a larger budget if "
-            "it is used up",
+            f"no trial is complete yet: resume the study with {paths.command(f'run {study_name} --stored')}, and a larger "
+            "budget if it is used up",
             soft_wrap=True,
         )
         return

@@ -84,7 +84,7 @@ class Report:
         self.parent = stored.parent_run()
         self.frame = frames.runs(name)
         if not (self.frame.epochs > 0).any():
-            raise UserError(f"no trial of study {name!r} has ended: go on with it (sweep run {name} --stored)")
+            raise UserError(f"no trial of study {name!r} has ended: resume it (sweep run {name} --stored)")
         self.complete = self.frame[self.frame.state == "complete"]
         self.seeds = systems.confirmations(name)
         self.trials = stored.trial_runs()

@@ -190,7 +190,7 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
     """Print what the fresh seeds came to, and the verdict on every target; `found`: the study's systems, if they are known."""
     found = systems(study) if found is None else found
     if not found:
-        console.print(f"no seed is complete yet: sweep confirm {study} goes on")
+        console.print(f"no seed is complete yet: sweep confirm {study} resumes")
         return
     verdicts = judged(study, found)
     rows = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]

@@ -58,7 +58,7 @@ def run(
 
     `phase`: what the runs of a new study are for; an old one's stay what they are. `owner`: the stored study in whose experiment,
     and under whose parent run, the runs belong. `joins`: leave as soon as nothing is left to claim, though others still train.
-    `new_source`: go on though the source of the model has changed.
+    `new_source`: resume though the source of the model has changed.
     """
     if optuna_url() == tracking.uri():
         raise UserError(
@@ -109,9 +109,7 @@ def closing_summary(study: Study, result: Result) -> list[str]:
     if result.paused:
         lines.append(result.paused)
     elif result.interrupted:
-        lines.append(
-            f"stopped; the same command goes on where it was ({snapshot.done} of {snapshot.tickets or '∞'} trials done)"
-        )
+        lines.append(f"stopped; the same command resumes it ({snapshot.done} of {snapshot.tickets or '∞'} trials done)")
     elif result.sampler == space.GRID and snapshot.done >= len(
         space.points(study.model_copy(update={"sampler": space.GRID}))
     ):
@@ -172,7 +170,7 @@ def _prepare(
 
 
 def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
-    """Refuse to go on with a study that is stored under another definition; return it with the stored reference to its model."""
+    """Refuse to resume a study that is stored under another definition; return it with the stored reference to its model."""
     attributes, source = store.attributes(), models.source(study.model)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
     if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
@@ -196,7 +194,7 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
         anyway = ", or with the present source (--new-source)" if changed == [CHANGED_SOURCE] else ""
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
-            f"another name, or go on with the stored one (sweep run {study.name} --stored){anyway}"
+            f"another name, or resume the stored one (sweep run {study.name} --stored){anyway}"
         )
     if names.SOURCE not in attributes:  # of a version that kept none
         store.remember(names.SOURCE, source.content() if source else None)

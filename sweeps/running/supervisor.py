@@ -184,7 +184,7 @@ class Supervisor:
         if len(row) >= self._study.max_failures and self.paused is None:
             self.paused = (
                 f"paused: {len(row)} trials in a row failed for one reason ({row[0].user_attrs.get(names.FAILURE)}). Mend it and "
-                f"resume the study; sweep retry {self._study.name} gives the failed trials another chance"
+                f"resume the study; sweep retry {self._study.name} retries the failed trials"
             )
             display.say(self.paused)
             self._executor.ask_to_stop()
@@ -197,7 +197,7 @@ class Supervisor:
         if lease is not None:
             self._worker_exits.pop(lease.name, None)  # a fate is charged once
         if lost.reason and display:
-            outcome = "it has failed, its retries are used up" if final else "it goes on from its last checkpoint"
+            outcome = "it has failed, its retries are used up" if final else "it resumes from its last checkpoint"
             display.say(f"trial {lost.trial.number}: {lost.reason}; {outcome}")
 
     def _thin_models(self, snapshot: Snapshot) -> None:
@@ -309,7 +309,7 @@ class Supervisor:
         """Start no worker for a while: there is something wrong that passes."""
         if not self._away:
             self._away = True
-            display.say(f"the sweep waits, and tries again until it can go on: {reason}")
+            display.say(f"the sweep waits, and tries again until it can resume: {reason}")
         self._paused_until = time.monotonic() + STORE_PAUSE
 
     def _say(self, line: str) -> None:

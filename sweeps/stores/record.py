@@ -48,7 +48,7 @@ class StoredStudy:
         return read_stored(self.store.asked, self.attributes, as_written)
 
     def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
-        """Return its definition, checked, to go on with; `budget` overrules single entries."""
+        """Return its definition, checked, to be resumed; `budget` overrules single entries."""
         return restore(self.store.asked, self.attributes, budget)
 
     def experiment(self) -> ExperimentFacts | None:
@@ -126,7 +126,7 @@ def adopt_source(attributes: Mapping[str, Any]) -> None:
 
 
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
-    """Return a study as it is stored, checked, to go on with it; `budget` overrules single entries.
+    """Return a study as it is stored, checked, to be resumed; `budget` overrules single entries.
 
     Training settings and start points are those it began with, whatever its model's recipe says now.
     """

@@ -83,7 +83,7 @@ class Store:
         if self.asked == self.study_name:
             return None
         return (
-            f"study {self.asked} is called {self.study_name} in Optuna's storage now, and is resumed; to begin anew, give the "
+            f"study {self.asked} is called {self.study_name} in Optuna's storage now, and is resumed; to start over, give the "
             "study file a name that no study has had"
         )
 

@@ -360,7 +360,7 @@ def _check_chosen(given: Any, kind: str, names: Sequence[str], classes: Mapping[
         if name not in accepted:
             own, hint = ", ".join(accepted) or "none", nearest(name, accepted)
             raise UserError(
-                f"{kind} {chosen.name}: {name!r} is no option that a study file can give{hint}; known: {own}"
+                f"{kind} {chosen.name}: {name!r} is not an option that a study file can give{hint}; known: {own}"
             )
         try:
             TypeAdapter(accepted[name], config=ConfigDict(strict=True)).validate_python(value)

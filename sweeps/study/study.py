@@ -135,7 +135,7 @@ class Choice(_Entry):
     def _check(self) -> Self:
         for index, value in enumerate(self.choice):
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{value} is no finite number")
+                raise ValueError(f"{value} is not a finite number")
             if any(_equal(value, other) for other in self.choice[:index]):
                 raise ValueError(f"{value!r} is there twice")
             same = [
@@ -176,7 +176,7 @@ class Constraint(_Strict):
         sides = [_side(match[1]), _side(match[3])] if match else []
         numbers = [side for side in sides if isinstance(side, float)]
         if match is None or len(numbers) == 2 or not all(map(math.isfinite, numbers)):
-            raise ValueError(f"{text!r} is no comparison: expected NAME <= NUMBER or NAME <= NAME (or >=, <, >)")
+            raise ValueError(f"{text!r} is not a comparison: expected NAME <= NUMBER or NAME <= NAME (or >=, <, >)")
         return cls(left=sides[0], operator=match[2], right=sides[1])  # type: ignore[arg-type]
 
     @property

@@ -166,7 +166,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name} cannot be read ({error}): expected a YAML text file") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path.name} is no valid study file: {_one_line(error)}") from error
+        raise UserError(f"{path.name} is not a valid study file: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path.name} must hold keys and values ({', '.join(Study.model_fields)})")
     return content

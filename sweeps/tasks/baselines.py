@@ -100,7 +100,7 @@ def study(plan: Plan, name: str, place: str) -> Study:
 
 
 def run(plan: Plan, console: Console) -> bool:
-    """Train what is missing; return False when Ctrl-C ended it. The same plan goes on where it was."""
+    """Train what is missing; return False when Ctrl-C ended it. The same plan resumes it."""
     place = place_of(plan.device)
     for index, name in enumerate(plan.recipes, 1):
         wanted = study(plan, name, place)

@@ -61,14 +61,14 @@ def promote(study: str) -> str:
         if present.tags.get("split_digest") != digest:
             raise UserError(
                 f"the champion of {name} was chosen on other images (digest {present.tags.get('split_digest')}, here {digest}): "
-                f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to begin anew"
+                f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to start over"
             )
         same = (present.tags.get("study_uid"), present.tags.get("trial")) == (uid, str(number))
         before = json.loads(present.tags.get(VALIDATION, "[]"))
         if not before:
             raise UserError(
                 f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {VALIDATION}): "
-                f"delete its alias {registry.ALIAS!r} in the MLflow UI to begin anew"
+                f"delete its alias {registry.ALIAS!r} in the MLflow UI to start over"
             )
         if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
             theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before)})"
@@ -107,7 +107,7 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
 
     `dataset`: may be left out where there is one champion. `invert`: the images are dark on light, the data set's light on
     dark.
-    Raises UserError for a file that is no image, and where there is no champion or its files are gone.
+    Raises UserError for a file that is not an image, and where there is no champion or its files are gone.
     """
     images = np.stack([read(file, invert) for file in files])
     found = registry.champions() if tracking.exists() else []

@@ -53,7 +53,7 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
     found = [trial for trial in stored.store.trials() if trial.state == TrialState.COMPLETE]
     if len(found) < top:
         raise UserError(
-            f"study {name!r} has {len(found)} complete trials, and {top} are to be confirmed: go on with it (sweep run "
+            f"study {name!r} has {len(found)} complete trials, and {top} are to be confirmed: resume it (sweep run "
             f"{name} --stored), or ask for fewer (--top)"
         )
     _check_dataset(owner, stored)
@@ -102,7 +102,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
 
 
 def run(name: str, top: int, seeds: int, resources: Resources, console: Console, final: bool = False) -> bool:
-    """Train what is missing; return False when Ctrl-C ended it. The same call goes on where it was.
+    """Train what is missing; return False when Ctrl-C ended it. The same call resumes it.
 
     First FEWEST_SEEDS seeds of every configuration, or as many as train together; then a seed more of each that is not clearly
     behind, until there are `seeds`.

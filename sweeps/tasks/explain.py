@@ -207,7 +207,7 @@ def best_of(study: str | None) -> str:
     """Return the run of the complete trial of a study (the latest if not named) that validation prefers."""
     best: Any = frames.best_runs(study, top=1)
     if best.empty:
-        raise UserError("no trial of the study is complete yet: go on with it, or name a run")
+        raise UserError("no trial of the study is complete yet: resume it, or name a run")
     if np.isnan(best.val_accuracy.iloc[0]):
         raise UserError(
             f"study {best.study.iloc[0]!r} holds no images out, so none of its runs is the best: name a run"

@@ -36,7 +36,7 @@ def find(run_id: str) -> RunFacts:
     if "trial" not in run.tags:
         raise UserError(f"run {run_id} is a study's parent run, or another program's: expected the run of a trial")
     if run.status in ("RUNNING", "SCHEDULED"):
-        raise UserError(f"run {run_id} has not ended yet: wait for it, or go on with its study")
+        raise UserError(f"run {run_id} has not ended yet: wait for it, or resume its study")
     return run
 
 

@@ -23,7 +23,7 @@ from sweeps.tasks import doctor
 
 
 def run(name: str, storage: str, tracking_uri: str, console: Console) -> None:
-    """Copy study `name` to the Optuna storage and the MLflow store given, and verify the copy; the next call goes on with it.
+    """Copy study `name` to the Optuna storage and the MLflow store given, and verify the copy; the next call resumes it.
 
     The original stays as it is. Raises UserError for a study that runs, that the doctor has something to say of, or that the
     target has already, as another.

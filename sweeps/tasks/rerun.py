@@ -29,7 +29,7 @@ SUMMARY = ("final_validation_accuracy", "test_accuracy", "test_loss")
 def run(run_id: str, device: backend.Device, console: Console) -> bool:
     """Train a run again, beside it in its study, and say what differs; return False when Ctrl-C ended it.
 
-    A run that a pruner or a budget ended is trained for as many epochs. The same call goes on where it was, and once done, only
+    A run that a pruner or a budget ended is trained for as many epochs. The same call resumes it, and once done, only
     compares. Raises UserError for what is no trial's run, and for other images than those it had.
     """
     original = logged.find(run_id)

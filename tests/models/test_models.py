@@ -129,7 +129,7 @@ def test_a_user_s_own_recipe_without_a_name_is_its_first(tmp_path: Path, monkeyp
     [
         ("Recipe({}, Target(99, 'it', 'them', 'so'))", "targets as a list of models.Target"),
         ("Recipe({}, arguments=None)", "arguments as dicts"),
-        ("Recipe({}, arguments={'b': 2})", "a recipe gives 'b', which is no argument of its build"),
+        ("Recipe({}, arguments={'b': 2})", "a recipe gives 'b', which is not an argument of its build"),
     ],
 )
 def test_a_wrong_recipe_gets_one_clear_line(

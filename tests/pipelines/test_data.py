@@ -129,9 +129,9 @@ def test_truncated_archive_is_named(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "is no IDX file"),
-        (b"\x89PNG\r\n", "is no IDX file"),
-        (b"\x00\x00\x08\x03\x00\x00", "is no IDX file"),
+        (b"", "is not an IDX file"),
+        (b"\x89PNG\r\n", "is not an IDX file"),
+        (b"\x00\x00\x08\x03\x00\x00", "is not an IDX file"),
         (b"\x00\x00\x08\x01\x00\x00\x00\x05abc", "holds 3 bytes of data where its header says"),
         (b"\x00\x00\x08\x01\xff\xff\xff\xffabc", "header says"),
         (b"\x00\x00\x08\x01\x00\x00\x00\x03abc", r"has shape \(3,\), expected"),
@@ -172,7 +172,7 @@ def test_folder_without_the_files_says_what_it_should_hold(tmp_path: Path, monke
     with pytest.raises(DatasetUnavailable, match="put the four IDX files or mnist"):
         data.load("mnist")
     monkeypatch.setenv("MNIST_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(DatasetUnavailable, match="is no folder"):
+    with pytest.raises(DatasetUnavailable, match="is not a folder"):
         data.load("mnist")
 
 

@@ -1,4 +1,4 @@
-"""Kind 7: a failed trial says why, three of a kind pause the study, and failed trials get another chance."""
+"""Kind 7: a failed trial says why, three of a kind pause the study, and failed trials can be retried."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -225,7 +225,7 @@ def test_a_stored_study_can_be_shown_and_gone_on_with(
     code, out = call("run", path)
     assert code == 2 and out.count("\n") == 1
     assert "under another definition (sampler was tpe, is random): " in out
-    assert "give the changed study another name, or go on with the stored one (sweep run tiny --stored)" in out
+    assert "give the changed study another name, or resume the stored one (sweep run tiny --stored)" in out
     code, out = call("studies", "tiny")
     assert code == 0 and study_file.check(yaml.safe_load(out), "shown").definition() == (
         record.restore("tiny", Store("tiny").attributes()).definition()
@@ -348,7 +348,7 @@ def test_a_grid_ends_after_its_last_point_and_says_so(
     [
         (["run", "--stored"], "there is no study 'lean_cnn' in "),
         (["run", "tiny", "--stored", "--seed", "3"], "takes neither --dataset nor --seed"),
-        (["run", "tiny.yaml", "--stored"], "goes on with a study by its name, and reads no file: got tiny.yaml"),
+        (["run", "tiny.yaml", "--stored"], "resumes a study by its name, and reads no file: got tiny.yaml"),
         (["studies", "tiny"], "there is no study 'tiny' in "),
     ],
 )

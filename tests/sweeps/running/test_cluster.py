@@ -85,7 +85,7 @@ def test_a_trial_begun_on_one_machine_goes_on_on_another(
     eventually(lambda: _reported() >= 2)
     first.terminate()
     code, out = first.wait()
-    assert code == 130 and "the same command goes on where it was" in out
+    assert code == 130 and "the same command resumes it" in out
     (trial,) = Store("tiny").trials()
     assert trial.state == TrialState.WAITING and 2 <= len(trial.intermediate_values) < 8
 

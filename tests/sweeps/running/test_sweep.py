@@ -138,7 +138,7 @@ def test_ctrl_c_returns_the_trial_and_the_same_command_goes_on(sweep: Start, wri
     eventually(lambda: epochs_reported() >= 2)
     command.press_ctrl_c()
     code, out, err = command.wait(60)
-    assert code == 130 and "the same command goes on where it was" in out and err == ""
+    assert code == 130 and "the same command resumes it" in out and err == ""
     (trial, _) = Store("tiny").trials()
     assert trial.state == TrialState.WAITING and "faults" not in trial.user_attrs
     before = len(trial.intermediate_values)
@@ -536,7 +536,7 @@ def test_a_full_disk_is_waited_for(sweep: Start, write_study: Write, outputs: Pa
         with contextlib.suppress(OSError), (outputs / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))
-        assert "tries again until it can go on" in "".join(command.lines_until("tries again"))
+        assert "tries again until it can resume" in "".join(command.lines_until("tries again"))
         time.sleep(15)
         (outputs / "filler").unlink()
         code, _, err = command.wait()

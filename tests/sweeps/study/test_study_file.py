@@ -142,7 +142,7 @@ def test_the_digest_covers_what_makes_a_study_and_nothing_else(write_study: Call
 
 UPSIDE_DOWN = {"filters1": {"int": [9, 4]}}
 CASES: list[tuple[dict[str, Any], str]] = [
-    ({"arguments": {"filters9": 3}}, r"arguments: 'filters9' is no argument of lean_cnn \(did you mean 'filters"),
+    ({"arguments": {"filters9": 3}}, r"arguments: 'filters9' is not an argument of lean_cnn \(did you mean 'filters"),
     ({"arguments": {"dropout": 0.1}}, "dropout stands under both arguments and search: keep one"),
     ({"arguments": {"filters3": "many"}}, "arguments.filters3 gives 'many', but lean_cnn takes a int"),
     ({"arguments": {"pooling": "min"}}, "arguments.pooling gives 'min'.*lean_cnn takes max, average"),
@@ -172,7 +172,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"filters1": {"int": [1, 4], "step": 2}}}, r"step 2 does not lead from 1 to 4"),
     (
         {"search": {"filters1": {"int": [1, 4], "lag": True}}},
-        r"'lag' is no option of int .*'log'.*known: int, step, log, when",
+        r"'lag' is not an option of int .*'log'.*known: int, step, log, when",
     ),
     ({"search": {"filters1": {"int": [1]}}}, r"search.filters1: int: .*at least 2 items"),
     ({"search": {"filters1": {"int": ["1", "4"]}}}, r"search.filters1: int.0: .*valid integer, got '1'"),
@@ -234,11 +234,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"sampler": 3}, r"sampler: .*valid string, got 3"),
     (
         {"sampler": {"name": "tpe", "n_startup_trial": 3}},
-        r"sampler tpe: 'n_startup_trial' is no option .*did you mean 'n_startup_trials'",
+        r"sampler tpe: 'n_startup_trial' is not an option .*did you mean 'n_startup_trials'",
     ),
     ({"sampler": {"name": "tpe", "n_startup_trials": "3"}}, r"sampler tpe: n_startup_trials: .*valid integer, got '3'"),
-    ({"sampler": {"name": "tpe", "seed": 3}}, r"sampler tpe: 'seed' is no option .* a study file can give"),
-    ({"sampler": {"name": "tpe", "gamma": 3}}, r"sampler tpe: 'gamma' is no option .* a study file can give"),
+    ({"sampler": {"name": "tpe", "seed": 3}}, r"sampler tpe: 'seed' is not an option .* a study file can give"),
+    ({"sampler": {"name": "tpe", "gamma": 3}}, r"sampler tpe: 'gamma' is not an option .* a study file can give"),
     ({"sampler": {"name": "qmc", "qmc_type": "holton"}}, r"sampler qmc does not work with .*holton"),
     ({"sampler": "grid"}, r"sampler grid: dropout is a range of floats, which has no end: give it a step"),
     ({"pruner": "percentile"}, r"pruner percentile needs percentile: \{name: percentile, percentile: …\}"),
@@ -295,7 +295,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"filters1": {"int": [1, 5], "step": 2, "log": True}}}, r"give step or log, not both"),
     ({"search": {"filters1": {"int": [0, 5], "log": True}}}, r"must begin above 0"),
     ({"search": {"filters1": {"choice": [4, 8, 4]}}}, r"search.filters1: 4 is there twice"),
-    ({"search": {"dropout": {"choice": [0.1, float("nan")]}}}, r"nan is no finite number"),
+    ({"search": {"dropout": {"choice": [0.1, float("nan")]}}}, r"nan is not a finite number"),
     (
         {"search": {"pooling": {"choice": ["max", "averag"]}}},
         r"search.pooling gives 'averag' \(did you mean 'average'\?\); lean_cnn takes max, average, stride, batch_norm",
@@ -319,13 +319,13 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"sampler": {"name": "tpe", "n_startup_trials": None}}, r"sampler tpe: n_startup_trials: .*got None"),
     ({"pruner": {"name": "patient", "patience": -1}}, r"pruner patient does not work with \{'patience': -1\}"),
     # constraints and objectives
-    ({"constraints": ["3 <= 2"]}, r"constraints\[0\]: '3 <= 2' is no comparison"),
-    ({"constraints": ["parameters <= nan"]}, r"'parameters <= nan' is no comparison"),
+    ({"constraints": ["3 <= 2"]}, r"constraints\[0\]: '3 <= 2' is not a comparison"),
+    ({"constraints": ["parameters <= nan"]}, r"'parameters <= nan' is not a comparison"),
     ({"constraints": [3]}, r"constraints.0: .*valid string, got 3"),
     ({"objectives": [[1]]}, r"objectives.0: "),
     ({"constraints": "parameters <= 3"}, r"constraints must hold a list, got 'parameters <= 3'"),
-    ({"constraints": ["parameters"]}, r"constraints\[0\]: 'parameters' is no comparison: expected NAME <= NUMBER"),
-    ({"constraints": ["parameters <= 3", "filters1 <= __import__('os')"]}, r"constraints\[1\]: .*is no comparison"),
+    ({"constraints": ["parameters"]}, r"constraints\[0\]: 'parameters' is not a comparison: expected NAME <= NUMBER"),
+    ({"constraints": ["parameters <= 3", "filters1 <= __import__('os')"]}, r"constraints\[1\]: .*is not a comparison"),
     (
         {"constraints": ["paramters <= 3"]},
         r"constraints\[0\]: 'paramters' is no number to compare \(did you mean 'parameters'\?\)",
@@ -451,7 +451,7 @@ def test_a_sampler_whose_library_is_missing_is_refused(
         ("raise SystemError('boom')", "cannot be imported \\(SystemError: boom\\)"),
         ("import sys; sys.exit(3)", "cannot be imported \\(SystemExit: 3\\)"),
         ("build = dict", "its build has no signature"),
-        ("def build(*, units=1): ...\nRECIPES = {'a': {'training': {}}}", "its RECIPES is no dict of models.Recipe"),
+        ("def build(*, units=1): ...\nRECIPES = {'a': {'training': {}}}", "its RECIPES is not a dict of models.Recipe"),
         ("def build(*, units=1, momentum=0.9): ...", "calls an argument 'momentum', which means something else here"),
         ("def build(*, units=1, parameters=9): ...", "calls an argument 'parameters', which means something else here"),
     ],

@@ -184,7 +184,7 @@ def test_who_is_clearly_behind(accuracies: dict[int, list[float]], behind: set[i
 @pytest.mark.parametrize(
     ("top", "seeds", "complaint"),
     [
-        (9, 3, "has 4 complete trials, and 9 are to be confirmed: go on with it"),
+        (9, 3, "has 4 complete trials, and 9 are to be confirmed: resume it"),
         (0, 3, "--top 0: expected at least 1"),
         (1, 0, "--seeds 0: expected at least 1"),
     ],

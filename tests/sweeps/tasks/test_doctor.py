@@ -250,5 +250,5 @@ def test_the_command_says_what_it_found_and_did(copied: Path) -> None:
 
 @pytest.mark.parametrize("name", ["..", "a/b", "../../elsewhere", "/etc", ""])
 def test_no_name_of_a_study_leads_out_of_the_folder_of_checkpoints(name: str) -> None:
-    with pytest.raises(UserError, match="has a name that is no folder's"):
+    with pytest.raises(UserError, match="has a name that no folder can have"):
         list(repair.left_checkpoints(name, {}))
