@@ -232,7 +232,7 @@ class Report:
 
     def _cost(self) -> str:
         ended = [run for run in self.trials if "epochs_trained" in run.metrics and run.end_time]
-        ended.sort(key=lambda run: run.end_time)
+        ended.sort(key=lambda run: run.end_time or 0)
         lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
         for target in sorted(self.study.targets, key=lambda target: target.accuracy):
             published = f"{format_published(target.accuracy, target.kind)}, {target.name}"

@@ -16,7 +16,8 @@ from sweeps.stores.lease import Lease, Process
 from sweeps.stores.store import MAX_RETRIES, Store
 from sweeps.study import space, study_file
 
-spawn = multiprocessing.get_context("spawn")
+forkserver = multiprocessing.get_context("forkserver")  # a fresh process takes seconds to import
+forkserver.set_forkserver_preload(["sweeps.stores.store"])
 MINE = Lease.of_this_process("here", os.getppid())
 
 
@@ -46,14 +47,23 @@ def spend_all(barrier, queue, limit: int) -> None:
     queue.put(spent)
 
 
+def within(environment: dict[str, str], target, *arguments) -> None:
+    os.environ.update(environment)  # the server's is that of whichever test was first
+    target(*arguments)
+
+
+def process(target, *arguments):
+    return forkserver.Process(target=within, args=(dict(os.environ), target, *arguments))
+
+
 def in_processes(target, count: int, limit: int) -> list:
-    barrier, queue = spawn.Barrier(count), spawn.Queue()
-    processes = [spawn.Process(target=target, args=(barrier, queue, limit)) for _ in range(count)]
-    for process in processes:
-        process.start()
+    barrier, queue = forkserver.Barrier(count), forkserver.Queue()
+    processes = [process(target, barrier, queue, limit) for _ in range(count)]
+    for each in processes:
+        each.start()
     results = [queue.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
+    for each in processes:
+        each.join()
     return results
 
 
@@ -234,8 +244,8 @@ def claim_and_wait(queue) -> None:
 def holder(fresh: Store):
     """A process that holds trial 0."""
     fresh.queue(1)
-    queue = spawn.Queue()
-    worker = spawn.Process(target=claim_and_wait, args=(queue,))
+    queue = forkserver.Queue()
+    worker = process(claim_and_wait, queue)
     worker.start()
     queue.get(timeout=60)
     yield worker
@@ -253,7 +263,7 @@ def test_a_killed_worker_is_its_parents_to_release(fresh: Store, holder) -> None
 
 def test_a_dead_parents_trials_are_anyones_and_blameless(fresh: Store) -> None:
     fresh.queue(1)
-    worker = spawn.Process(target=claim_for_a_dead_parent)
+    worker = process(claim_for_a_dead_parent)
     worker.start()
     worker.join()
     (lost,) = fresh.lost({"here": "not ours to judge"})
