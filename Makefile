@@ -86,7 +86,7 @@ test: $(TESTED) ## Run the tests of every promise; the ten slowest are listed
 test-fast: $(TESTED) ## Run the quick tests
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not long"
 
-test-long: $(TESTED) ## Run what takes many minutes: populations on JAX, for every model
+test-long: $(TESTED) ## Run what takes many minutes: clusters, populations, other backends, the wheel
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 lint: $(TESTED) ## Check style and types

@@ -170,7 +170,7 @@ def test_by_chance_kernels_are_turned_and_mirrored_in_every_way() -> None:
     assert inside._turned(np.ones((2, 3, 5)), np.random.default_rng(0)).shape == (2, 3, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_the_other_backends_find_the_same(name: str) -> None:
     pytest.importorskip(name)

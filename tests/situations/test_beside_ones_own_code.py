@@ -220,7 +220,7 @@ def test_it_trains_and_goes_on_from_another_folder(project: Project, tmp_path: P
     assert done.returncode == 2 and "the source of its model has changed" in done.stderr, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_from_a_wheel_it_trains_in_an_empty_folder_and_beside_models(
     wheel: Callable[[Path], Project], tmp_path: Path

@@ -11,7 +11,7 @@ from tests.situations.conftest import NET, Project
 CNN = NET.replace("layers.Flatten()", "layers.Conv2D(4, 5), layers.Flatten()")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_results_and_figures_are_the_same_whatever_the_settings(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
         each.process.communicate()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_begun_on_one_machine_goes_on_on_another(
     stores: MlflowServer, write_study: Write, machine: Callable[..., Machine]
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_trial_begun_on_one_machine_goes_on_on_another(
     assert "faults" not in trial.user_attrs
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_machines_share_a_study_and_each_leaves_when_nothing_is_left(
     stores: MlflowServer, write_study: Write, machine: Callable[..., Machine], sweep: Start
 ) -> None:
@@ -135,7 +135,7 @@ def on_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return cluster
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_the_mlflow_server_and_the_database_die_in_turn_and_nothing_is_lost(
     on_cluster: Cluster, sweep: Start, write_study: Write
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_node_the_mlflow_server_and_the_database_die_in_turn_and_nothing_is_lo
     assert [parent.status for parent in parents] == ["FINISHED"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_is_killed_its_workers_end_and_the_same_command_goes_on(
     on_cluster: Cluster, sweep: Start, write_study: Write
 ) -> None:
@@ -189,7 +189,7 @@ def test_the_command_is_killed_its_workers_end_and_the_same_command_goes_on(
     assert trials * epochs <= Store("tiny").epochs_spent() <= trials * epochs + 2  # the epoch under way of each worker
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_the_cluster_does_not_have_is_said_in_one_line(
     on_cluster: Cluster, sweep: Start, write_study: Write
 ) -> None:

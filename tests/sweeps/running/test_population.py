@@ -372,7 +372,7 @@ def test_fresh_seeds_train_together_as_the_studys_trials_do(check: Check) -> Non
     assert {baselines.study(plan, name, "cpu").population for name in reshuffled} == {1}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(JAX, reason="starts processes of its own")
 def test_a_killed_population_loses_an_epoch_of_each_and_fresh_seeds_train_together_too(
     check: Check, sweep: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -580,7 +580,7 @@ def test_pruned_trials_are_killed_runs_with_their_test_accuracy(
     assert frame.state.iloc[0] == "complete" and set(best_runs().state) == {"complete"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_jax_backend_sweeps_too(sweep: Start, write_study: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert sweep("run", write_study(budget={"trials": 1})).wait()[0] == 0

@@ -77,7 +77,7 @@ def test_every_example_runs(folder: Path, run_here: Callable[[Study], Store], ex
     assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adding_a_model_is_done_as_told(tmp_path: Path, sweep: Callable[..., Sweep], monkeypatch: Any) -> None:
     text = (DOCS / "models.md").read_text()
     model, *studies = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.DOTALL)
