@@ -18,13 +18,14 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from models.cells import as_module
 from models.errors import NoModel
 from models.quiet import quiet
 
@@ -118,6 +119,20 @@ def find(reference: str, folders: Sequence[Path]) -> Source:
     return Source(reference, module, function, _closure(module, [root, *places]), str(root))
 
 
+def of_function(function: Callable[..., Any], module: str, folders: Sequence[Path]) -> Source:
+    """Return the source of a model that a function builds; one of a notebook or a script is called `module`. Raises NoModel."""
+    home = sys.modules.get(function.__module__)
+    if home is not None and function.__module__ != "__main__" and getattr(home, "__file__", None) and _is_top(function):
+        return find(f"{function.__module__}:{function.__qualname__}", folders)
+    text = as_module(function)
+    files = _closure(module, [*folders, *_users_path()], {module: text})
+    return Source(module, module, function.__name__, files)
+
+
+def _is_top(function: Callable[..., Any]) -> bool:
+    return function.__qualname__ == function.__name__ != "<lambda>"
+
+
 def namesake(name: str, folders: Sequence[Path]) -> Path | None:
     """Return the user's own file that has the name of a shipped model, if there is one."""
     return next((path for folder in folders if (path := folder / f"{name}.py").is_file() and not _is_ours(path)), None)
@@ -138,8 +153,8 @@ def _of_file(reference: str, path: Path, function: str, folders: Sequence[Path])
     return Source(reference, module, function, _closure(module, [root, *folders, *_users_path()]), str(root))
 
 
-def _closure(entry: str, places: Sequence[Path]) -> dict[str, str]:
-    """Return the text of a module, and of every module of the user's that it imports."""
+def _closure(entry: str, places: Sequence[Path], written: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the text of a module, and of every module of the user's that it imports; `written`: texts that have no file."""
     files: dict[str, str] = {}
     wanted, seen = [entry], set[str]()
     while wanted:
@@ -150,10 +165,12 @@ def _closure(entry: str, places: Sequence[Path]) -> dict[str, str]:
         if module != entry and module.partition(".")[0] in sys.stdlib_module_names:
             continue
         found = next((file for place in places if (file := _file(place, module))), None)
+        if module in (written or {}):
+            found = Path(f"{module}.py")
         if found is None:
             continue
         try:
-            text = found.read_text(encoding="utf-8")
+            text = (written or {}).get(module) or found.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise NoModel(f"{found} cannot be read ({error})") from error
         is_package = found.name == "__init__.py"

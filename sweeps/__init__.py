@@ -1,4 +1,4 @@
-"""Which runs happen, and what came of them: `from sweeps import best_runs, runs, confirmations, verdicts`."""
+"""Which runs happen, and what came of them: `from sweeps import Study, Int, Float, Choice, open_study, best_runs, runs, …`."""
 
 import importlib.util
 import sys
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweeps.api import Choice, Float, Int, Study, open_study
     from sweeps.results.frames import best_runs, runs
     from sweeps.results.systems import confirmations, verdicts
 
-__all__ = ["best_runs", "confirmations", "runs", "verdicts"]
+__all__ = ["Choice", "Float", "Int", "Study", "best_runs", "confirmations", "open_study", "runs", "verdicts"]
 
 
 def _load_our_packages() -> None:
@@ -44,6 +45,10 @@ _load_our_packages()
 
 def __getattr__(name: str) -> Any:  # lazily: `sweep --help` must not load MLflow
     if name in __all__:
+        from sweeps import api
+
+        if hasattr(api, name):
+            return getattr(api, name)
         from sweeps.results import frames, systems
 
         return getattr(frames if hasattr(frames, name) else systems, name)

@@ -149,16 +149,6 @@ def _resources(**options: Any) -> Any:
     return resources.resolve(**options)
 
 
-def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
-    """Let workers' libraries be loaded while this process loads its own: they take seconds in each."""
-    from pipelines import backend
-    from sweeps.running.executors import processes
-
-    if executor == "processes" and workers != 0:
-        backend.name()  # which it notes in the environment, as workers find it
-        processes.prewarm()
-
-
 @main.command()
 @click.argument("study", required=False)
 @click.option("--trials", type=int, help="Budget: trials in all, those of earlier calls included.")
@@ -167,9 +157,9 @@ def _prewarm(executor: str, workers: int | None, **_: Any) -> None:
 @_resource_options
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
-@click.option("--stored", is_flag=True, help="Go on with the study called STUDY as it is stored; no file is read.")
+@click.option("--stored", is_flag=True, help="Resume the study called STUDY as it is stored; no file is read.")
 @click.option(
-    "--new-source", is_flag=True, help="Go on though the source of your model has changed; later trials train it."
+    "--new-source", is_flag=True, help="Resume though the source of your model has changed; later trials train it."
 )
 def run(
     study: str | None,
@@ -190,9 +180,10 @@ def run(
     Example:
       sweep run lean_cnn --trials 60 --workers 2
     """
-    _prewarm(**resources)
+    from sweeps import api
+
+    api.prewarm(**resources)
     from pipelines import data
-    from sweeps.running import launch
     from sweeps.stores.record import StoredStudy
     from sweeps.study import study_file
 
@@ -215,18 +206,10 @@ def run(
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
-    if checked.search:
-        from sweeps.results import report  # noqa: F401  # for the end, now that the worker is loading too
-    result = launch.run(checked, _resources(**resources), console, new_source=new_source)
-    for line in launch.closing_summary(checked, result):
-        console.print(line, soft_wrap=True)
+    result = api.run(checked, _resources(**resources), console, new_source=new_source)
     if result.interrupted:
         sys.exit(INTERRUPTED)
-    if result.snapshot.completed == 0:
-        sys.exit(FAULTY)
-    if checked.search:
-        _log_report(checked.name, console)
-    if result.paused:
+    if result.snapshot.completed == 0 or result.paused:
         sys.exit(FAULTY)
 
 
@@ -242,7 +225,9 @@ def worker(study: str, **resources: Any) -> None:
     Example:
       sweep worker lean_cnn --workers 2
     """
-    _prewarm(**resources)
+    from sweeps import api
+
+    api.prewarm(**resources)
     from sweeps.running import launch
     from sweeps.stores.record import StoredStudy
 
@@ -357,24 +342,16 @@ def confirm(study: str | None, top: int, seeds: int, final: bool, **resources: A
     Example:
       sweep confirm lean_cnn --top 2 --seeds 5 --final
     """
-    from pipelines import backend
+    from sweeps import api
     from sweeps.results import systems
     from sweeps.running import moved
-    from sweeps.tasks import champion, confirm
 
     console = _console()
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
-    name = systems.name_of(study)
-    complete = confirm.run(name, top, seeds, _resources(**resources), console, final)
-    if not complete:
-        systems.show(name, console)
+    if not api.confirm(systems.name_of(study), top, seeds, final, _resources(**resources), console):
         console.print("stopped; the same command resumes it")
         sys.exit(INTERRUPTED)
-    systems.show(name, console, _log_report(name, console))
-    backend.configure("cpu")  # the champion's model is read and written here
-    backend.load()
-    console.print(champion.promote(name), soft_wrap=True)
 
 
 @main.command()
@@ -649,20 +626,6 @@ def _console() -> Any:
 
     into_a_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(markup=False, highlight=False, width=WIDE if into_a_file else None)
-
-
-def _log_report(study: str, console: Any) -> Any:
-    """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
-    from sweeps.results import report
-    from sweeps.stores.storage import kind_of
-
-    try:
-        return report.log(study)
-    except Exception as error:
-        if not (isinstance(error, UserError) or kind_of(error).passes):
-            raise
-        console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
-        return None
 
 
 def _searched(study: Any) -> str:

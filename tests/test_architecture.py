@@ -21,6 +21,7 @@ ORDER = [  # a room sees those before it; rooms in one set do not see each other
     {"sweeps.stores"},
     {"sweeps.running", "sweeps.results"},
     {"sweeps.tasks"},
+    {"sweeps.api"},
     {"sweeps.output"},
     {"sweeps.cli", "sweeps"},
 ]

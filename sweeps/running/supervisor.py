@@ -329,6 +329,9 @@ class Supervisor:
             else:  # in a thread: what this handler interrupts may hold what killing needs
                 threading.Thread(target=self._executor.kill).start()
 
+        if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+            yield
+            return
         before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

@@ -65,12 +65,23 @@ def load(
     `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
     """
     path = find(name_or_path)
-    content = _read(path)
+    return define(_read(path), path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+
+
+def define(
+    content: dict[str, Any],
+    where: str,
+    budget: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    seed: int | None = None,
+    folders: Sequence[Path] | None = None,
+) -> Study:
+    """Return a new study, checked, as `load` does; `where`: what messages call it, `folders`: where its model is looked for."""
     if len(str(content.get("name"))) > LONGEST_NAME:
         raise UserError(
-            f"{path.name}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
+            f"{where}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
         )
-    return overruled(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+    return overruled(content, where, budget, dataset, seed, folders)
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:
@@ -389,7 +400,8 @@ def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:
 def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind: str) -> None:
     for name in given:
         if name not in allowed:
-            raise UserError(f"{where}: {name!r} is no {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
+            a = "an" if kind[0] in "aeiou" else "a"
+            raise UserError(f"{where}: {name!r} is not {a} {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
 
 
 def first_mistake(error: ValidationError) -> str:

@@ -98,6 +98,6 @@ def test_what_cannot_be_reported_on_is_one_line(study: Store, tmp_path: Path) ->
 
 
 def test_a_page_shows_html_and_does_not_obey_it() -> None:
-    page = tables.html("# <script>x</script>\n\n" + tables.table([["a"], ["<b>|</b>"]]), "<title>")
+    page = tables.html("# <script>x</script>\n\n" + tables.markdown([["a"], ["<b>|</b>"]]), "<title>")
     assert "<script>" not in page and "&lt;script&gt;" in page and "<title>&lt;title&gt;</title>" in page
     assert "<td>&lt;b&gt;|&lt;/b&gt;</td>" in page

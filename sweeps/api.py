@@ -1,0 +1,258 @@
+"""All that a user can do with a study, from Python as from the command line, and what ties running and results together."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import models
+from models.sources import of_function
+from pipelines.errors import UserError, first_line
+from sweeps.study import study_file
+from sweeps.study.study import Study as Definition
+
+if TYPE_CHECKING:
+    import numpy as np
+    import optuna
+    import pandas as pd
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from sweeps.results.systems import System
+    from sweeps.running.launch import Result
+    from sweeps.running.resources import Resources
+
+WIDE = 160  # columns
+
+
+def Int(low: int, high: int, *, step: int = 1, log: bool = False, when: Mapping[str, Any] | None = None) -> Any:
+    """Search the whole numbers from `low` to `high`, both included; `log`: evenly by their logarithms.
+
+    `when`: only where other searched names have these values, as in a study file.
+    """
+    return {"int": [low, high], "step": step, "log": log, "when": dict(when or {})}
+
+
+def Float(
+    low: float, high: float, *, step: float | None = None, log: bool = False, when: Mapping[str, Any] | None = None
+) -> Any:
+    """Search the numbers from `low` to `high`, both included; otherwise as `Int`."""
+    return {"float": [low, high], **({"step": step} if step else {}), "log": log, "when": dict(when or {})}
+
+
+def Choice(*values: Any, when: Mapping[str, Any] | None = None) -> Any:
+    """Search among `values`: numbers, texts or booleans."""
+    return {"choice": [*values], "when": dict(when or {})}
+
+
+class Study:
+    """A study: what to vary, and all that follows. Its name identifies it: the same study, made again, is resumed.
+
+    `model`: a shipped one's name, a module or file as in a study file, or a function `build(*, …) -> keras.Model`, which may be
+    defined in a notebook's cell or a script. `search`: hyperparameters by name, each an `Int`, `Float` or `Choice`.
+    `budget`: trials, epochs, hours. `settings`: any other key of a study file (docs/studies.md).
+
+    Raises UserError, with the line that the command line prints, for the first mistake found.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str | Callable[..., Any],
+        *,
+        search: Mapping[str, Any] | None = None,
+        budget: Mapping[str, Any],
+        **settings: Any,
+    ):
+        where, folders = f"study {name!r}", [Path.cwd()]
+        known = isinstance(model, str)
+        reference = model if isinstance(model, str) else _adopted(model, name, folders)
+        content = {"name": name, "model": reference, "search": dict(search or {}), "budget": dict(budget), **settings}
+        self._define(study_file.define(content, where, folders=folders if known else None), stored=False)
+
+    def _define(self, definition: Definition, *, stored: bool) -> None:
+        self._definition, self.name, self._stored = definition, definition.name, stored
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, model={self._definition.model!r}, search={[*self._definition.search]})"
+
+    def run(
+        self,
+        *,
+        trials: int | None = None,
+        epochs: int | None = None,
+        hours: float | None = None,
+        new_source: bool = False,
+        **resources: Any,
+    ) -> None:
+        """Run the study until its budget is used up, or resume it; interrupting it (Ctrl-C) loses nothing.
+
+        `trials`, `epochs`, `hours`: a larger budget. `resources`: workers, device and whatever else `sweep run` takes
+        (workers=2, device="cpu", executor="ray", …). Raises UserError.
+        """
+        from sweeps.running import resources as running
+        from sweeps.stores.record import StoredStudy
+
+        prewarm(**resources)
+        given = {"trials": trials, "epochs": epochs, "hours": hours}
+        if self._stored:
+            definition = StoredStudy(self.name).resumable(given)
+        else:
+            larger = {key: value for key, value in given.items() if value is not None}
+            budget = self._definition.budget.model_dump() | larger
+            definition = Definition.model_validate(self._definition.model_dump(by_alias=True) | {"budget": budget})
+            definition.model_digest = self._definition.model_digest
+        run(definition, running.resolve(**resources), _console(), new_source=new_source)
+
+    def runs(self) -> "pd.DataFrame":
+        """Return a row for each trial, the best by validation first; `sweeps.runs` says which columns."""
+        from sweeps.results import frames
+
+        return frames.runs(self.name)
+
+    def best_runs(self, top: int = 10) -> "pd.DataFrame":
+        """Return the rows of the `top` best complete trials."""
+        from sweeps.results import frames
+
+        return frames.best_runs(self.name, top=top)
+
+    def confirm(self, seeds: int = 5, top: int = 2, *, final: bool = False, **resources: Any) -> "pd.DataFrame":
+        """Train the `top` best configurations again from `seeds` fresh seeds; return the verdicts, as `verdicts` does.
+
+        `final`: then train the chosen one on training and validation images together. The same call resumes it.
+        """
+        from sweeps.running import resources as running
+
+        prewarm(**resources)
+        confirm(self.name, top, seeds, final, running.resolve(**resources), _console())
+        return self.verdicts()
+
+    def verdicts(self) -> "pd.DataFrame":
+        """Return a row for each target and each system that was confirmed; empty where published numbers are of other images."""
+        from sweeps.results import systems
+
+        return systems.verdicts(self.name)
+
+    def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
+        """Return class probabilities (n, classes) for images (n, 28, 28) or (n, 28, 28, 1), 0 to 255, by the best trial's model.
+
+        Raises UserError where no trial is complete, or its model was not kept.
+        """
+        import numpy as np
+
+        from pipelines import evaluate
+        from sweeps.tasks import logged
+
+        best = self.best_runs(1)
+        if best.empty:
+            raise UserError(f"no trial of study {self.name!r} is complete yet: run it, or resume it")
+        trained = logged.load(logged.find(str(best.run_id.iloc[0])))
+        pixels = np.asarray(images, np.float32)
+        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+        if pixels.shape[1:] != trained.dataset.train.x.shape[1:]:
+            raise UserError(f"images of shape {pixels.shape[1:]}: expected {trained.dataset.train.x.shape[1:]} each")
+        return evaluate.probabilities(trained.model, trained.scaling(pixels))
+
+    @property
+    def optuna(self) -> "optuna.Study":
+        """Optuna's own view of the study, to be read."""
+        from sweeps.stores.record import StoredStudy
+
+        return StoredStudy(self.name).store.study()
+
+    @property
+    def mlflow(self) -> dict[str, str]:
+        """Where MLflow has it: experiment_id, and the run_id of its parent run."""
+        from sweeps.stores.record import StoredStudy
+
+        parent = StoredStudy(self.name).parent_run()
+        return {"experiment_id": parent.experiment_id, "run_id": parent.run_id}
+
+    def to_yaml(self) -> str:
+        """Return the study as a study file, with what its model's recipe leaves open as it is now."""
+        return yaml.safe_dump(self._definition.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def open_study(name: str) -> Study:
+    """Return a stored study, to be read or resumed; its model and data set need not be here to read it. Raises UserError."""
+    from sweeps.stores.record import StoredStudy
+
+    stored = StoredStudy(name)
+    opened = Study.__new__(Study)
+    opened._define(stored.read(as_written=True), stored=True)
+    return opened
+
+
+def _adopted(build: Callable[..., Any], study: str, folders: list[Path]) -> str:
+    """Adopt the source of a model that a function builds; return the reference to it."""
+    module = re.sub(r"\W", "_", f"{study}_model")
+    try:
+        source = of_function(build, module, folders)
+    except models.NoModel as error:
+        raise UserError(f"study {study!r}: model: {error}") from error
+    models.adopt(source)
+    return source.reference
+
+
+def prewarm(executor: str = "processes", workers: int | None = None, **_: Any) -> None:
+    """Let workers' libraries be loaded while this process loads its own: they take seconds in each."""
+    from pipelines import backend
+    from sweeps.running.executors import processes
+
+    if executor == "processes" and workers != 0:
+        backend.name()  # which it notes in the environment, as workers find it
+        processes.prewarm()
+
+
+def run(study: Definition, resources: "Resources", console: "Console", *, new_source: bool = False) -> "Result":
+    """Run a study, say what came of it, and log its report to its parent run."""
+    if study.search:
+        from sweeps.results import report  # noqa: F401  # for the end, now that the worker is loading too
+    from sweeps.running import launch
+
+    result = launch.run(study, resources, console, new_source=new_source)
+    for line in launch.closing_summary(study, result):
+        console.print(line, soft_wrap=True)
+    if study.search and result.snapshot.completed and not result.interrupted:
+        _log_report(study.name, console)
+    return result
+
+
+def confirm(name: str, top: int, seeds: int, final: bool, resources: "Resources", console: "Console") -> bool:
+    """Confirm the best configurations of a study, and promote its champion; False when it was stopped before its end."""
+    from pipelines import backend
+    from sweeps.results import systems
+    from sweeps.tasks import champion
+    from sweeps.tasks import confirm as confirming
+
+    if not confirming.run(name, top, seeds, resources, console, final):
+        systems.show(name, console)
+        return False
+    systems.show(name, console, _log_report(name, console))
+    backend.configure("cpu")  # the champion's model is read and written here
+    backend.load()
+    console.print(champion.promote(name), soft_wrap=True)
+    return True
+
+
+def _log_report(study: str, console: "Console") -> "list[System] | None":
+    """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
+    from sweeps.results import report
+    from sweeps.stores.storage import kind_of
+
+    try:
+        return report.log(study)
+    except Exception as error:
+        if not (isinstance(error, UserError) or kind_of(error).passes):
+            raise
+        console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
+        return None
+
+
+def _console() -> "Console":
+    """Return where a notebook or a script is told what happens: lines of text."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, width=WIDE, force_jupyter=False)
