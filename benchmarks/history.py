@@ -166,7 +166,7 @@ def _ask(asks: int) -> dict[str, Any]:
     from sweeps.stores import record
     from sweeps.stores.lease import Lease
     from sweeps.stores.store import Store
-    from sweeps.study import space
+    from sweeps.study import pruners, samplers, space
 
     store = Store(STUDY)
     study = record.read_stored(STUDY, store.attributes())
@@ -175,7 +175,7 @@ def _ask(asks: int) -> dict[str, Any]:
     def ask() -> list[int]:
         claimed = store.claim(None, lease)
         assert claimed is not None
-        trial = store.ask(claimed, [], space.sampler(study, claimed.number), space.pruner(study))
+        trial = store.ask(claimed, [], samplers.sampler(study, claimed.number), pruners.pruner(study))
         space.suggest(trial, study.search)
         return [claimed.number]
 

@@ -118,7 +118,7 @@ def _work(ready: Any, stop: Any, answers: Any, seed: int) -> None:
 
     from sweeps.stores.lease import Lease
     from sweeps.stores.store import Store
-    from sweeps.study import space, study_file
+    from sweeps.study import pruners, samplers, space, study_file
 
     from optuna.trial import TrialState  # isort: skip
 
@@ -134,7 +134,7 @@ def _work(ready: Any, stop: Any, answers: Any, seed: int) -> None:
         if claimed is None:
             break
         with _timed(took["ask"]):
-            trial = store.ask(claimed, [], space.sampler(study, claimed.number), space.pruner(study))
+            trial = store.ask(claimed, [], samplers.sampler(study, claimed.number), pruners.pruner(study))
             params = space.suggest(trial, study.search)
         for epoch in range(EPOCHS):
             time.sleep(EPOCH_SECONDS)

@@ -13,18 +13,18 @@ from optuna.trial import TrialState
 
 from benchmarks.strategies import table
 from benchmarks.strategies.table import EPOCHS, Trainer
-from sweeps.study import space
+from sweeps.study import pruners, samplers, space
 from sweeps.study.study import IntRange
 
 
 def sweep(trainer: Trainer, seed: int, **settings: Any) -> None:
     """Search as a worker of this project does; `settings`: of the study file."""
     study = table.study(seed=seed, **settings)
-    searching = optuna.create_study(study_name=str(seed), direction="maximize", pruner=space.pruner(study))
+    searching = optuna.create_study(study_name=str(seed), direction="maximize", pruner=pruners.pruner(study))
     for point in study.start_points:
         searching.enqueue_trial(point)
     while True:
-        searching.sampler = space.sampler(study, len(searching.trials))
+        searching.sampler = samplers.sampler(study, len(searching.trials))
         trial = searching.ask()
         row = trainer.begin(space.suggest(trial, study.search))
         accuracies = []

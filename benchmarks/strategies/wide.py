@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks import recording
 from benchmarks.strategies import table
 from pipelines import backend, data
-from sweeps.study import space
+from sweeps.study import samplers, space
 
 CURVES = recording.RESULTS / "curves-6000.csv"
 CONFIGURATIONS, EPOCHS, TRAINING_IMAGES = 200, 15, 4_000
@@ -66,7 +66,7 @@ def record() -> None:
 
 
 def _drawn(study: Any, number: int) -> dict[str, Any]:
-    trial = optuna.create_study(sampler=space.sampler(study, number)).ask()
+    trial = optuna.create_study(sampler=samplers.sampler(study, number)).ask()
     return space.suggest(trial, study.search)
 
 

@@ -23,7 +23,7 @@ from sweeps.stores.record import StoredStudy, restore
 from sweeps.stores.storage import kind_of, study_lock
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store, val_accuracy
-from sweeps.study import space
+from sweeps.study import samplers
 from sweeps.study.study import OBJECTIVES, Study
 from sweeps.study.study_file import in_a_line
 
@@ -87,7 +87,7 @@ def run(
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
     console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {resources}")
-    name, now = space.chosen_sampler(assignment.study).name, space.chosen_sampler(study)
+    name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
     try:
@@ -110,8 +110,8 @@ def closing_summary(study: Study, result: Result) -> list[str]:
         lines.append(result.paused)
     elif result.interrupted:
         lines.append(f"stopped; the same command resumes it ({snapshot.done} of {snapshot.tickets or '∞'} trials done)")
-    elif result.sampler == space.GRID and snapshot.done >= len(
-        space.points(study.model_copy(update={"sampler": space.GRID}))
+    elif result.sampler == samplers.GRID and snapshot.done >= len(
+        samplers.points(study.model_copy(update={"sampler": samplers.GRID}))
     ):
         lines.append("all combinations of the grid have been tried")
     else:
@@ -163,7 +163,7 @@ def _prepare(
         resources.gpu_share,
         resources.threads,
         resources.trials_per_worker,
-        space.tickets(resolved),
+        samplers.tickets(resolved),
         deadline,
         frozenset(trial.number for trial in store.trials() if trial.state.is_finished()),
     )
@@ -235,7 +235,7 @@ def _limit_reached(study: Study, snapshot: Snapshot) -> str:
 
 def _choose_sampler(store: Store, study: Study) -> Any:
     """Return the study's sampler; what `auto` chose at the beginning holds, whatever the budget is now."""
-    now = space.chosen_sampler(study)
+    now = samplers.chosen_sampler(study)
     if not now.why:
         return study.sampler
     known = store.attributes().get(names.CHOSEN_SAMPLER)

@@ -3,7 +3,7 @@
 import models
 from pipelines import data
 from pipelines.tracking import store as tracking
-from sweeps.study import space
+from sweeps.study import samplers
 from sweeps.study.study import Study
 
 
@@ -27,5 +27,5 @@ def of_trial(study: Study, number: int, uid: str, phase: tracking.Phase) -> dict
         "protocol": study.protocol,
         "model_digest": models.digest(study.model),
         "objectives": ",".join(study.objectives),
-        "sampler": space.chosen_sampler(study).name,
+        "sampler": samplers.chosen_sampler(study).name,
     }

@@ -44,7 +44,7 @@ from sweeps.stores.lease import Lease
 from sweeps.stores.storage import VARIABLE, kind_of
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store
-from sweeps.study import space
+from sweeps.study import pruners, samplers, space
 
 INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
@@ -144,7 +144,7 @@ class _Worker:
     def __init__(self, assignment: Assignment, stop: StopFlag, store: Store, watch: Watchdog, lease: Lease):
         self._assignment, self._study, self._stop = assignment, assignment.study, stop
         self._store, self._watch, self._lease = store, watch, lease
-        self._points, self._counted = space.points(self._study), dict[str, int]()
+        self._points, self._counted = samplers.points(self._study), dict[str, int]()
         self._facts, self._trials, self._memory = backend.describe(), 0, 0.0  # GiB
         self._failed = False  # any trial here
         gc.freeze()  # the libraries are loaded, and Keras collects garbage before every model: leave theirs out of it
@@ -205,8 +205,8 @@ class _Worker:
         saved = paths.checkpoint(study.name, claimed.number)
         run = None
         try:
-            sampler = space.sampler(study, claimed.number, self._feasible, given)
-            trial = store.ask(claimed, self._points, sampler, space.pruner(study))
+            sampler = samplers.sampler(study, claimed.number, self._feasible, given)
+            trial = store.ask(claimed, self._points, sampler, pruners.pruner(study))
             running.params = params = space.suggest(trial, study.search)
             config = study.run_config(params, study.seed_of(claimed.number))
             run = self._open_run(claimed, config)

@@ -13,7 +13,7 @@ import models
 from pipelines import data
 from pipelines.config import TrainingSettings
 from pipelines.errors import UserError, nearest
-from sweeps.study import space
+from sweeps.study import rehearsal
 from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
 
 FOLDER = Path(__file__).parents[1] / "studies"
@@ -229,7 +229,7 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     _check_constraints(study, where)
     _check_values(study, where)
     try:
-        space.check(study)
+        rehearsal.check(study)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return study

@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from sweeps.stores import storage, store
 from sweeps.stores.lease import Lease, Process
 from sweeps.stores.store import MAX_RETRIES, Store
-from sweeps.study import space, study_file
+from sweeps.study import pruners, samplers, space, study_file
 
 forkserver = multiprocessing.get_context("forkserver")  # a fresh process takes seconds to import
 forkserver.set_forkserver_preload(["sweeps.stores.store"])
@@ -120,7 +120,7 @@ def test_start_points_belong_to_trial_numbers(fresh: Store) -> None:
     study = study_file.load("quickstart")
     fresh.queue(3)
     trials = [
-        fresh.ask(fresh.claim(3, MINE), study.start_points, space.sampler(study, n), space.pruner(study))
+        fresh.ask(fresh.claim(3, MINE), study.start_points, samplers.sampler(study, n), pruners.pruner(study))
         for n in range(2)
     ]
     assert space.suggest(trials[0], study.search) == study.start_points[0]
@@ -131,7 +131,7 @@ def test_a_trial_that_another_process_queued_can_be_asked_for_its_start_point(fr
     study = study_file.load("quickstart")
     fresh.queue(1)
     other = Store("study")  # has read nothing yet
-    trial = other.ask(other.claim(1, MINE), study.start_points, space.sampler(study, 0), space.pruner(study))
+    trial = other.ask(other.claim(1, MINE), study.start_points, samplers.sampler(study, 0), pruners.pruner(study))
     assert space.suggest(trial, study.search) == study.start_points[0]
 
 
@@ -142,7 +142,9 @@ def test_equal_seeds_ask_for_equal_points_and_trials_differ(fresh: Store) -> Non
         own = Store.create(name)
         own.queue(3)
         return [
-            space.suggest(own.ask(own.claim(3, MINE), [], space.sampler(study, n), space.pruner(study)), study.search)
+            space.suggest(
+                own.ask(own.claim(3, MINE), [], samplers.sampler(study, n), pruners.pruner(study)), study.search
+            )
             for n in range(3)
         ]
 
@@ -155,14 +157,16 @@ def test_a_released_trial_keeps_number_parameters_and_reports(fresh: Store) -> N
     study = study_file.load("quickstart")
     fresh.queue(1)
     claimed = fresh.claim(1, MINE)
-    trial = fresh.ask(claimed, [], space.sampler(study, 0), space.pruner(study))
+    trial = fresh.ask(claimed, [], samplers.sampler(study, 0), pruners.pruner(study))
     params = space.suggest(trial, study.search)
     trial.report(0.9, 0)
     assert fresh.release(claimed)
     assert not fresh.owns(claimed, MINE)
     again = fresh.claim(1, MINE)
     assert again.number == claimed.number and again.intermediate_values == {0: 0.9}
-    assert space.suggest(fresh.ask(again, [], space.sampler(study, 0), space.pruner(study)), study.search) == params
+    assert (
+        space.suggest(fresh.ask(again, [], samplers.sampler(study, 0), pruners.pruner(study)), study.search) == params
+    )
 
 
 def test_a_trial_is_retried_twice_then_failed_with_its_reason(fresh: Store) -> None:

@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from sweeps import runs
 from sweeps.stores import record
 from sweeps.stores.store import Store
-from sweeps.study import space, study_file
+from sweeps.study import pruners, samplers, space, study_file
 from sweeps.study.study import Constraint, Study
 
 TINY = {
@@ -39,10 +39,10 @@ def proposed(of: Study, trials: int, feasible: space.Feasible | None = None) -> 
     """The points of a study's first trials, none of which is trained."""
     storage = optuna.storages.InMemoryStorage()
     known = optuna.create_study(storage=storage, direction="maximize")
-    fixed = space.points(of)
+    fixed = samplers.points(of)
     found = []
     for number in range(trials):
-        known.sampler = space.sampler(of, number, feasible)
+        known.sampler = samplers.sampler(of, number, feasible)
         if number < len(fixed):
             known.enqueue_trial(fixed[number])
         trial = known.ask()
@@ -155,7 +155,7 @@ def test_any_valid_study_runs_two_trials(
         path.write_text(yaml.safe_dump(whole, sort_keys=False))
         wanted = study_file.load(str(path))
         store = run_here(wanted)
-        assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * (space.tickets(wanted) or 2)
+        assert [trial.state for trial in store.trials()] == [TrialState.COMPLETE] * (samplers.tickets(wanted) or 2)
         assert record.read_stored("tiny", store.attributes(), as_written=True) == wanted
         assert record.restore("tiny", store.attributes()).definition() == wanted.definition()
         frame = runs("tiny")
@@ -193,22 +193,22 @@ def test_tpe_is_grouped_for_conditions_alone() -> None:
         "optimizer": {"choice": ["adam", "sgd"]},
         "momentum": {"float": [0, 0.9], "when": {"optimizer": "sgd"}},
     }
-    assert space.sampler(study(search=conditional), 0)._group
-    assert not space.sampler(study(), 0)._group
-    assert not space.sampler(study(search=conditional, sampler={"name": "tpe", "group": False}), 0)._group
+    assert samplers.sampler(study(search=conditional), 0)._group
+    assert not samplers.sampler(study(), 0)._group
+    assert not samplers.sampler(study(search=conditional, sampler={"name": "tpe", "group": False}), 0)._group
 
 
 def test_options_reach_optuna_under_its_own_names() -> None:
-    assert space.sampler(study(sampler={"name": "tpe", "n_startup_trials": 3}), 0)._n_startup_trials == 3
-    assert space.sampler(study(sampler={"name": "qmc", "qmc_type": "halton"}), 0)._qmc_type == "halton"
-    assert space.sampler(study(sampler={"name": "cmaes", "popsize": 9}), 0)._popsize == 9
-    asha = space.pruner(study(pruner={"name": "asha", "min_resource": 4}))
+    assert samplers.sampler(study(sampler={"name": "tpe", "n_startup_trials": 3}), 0)._n_startup_trials == 3
+    assert samplers.sampler(study(sampler={"name": "qmc", "qmc_type": "halton"}), 0)._qmc_type == "halton"
+    assert samplers.sampler(study(sampler={"name": "cmaes", "popsize": 9}), 0)._popsize == 9
+    asha = pruners.pruner(study(pruner={"name": "asha", "min_resource": 4}))
     assert (asha._min_resource, asha._reduction_factor) == (4, 3)
-    hyperband = space.pruner(study(pruner={"name": "hyperband", "reduction_factor": 4}, training={"epochs": 27}))
+    hyperband = pruners.pruner(study(pruner={"name": "hyperband", "reduction_factor": 4}, training={"epochs": 27}))
     assert hyperband._reduction_factor == 4 and hyperband._max_resource == 27
-    assert space.pruner(study(pruner={"name": "percentile", "percentile": 10.0}))._percentile == 10.0
+    assert pruners.pruner(study(pruner={"name": "percentile", "percentile": 10.0}))._percentile == 10.0
     patient = {"name": "patient", "patience": 2, "wrapped_pruner": {"name": "median", "n_warmup_steps": 7}}
-    wrapped = space.pruner(study(pruner=patient))
+    wrapped = pruners.pruner(study(pruner=patient))
     assert wrapped._patience == 2 and wrapped._wrapped_pruner._n_warmup_steps == 7
 
 
@@ -267,10 +267,10 @@ def test_a_retried_trial_keeps_what_it_has_and_stays_feasible() -> None:
     def feasible(params: Any) -> bool:
         return abs(params["units"] - params["batch_size"]) <= 5
 
-    known = optuna.create_study(sampler=space.sampler(of, 3, feasible))
+    known = optuna.create_study(sampler=samplers.sampler(of, 3, feasible))
     trial = known.ask()
     units = trial.suggest_int("units", 1, 100)  # and then its worker was killed
-    known.sampler = space.sampler(of, 4, feasible)
+    known.sampler = samplers.sampler(of, 4, feasible)
     again = space.suggest(optuna.Trial(known, trial._trial_id), of.search)
     assert again["units"] == units and feasible(again)
 
@@ -293,13 +293,17 @@ def test_a_grid_tries_every_combination_once_the_recipe_first() -> None:
     with pytest.raises(UserError, match="outside"):
         study(search=NUMBERS_OF_STEPS, sampler="grid", start=[{"units": 5, "rate": 0.0}])
     of = study(search=NUMBERS_OF_STEPS, sampler="grid", start=[{"units": 8, "rate": 0.25}], budget={"trials": 99})
-    assert space.tickets(of) == 6
+    assert samplers.tickets(of) == 6
     points = proposed(of, 6)
     assert points[0] == {"units": 8, "rate": 0.25}
     assert sorted((p["units"], p["rate"]) for p in points) == list(itertools.product([4, 8], [0.0, 0.25, 0.5]))
-    assert space.points(of) == space.points(of) != space.points(study(**{**of.model_dump(by_alias=True), "seed": 1}))
-    assert space.tickets(study(search=NUMBERS_OF_STEPS, sampler="grid", budget={"hours": 1.0})) == 6
-    assert space.tickets(study(search=NUMBERS_OF_STEPS, sampler="grid", budget={"trials": 4})) == 4
+    assert (
+        samplers.points(of)
+        == samplers.points(of)
+        != samplers.points(study(**{**of.model_dump(by_alias=True), "seed": 1}))
+    )
+    assert samplers.tickets(study(search=NUMBERS_OF_STEPS, sampler="grid", budget={"hours": 1.0})) == 6
+    assert samplers.tickets(study(search=NUMBERS_OF_STEPS, sampler="grid", budget={"trials": 4})) == 4
 
 
 def test_a_grid_knows_conditions() -> None:
@@ -307,7 +311,7 @@ def test_a_grid_knows_conditions() -> None:
         "optimizer": {"choice": ["adam", "sgd"]},
         "momentum": {"choice": [0.0, 0.5, 0.9], "when": {"optimizer": "sgd"}},
     }
-    points = space.points(study(search=search, sampler="grid"))
+    points = samplers.points(study(search=search, sampler="grid"))
     assert len(points) == 4 and {"optimizer": "adam"} in points
 
 
@@ -326,7 +330,7 @@ def test_a_grid_knows_conditions() -> None:
     ],
 )
 def test_auto_chooses_by_space_and_budget(changes: dict[str, Any], name: str, why: str) -> None:
-    chosen = space.chosen_sampler(study(sampler="auto", **changes))
+    chosen = samplers.chosen_sampler(study(sampler="auto", **changes))
     assert chosen.name == name and why in chosen.why
 
 
@@ -340,7 +344,7 @@ def test_what_auto_chose_holds_when_the_budget_is_raised(run_here: Callable[...,
 
 def test_auto_takes_gaussian_processes_where_they_shine() -> None:
     pytest.importorskip("torch")
-    assert space.chosen_sampler(study(sampler="auto", pruner="none", budget={"trials": 50})).name == "gp"
+    assert samplers.chosen_sampler(study(sampler="auto", pruner="none", budget={"trials": 50})).name == "gp"
 
 
 def test_points_of_equal_seeds_are_equal(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 import models
 from sweeps.stores.store import Store
-from sweeps.study import space, study_file
+from sweeps.study import pruners, samplers, study_file
 from sweeps.study.study import Study
 from tests.conftest import Sweep
 from tests.models import test_models
@@ -117,5 +117,5 @@ def test_every_key_and_setting_is_described() -> None:
         assert any(key in yaml.safe_load(example) for example in [COMPLETE, *EXAMPLES]), key
     for setting in TrainingSettings.model_fields:
         assert f"| `{setting}` |" in text
-    for name in (*space.SAMPLER_NAMES, *space.PRUNERS):
+    for name in (*samplers.SAMPLER_NAMES, *pruners.PRUNERS):
         assert f"| `{name}` |" in text

@@ -14,7 +14,7 @@ import models
 from pipelines.config import TrainingSettings
 from pipelines.errors import UserError
 from sweeps.stores import record
-from sweeps.study import space, study_file
+from sweeps.study import samplers, study_file
 from sweeps.study.study import Study
 
 
@@ -435,7 +435,7 @@ def test_a_grid_of_more_points_than_anyone_can_train_is_refused(write_study: Cal
 def test_a_sampler_whose_library_is_missing_is_refused(
     write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(space.NEEDS, "gp", ("no_such_library", "pip install it"))
+    monkeypatch.setitem(samplers.NEEDS, "gp", ("no_such_library", "pip install it"))
     assert "sampler gp needs no_such_library, which is not installed: pip install it" in complaint(
         write_study(sampler="gp")
     )
