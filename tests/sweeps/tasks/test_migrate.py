@@ -16,6 +16,7 @@ from deploy.loopback import MlflowServer, Postgres
 from pipelines import data, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps import best_runs, confirmations, runs
 from sweeps.running import launch, repair, worker
@@ -170,7 +171,7 @@ def test_an_interrupted_copy_is_made_good_and_a_copy_that_differs_is_noticed(
     migrate.run("tiny", there.storage, there.tracking, QUIET)
     assert len(calls) == 3 + 3  # a parent and four trials; two were whole before
     (experiment,) = [each for each in target.search_experiments() if each.name == "tiny"]
-    found = target.search_runs([experiment.experiment_id])
+    found = [*map(RunFacts.of, target.search_runs([experiment.experiment_id]))]
     assert len(found) == 5
     spoilt = next(run for run in found if run.tags.get("trial") == "2")
     target.log_metric(spoilt.run_id, "val_accuracy", 0.5, step=1)
