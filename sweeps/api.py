@@ -67,13 +67,16 @@ class Study:
         **settings: Any,
     ):
         where, folders = f"study {name!r}", [Path.cwd()]
-        known = isinstance(model, str)
+        searched = folders if isinstance(model, str) else None  # else its source is known
         reference = model if isinstance(model, str) else _adopted(model, name, folders)
         content = {"name": name, "model": reference, "search": dict(search or {}), "budget": dict(budget), **settings}
-        self._define(study_file.define(content, where, folders=folders if known else None), stored=False)
+        self._set(lambda larger: study_file.define(dict(content), where, larger, folders=searched))
 
-    def _define(self, definition: Definition, *, stored: bool) -> None:
-        self._definition, self.name, self._stored = definition, definition.name, stored
+    def _set(self, defined: Callable[[Mapping[str, Any]], Definition], definition: Definition | None = None) -> None:
+        """Set how the study is defined under a larger budget, and what is known of it now."""
+        self._defined = defined
+        self._definition = definition or defined({})
+        self.name = self._definition.name
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, model={self._definition.model!r}, search={[*self._definition.search]})"
@@ -93,17 +96,9 @@ class Study:
         (workers=2, device="cpu", executor="ray", …). Raises UserError.
         """
         from sweeps.running import resources as running
-        from sweeps.stores.record import StoredStudy
 
         prewarm(**resources)
-        given = {"trials": trials, "epochs": epochs, "hours": hours}
-        if self._stored:
-            definition = StoredStudy(self.name).resumable(given)
-        else:
-            larger = {key: value for key, value in given.items() if value is not None}
-            budget = self._definition.budget.model_dump() | larger
-            definition = Definition.model_validate(self._definition.model_dump(by_alias=True) | {"budget": budget})
-            definition.model_digest = self._definition.model_digest
+        definition = self._defined({"trials": trials, "epochs": epochs, "hours": hours})
         run(definition, running.resolve(**resources), _console(), new_source=new_source)
 
     def runs(self) -> "pd.DataFrame":
@@ -181,7 +176,7 @@ def open_study(name: str) -> Study:
 
     stored = StoredStudy(name)
     opened = Study.__new__(Study)
-    opened._define(stored.read(as_written=True), stored=True)
+    opened._set(stored.resumable, stored.read(as_written=True))
     return opened
 
 

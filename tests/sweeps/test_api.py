@@ -35,7 +35,7 @@ def test_the_page_runs_as_a_script_without_a_main_guard(tmp_path: Path, outputs:
     assert "trial 0" in done.stdout and done.stdout.count("best by validation: trial") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_notebooks_model_resumes_from_another_kernel_and_from_the_command_line(
     sweep: Callable[..., Sweep], tmp_path: Path, made_stores: None
