@@ -56,7 +56,7 @@ $(TESTED): $(READY)
 sweep: $(READY) ## Run a study, or resume it (STUDY=lean_cnn)
 	@$(BIN)/sweep run $(STUDY) $(OPTIONS)
 
-baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or resume it
+baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or resume
 	@$(BIN)/sweep baselines $(BASELINES)
 
 confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5 FINAL=1)

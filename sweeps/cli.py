@@ -301,7 +301,7 @@ def baselines(
     device: Any,
     output: Path | None,
 ) -> None:
-    """Train the published recipes as their authors did, from several seeds, or resume it.
+    """Train the published recipes as their authors did, from several seeds, or resume them.
 
     \b
     Example:
@@ -536,8 +536,10 @@ def ui(host: str, port: int) -> None:
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    for _, latest in frames.studies().head(1).iterrows():  # the UI itself opens on its pages for language models
-        print(f"runs of {latest.study}: http://{host}:{port}/#/experiments/{latest.experiment_id}/runs", flush=True)
+    for _, latest in frames.studies().head(1).iterrows():
+        # Without the mode, the UI opens on its pages for language models.
+        runs = f"experiments/{latest.experiment_id}/runs?workflowType=machine_learning"
+        print(f"runs of {latest.study}: http://{host}:{port}/#/{runs}", flush=True)
     output.finish()
     # One process serves one person, and is there seconds earlier than four.
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
