@@ -1,4 +1,4 @@
-"""What differs by Keras backend and by device: threads, GPU, memory, gradients. Nothing else in the project names a backend.
+"""What differs by Keras backend and by device: threads, GPU, memory, gradients. Besides it, only populations name one: JAX.
 
 `configure` must run before Keras is first imported in a process: the libraries read these settings once.
 """

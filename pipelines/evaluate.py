@@ -1,4 +1,7 @@
-"""Class probabilities of a model, and what they are worth."""
+"""Class probabilities of a model, and what they are worth.
+
+The metrics of an epoch are `EpochMetrics` in `train.py`; those of a run are put together in `execute.py`.
+"""
 
 from typing import Any
 

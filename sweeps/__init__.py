@@ -1,4 +1,7 @@
-"""Which runs happen, and what came of them: `from sweeps import Study, Int, Float, Choice, open_study, best_runs, runs, …`."""
+"""Which runs happen, and what came of them: `from sweeps import Study, Int, Float, Choice, open_study, best_runs, runs, …`.
+
+Which room may import which: docs/architecture.md, checked by tests/test_architecture.py.
+"""
 
 import importlib.util
 import sys

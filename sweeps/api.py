@@ -1,4 +1,7 @@
-"""All that a user can do with a study, from Python as from the command line, and what ties running and results together."""
+"""All that a user can do with a study, from Python as from the command line, and what ties running and results together.
+
+`runs`, `best_runs`, `confirmations` and `verdicts` of any study are in `sweeps/results/`.
+"""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,7 @@
-"""What a running study repairs of itself, and the doctor too: lost trials, runs left open, checkpoints left behind."""
+"""What a running study repairs of itself, and the doctor too: lost trials, runs left open, checkpoints left behind.
+
+A lost trial is requeued by `Store.release`, at most `MAX_RETRIES` times for faults of its own (`stores/store.py`).
+"""
 
 import functools
 import time
