@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from models.cells import as_module
@@ -121,6 +121,8 @@ def find(reference: str, folders: Sequence[Path]) -> Source:
 
 def of_function(function: Callable[..., Any], module: str, folders: Sequence[Path]) -> Source:
     """Return the source of a model that a function builds; one of a notebook or a script is called `module`. Raises NoModel."""
+    if not isinstance(function, FunctionType):
+        raise NoModel(f"expected a function, or the name of a model, got a {type(function).__name__}")
     home = sys.modules.get(function.__module__)
     if home is not None and function.__module__ != "__main__" and getattr(home, "__file__", None) and _is_top(function):
         return find(f"{function.__module__}:{function.__qualname__}", folders)

@@ -5,8 +5,8 @@
     │  ├─ it does not answer, or is locked  AWAY       it is waited for
     │  ├─ it answers, and says no           REFUSED    a fresh worker may have better luck; `sweep doctor`
     │  └─ it is damaged, or not allowed     LASTING    it is said at once, and nothing waits
-    ├─ the machine's: memory, disk, files   WANT       another try may not meet it
     ├─ UserError                            MISTAKE    one line, which says how to mend it
+    ├─ the machine's: memory, disk, files   WANT       another try may not meet it
     └─ any other                            FAULT      of the training: the trial fails; or of this program
 
 `sweeps/stores/storage.py` tells which: it knows what the stores' libraries raise.

@@ -4,7 +4,9 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,22 @@ def Choice(*values: Any, when: Mapping[str, Any] | None = None) -> Any:
     return {"choice": [*values], "when": dict(when or {})}
 
 
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """Say in one line, without passwords, what a store's library raised."""
+    from sweeps.stores.storage import in_a_line
+
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = in_a_line(error)
+        if said is None:
+            raise
+        raise UserError(said) from error
+
+
 class Study:
     """A study: what to vary, and all that follows. Its name identifies it: the same study, made again, is resumed.
 
@@ -70,10 +88,17 @@ class Study:
         **settings: Any,
     ):
         where, folders = f"study {name!r}", [Path.cwd()]
-        searched = folders if isinstance(model, str) else None  # else its source is known
-        reference = model if isinstance(model, str) else _adopted(model, name, folders)
-        content = {"name": name, "model": reference, "search": dict(search or {}), "budget": dict(budget), **settings}
-        self._set(lambda larger: study_file.define(dict(content), where, larger, folders=searched))
+        source = None if isinstance(model, str) else _source_of(model, name, folders)
+        content = {"name": name, "model": source.reference if source else model, "search": search or {}, **settings}
+        content |= {key: dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+
+        def defined(larger: Mapping[str, Any]) -> Definition:
+            if source:  # the reference may mean a stored source by now
+                models.adopt(source)
+            given = content | {"budget": dict(budget) if isinstance(budget, Mapping) else budget}
+            return study_file.define(given, where, larger, folders=None if source else folders)
+
+        self._set(defined)
 
     def _set(self, defined: Callable[[Mapping[str, Any]], Definition], definition: Definition | None = None) -> None:
         """Set how the study is defined under a larger budget, and what is known of it now."""
@@ -84,6 +109,7 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({self.name!r}, model={self._definition.model!r}, search={[*self._definition.search]})"
 
+    @_in_a_line()
     def run(
         self,
         *,
@@ -104,18 +130,21 @@ class Study:
         definition = self._defined({"trials": trials, "epochs": epochs, "hours": hours})
         run(definition, running.resolve(**resources), _console(), new_source=new_source)
 
+    @_in_a_line()
     def runs(self) -> "pd.DataFrame":
         """Return a row for each trial, the best by validation first; `sweeps.runs` says which columns."""
         from sweeps.results import frames
 
         return frames.runs(self.name)
 
+    @_in_a_line()
     def best_runs(self, top: int = 10) -> "pd.DataFrame":
         """Return the rows of the `top` best complete trials."""
         from sweeps.results import frames
 
         return frames.best_runs(self.name, top=top)
 
+    @_in_a_line()
     def confirm(self, seeds: int = 5, top: int = 2, *, final: bool = False, **resources: Any) -> "pd.DataFrame":
         """Train the `top` best configurations again from `seeds` fresh seeds; return the verdicts, as `verdicts` does.
 
@@ -127,12 +156,14 @@ class Study:
         confirm(self.name, top, seeds, final, running.resolve(**resources), _console())
         return self.verdicts()
 
+    @_in_a_line()
     def verdicts(self) -> "pd.DataFrame":
         """Return a row for each target and each system that was confirmed; empty where published numbers are of other images."""
         from sweeps.results import systems
 
         return systems.verdicts(self.name)
 
+    @_in_a_line()
     def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
         """Return class probabilities (n, classes) for images (n, 28, 28) or (n, 28, 28, 1), 0 to 255, by the best trial's model.
 
@@ -183,15 +214,15 @@ def open_study(name: str) -> Study:
     return opened
 
 
-def _adopted(build: Callable[..., Any], study: str, folders: list[Path]) -> str:
-    """Adopt the source of a model that a function builds; return the reference to it."""
-    module = re.sub(r"\W", "_", f"{study}_model")
+def _source_of(build: Callable[..., Any], study: str, folders: list[Path]) -> models.Source:
+    """Return the source of the model that a function builds; its module is named after the study."""
+    module = re.sub(r"\W", "_", str(study))
+    if module != study:  # another study's may read the same
+        module += f"_{zlib.crc32(str(study).encode()):08x}"
     try:
-        source = of_function(build, module, folders)
+        return of_function(build, f"{module}_model", folders)
     except models.NoModel as error:
         raise UserError(f"study {study!r}: model: {error}") from error
-    models.adopt(source)
-    return source.reference
 
 
 def prewarm(executor: str = "processes", workers: int | None = None, **_: Any) -> None:

@@ -12,10 +12,7 @@ import click
 
 from pipelines.errors import (
     DatasetUnavailable,
-    ErrorKind,
     UserError,
-    first_line,
-    root_cause,
     traceback_of,
     without_passwords,
 )
@@ -69,13 +66,9 @@ class _OneLine(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            from sweeps.stores.storage import kind_of
+            from sweeps.stores.storage import in_a_line
 
-            said = {
-                ErrorKind.LASTING: f"a store cannot be used ({first_line(root_cause(error))})",
-                ErrorKind.REFUSED: f"MLflow refuses ({first_line(error)}): sweep doctor --fix may put it right",
-                ErrorKind.AWAY: f"a store does not answer ({first_line(root_cause(error))}): try again when it does",
-            }.get(kind_of(error))
+            said = in_a_line(error)
             if ctx.params.get("debug") or said is None:
                 raise
             return _complain(said)

@@ -57,10 +57,11 @@ def _keep(orders: int, out: int, err: int, status: int) -> None:
     if pid:
         os.close(out)
         os.close(err)
-        os.write(status, STATUS.pack(False, pid))
         _, ended = os.waitpid(pid, 0)
         os.write(status, STATUS.pack(True, os.waitstatus_to_exitcode(ended)))
         os._exit(0)
+    os.setsid()
+    os.write(status, STATUS.pack(False, os.getpid()))
     os.close(status)
     with os.fdopen(orders, "rb") as file:
         file.seek(0)
@@ -68,7 +69,6 @@ def _keep(orders: int, out: int, err: int, status: int) -> None:
 
 
 def _become_command(arguments: list[str], folder: str, environment: dict[str, str], out: int, err: int) -> NoReturn:
-    os.setsid()
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.close(out)

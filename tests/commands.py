@@ -68,6 +68,7 @@ class Command:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("sweep", timeout or 0)
             self.returncode = self._read()
+            os.close(self._status)
         return self.returncode
 
     def poll(self) -> int | None:

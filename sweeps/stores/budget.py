@@ -1,7 +1,7 @@
 """The epochs that a study has begun, counted in a table beside Optuna's: one atomic UPDATE an epoch, before it is trained.
 
-Of the other two budgets, trials are tickets (`Store.claim`), and hours are what parents have noted (`Store.seconds_spent`), made a
-deadline in `running/launch.py`.
+Of the other two budgets, trials are tickets (`Store.claim`), and hours are what parents have noted (`Store.seconds_spent`),
+made a deadline in `running/launch.py`.
 """
 
 import sqlalchemy

@@ -18,6 +18,7 @@ from pipelines.errors import (
     first_line,
     lasts,
     of_the_machine,
+    root_cause,
     without_passwords,
 )
 from pipelines.tracking.run import ArtifactError
@@ -45,9 +46,18 @@ def kind_of(error: BaseException) -> ErrorKind:
     """Return whose an error is."""
     if isinstance(error, _STORE_ERRORS):
         return ErrorKind.LASTING if lasts(error) else ErrorKind.REFUSED if refused(error) else ErrorKind.AWAY
-    if of_the_machine(error):
-        return ErrorKind.WANT
-    return ErrorKind.MISTAKE if isinstance(error, UserError) else ErrorKind.FAULT
+    if isinstance(error, UserError):
+        return ErrorKind.MISTAKE
+    return ErrorKind.WANT if of_the_machine(error) else ErrorKind.FAULT
+
+
+def in_a_line(error: BaseException) -> str | None:
+    """Return what to tell the user of a store's error; None of any other."""
+    return {
+        ErrorKind.LASTING: f"a store cannot be used ({first_line(root_cause(error))})",
+        ErrorKind.REFUSED: f"MLflow refuses ({first_line(error)}): sweep doctor --fix may put it right",
+        ErrorKind.AWAY: f"a store does not answer ({first_line(root_cause(error))}): try again when it does",
+    }.get(kind_of(error))
 
 
 def study_names() -> list[str]:

@@ -1,6 +1,9 @@
 """A model of a notebook's cell, as a module: with all that it refers to, and nothing else."""
 
+import functools
+import linecache
 import math
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -44,11 +47,11 @@ def build(*, units=4):
 
 
 def cells(text: str, tmp_path: Path) -> dict[str, Any]:
-    """Run what a script has, and return what it defined; its lines can be read, as a notebook's can."""
-    path = tmp_path / "script.py"
-    path.write_text(text)
+    """Run a notebook's cell and return what it defined; its lines can be read as those of an IPython cell can."""
+    path = str(tmp_path / "cell")
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     module = types.ModuleType("__main__")
-    exec(compile(text, str(path), "exec"), vars(module))
+    exec(compile(text, path, "exec"), vars(module))
     return vars(module)
 
 
@@ -71,6 +74,94 @@ def test_what_a_function_encloses_goes_with_it(tmp_path: Path) -> None:
     assert rebuilt(cells(text, tmp_path)["build"])(units=2) == 6
 
 
+HELPERS = """
+import functools
+WIDTH = 100
+def logged(function):
+    @functools.wraps(function)
+    def call(*values, **named):
+        return function(*values, **named)
+    return call
+"""
+SITUATIONS = {  # what a notebook may hold, and what `build()` is there
+    "a decorated model": (
+        "from helpers import logged\nWIDTH = 3\n@logged\ndef build(*, units=4):\n    return units * WIDTH\n",
+        12,
+    ),
+    "a cached helper": (
+        "import functools\n@functools.cache\ndef twice(n):\n    return 2 * n\n"
+        "def build(*, units=4):\n    return twice(units)\n",
+        8,
+    ),
+    "a default that changed since": ("W = 4\ndef build(*, units=W):\n    return units\nW = 8\n", 4),
+    "a default of a factory": (
+        "def make(w):\n    def build(*, units=w):\n        return units\n    return build\nbuild = make(3)\n",
+        3,
+    ),
+    "classes that refer to each other": (
+        "class Base:\n    def make(self):\n        return Child()\nclass Child(Base):\n    n = 5\n"
+        "def build(*, units=4):\n    return Base().make().n\n",
+        5,
+    ),
+    "a default that is a function": (
+        "def c():\n    return 1\ndef a():\n    return c()\ndef b(f=a):\n    return f()\n"
+        "def build(*, units=4):\n    return b()\n",
+        1,
+    ),
+    "another name for a class": (
+        "class V1:\n    pass\nBlock = V1\ndef make():\n    return V1()\n"
+        "def build(*, units=4):\n    return isinstance(make(), Block)\n",
+        True,
+    ),
+    "a submodule": (
+        "import wsgiref.util\ndef build(*, units=4):\n    return wsgiref.util.guess_scheme({'HTTPS': 'on'})\n",
+        "https",
+    ),
+    "numbers of every kind": (
+        "import numpy as np\nINF, HALF, NAMES = float('inf'), np.float64(0.5), {'b', 'a'}\n"
+        "def build(*, units=4):\n    return min(INF, HALF), sorted(NAMES)\n",
+        (0.5, ["a", "b"]),
+    ),
+    "annotations of later": (
+        "from __future__ import annotations\ndef build(*, units: int = 4) -> keras.Model:\n    return units\n",
+        4,
+    ),
+    "a dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass Size:\n    n: int = 3\n"
+        "    def area(self):\n        return self.n ** 2\n"
+        "def build(*, units=4):\n    return Size(units).area()\n",
+        16,
+    ),
+    "comment lines at the margin": (
+        "def make():\n    k = 2\n    "
+        "def build(*, units=4):\n# a note\n        return k * units\n    return build\nbuild = make()\n",
+        8,
+    ),
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_what_a_notebook_may_hold(situation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, expected = SITUATIONS[situation]
+    (tmp_path / "helpers.py").write_text(HELPERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "helpers", raising=False)
+    build = cells(text, tmp_path)["build"]
+    assert rebuilt(build)() == expected == build()
+    assert as_module(build) == as_module(build)
+
+
+def test_a_set_is_written_in_one_order(tmp_path: Path) -> None:
+    build = cells("NAMES = {'relu', 'gelu', 'tanh'}\ndef build(*, units=4):\n    return NAMES\n", tmp_path)["build"]
+    assert "NAMES = set(['gelu', 'relu', 'tanh'])" in as_module(build)
+
+
+@pytest.mark.parametrize("model", [functools.partial(print), Path("m.py"), None, len])
+def test_what_is_no_function_is_one_line(model: Any) -> None:
+    with pytest.raises(NoModel, match="expected a function, or the name of a model, got a "):
+        of_function(model, "mine_model", [])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -80,6 +171,17 @@ def test_what_a_function_encloses_goes_with_it(tmp_path: Path) -> None:
             "uses 'file', a TextIOWrapper",
         ),
         ("build = lambda units=4: units\n", "a lambda has no name"),
+        (
+            "def twice(f):\n    def wrapper(*, units=4):\n        return 2 * f(units=units)\n    return wrapper\n"
+            "@twice\ndef build(*, units=4):\n    return units\n",
+            "build is hidden by its decorator",
+        ),
+        (
+            "from collections import Counter\nclass Counter(Counter):\n    def x(self): ...\n"
+            "def build(*, units=4):\n    return Counter\n",
+            "has the name of the class that it is made from",
+        ),
+        ("def build(*, units=4):\n    display(units)\n", "uses 'display', which is not defined"),
         ("def build(*, units=4):\n    return undefined\n", "uses 'undefined', which is not defined"),
     ],
 )

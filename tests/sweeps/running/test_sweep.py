@@ -23,7 +23,7 @@ from deploy.loopback import MlflowServer
 from pipelines import execute
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
-from sweeps import best_runs, cli, runs
+from sweeps import api, best_runs, runs
 from sweeps.results import frames, report
 from sweeps.running import launch, supervisor, worker
 from sweeps.running.executors import WorkerSlot
@@ -319,7 +319,7 @@ def test_a_report_that_cannot_be_written_is_said_and_ends_nothing(
 
     monkeypatch.setattr(report, "log", fails)
     console = Console(record=True, width=200)
-    assert cli._log_report("tiny", console) is None
+    assert api._log_report("tiny", console) is None
     assert console.export_text() == f"no report yet ({error}): sweep report tiny writes it\n"
 
 
