@@ -39,6 +39,7 @@ with instrumented:
     from pipelines.tracking import store as tracking
     from sweeps import cli
     from sweeps.running import launch
+    from sweeps.running.executors import processes
     from sweeps.stores.store import Store
     from sweeps.study import study_file
     from sweeps.tasks import baselines, dashboard, doctor, migrate  # noqa: F401 - instrumented
@@ -268,6 +269,7 @@ def prepare(target: str, folder: Path) -> None:
     store.queue(2)
     tracking.open_parent(tracking.open_experiment("tiny"), store.attributes()["uid"], "sweep", {"study": "tiny"})
     launch.run = baselines.run = dashboard.serve = migrate.run = _refuse
+    processes.prewarm = lambda: None
     os.execve = _refuse  # type: ignore[assignment]
 
 

@@ -29,7 +29,12 @@ def mutated(content: bytes, words: list[bytes], rng: random.Random) -> bytes:
 def test_whatever_is_read_gets_an_answer_or_one_clear_line(
     target: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((fuzz.launch, "run"), (fuzz.dashboard, "serve"), (fuzz.migrate, "run")):
+    for module, name in (
+        (fuzz.launch, "run"),
+        (fuzz.dashboard, "serve"),
+        (fuzz.migrate, "run"),
+        (fuzz.processes, "prewarm"),
+    ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back what `prepare` takes away
     monkeypatch.setattr(fuzz.baselines, "run", fuzz.baselines.run)
     monkeypatch.setattr(os, "execve", os.execve)
