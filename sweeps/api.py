@@ -55,14 +55,14 @@ def Choice(*values: Any, when: Mapping[str, Any] | None = None) -> Any:
 @contextmanager
 def _in_a_line() -> Iterator[None]:
     """Say in one line, without passwords, what a store's library raised."""
-    from sweeps.stores.storage import in_a_line
+    from sweeps.stores.storage import store_error_line
 
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        said = in_a_line(error)
+        said = store_error_line(error)
         if said is None:
             raise
         raise UserError(said) from error

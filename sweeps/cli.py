@@ -66,9 +66,9 @@ class _OneLine(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            from sweeps.stores.storage import in_a_line
+            from sweeps.stores.storage import store_error_line
 
-            said = in_a_line(error)
+            said = store_error_line(error)
             if ctx.params.get("debug") or said is None:
                 raise
             return _complain(said)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import models
 from pipelines import backend, checkpoint, data, paths, provenance
-from pipelines.errors import ErrorKind, StoreUnavailable, UserError, first_line, root_cause
+from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from sweeps.running import moved, population, repair
 from sweeps.running.assignment import Assignment
@@ -20,7 +20,7 @@ from sweeps.running.tags import of_dataset, of_study
 from sweeps.running.worker import work
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
-from sweeps.stores.storage import kind_of, study_lock
+from sweeps.stores.storage import kind_of, store_error_line, study_lock
 from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store, val_accuracy
 from sweeps.study import samplers
@@ -77,8 +77,7 @@ def run(
     except Exception as error:
         if kind_of(error) is not ErrorKind.AWAY:
             raise
-        reason = first_line(root_cause(error))
-        raise StoreUnavailable(f"a store does not answer ({reason}): try again when it does") from error
+        raise StoreUnavailable(store_error_line(error)) from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = resources.start(work, assignment, logs)
     sweep = Supervisor(store, assignment, executor, console, stays=not joins)

@@ -51,7 +51,7 @@ def kind_of(error: BaseException) -> ErrorKind:
     return ErrorKind.WANT if of_the_machine(error) else ErrorKind.FAULT
 
 
-def in_a_line(error: BaseException) -> str | None:
+def store_error_line(error: BaseException) -> str | None:
     """Return what to tell the user of a store's error; None of any other."""
     return {
         ErrorKind.LASTING: f"a store cannot be used ({first_line(root_cause(error))})",
