@@ -48,7 +48,8 @@ def spend_all(barrier, queue, limit: int) -> None:
 
 
 def within(environment: dict[str, str], target, *arguments) -> None:
-    os.environ.update(environment)  # the server's is that of whichever test was first
+    os.environ.clear()  # the server's is that of whichever test was first, and may name another store
+    os.environ.update(environment)
     target(*arguments)
 
 
