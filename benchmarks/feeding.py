@@ -46,9 +46,9 @@ def measure(dataset: str, feeds: dict[str, Feed]) -> None:
     import keras
 
     from models import lean_cnn
-    from pipelines import data
+    from pipelines import datasets
 
-    images = data.load(dataset)
+    images = datasets.load(dataset)
     models = {}
     for way in feeds:
         keras.utils.set_random_seed(0)

@@ -3,7 +3,7 @@
 A model file defines `build(*, ...) -> keras.Model` (uncompiled; its keyword arguments are the hyperparameters, their defaults
 the published values) and `RECIPES`, the published training settings and targets under one key a variant. `MODELS` lists the
 project's own recipes: each is a model's name. Any other importable module of this shape may be named too, and may leave
-`RECIPES` out.
+`RECIPES` out. Where `build` names `input_shape` or `classes`, it is given those of the data set: they are no hyperparameters.
 Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant.
 """
 
@@ -46,12 +46,14 @@ MODELS = {  # recipe: its file; the cheapest to train first
 }
 REFERENCES = {"human reading": 99.7, "state of the art": 99.79}  # percent, as the articles give them
 
+OF_THE_DATA = ("input_shape", "classes")  # arguments of a `build` that the data set decides: no hyperparameters
+
 Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 Pooling = Literal["max", "average", "stride", "batch_norm"]  # what shrinks the images; batch_norm shrinks nothing
 Head = Literal["flatten", "global_average"]
 Padding = Literal["valid", "same"]
 Kind = Literal["printed", "about", "above", "goal"]  # of a published accuracy
-Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.data
+Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.datasets
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,20 @@ def custom_objects(name: str) -> dict[str, Any]:
 
 def arguments(name: str) -> dict[str, Any]:
     """Return the hyperparameters of model `name` with their published values; raises NoModel."""
-    signature = inspect.signature(load(name).build)
-    return {key: parameter.default for key, parameter in signature.parameters.items()} | dict(recipe(name).arguments)
+    parameters = inspect.signature(load(name).build).parameters
+    own = {key: parameter.default for key, parameter in parameters.items() if key not in OF_THE_DATA}
+    return own | dict(recipe(name).arguments)
+
+
+def build(name: str, hyperparameters: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> Any:
+    """Return what model `name` builds for these hyperparameters; told of shape and classes where its `build` names them.
+
+    `input_shape`: of one example. `classes`: how many; 0 where numbers are predicted.
+    """
+    function = load(name).build
+    of_data = {"input_shape": input_shape, "classes": classes}
+    asked = inspect.signature(function).parameters
+    return function(**hyperparameters, **{key: value for key, value in of_data.items() if key in asked})
 
 
 def options(name: str) -> dict[str, tuple[Any, ...]]:
@@ -213,6 +227,8 @@ def _check_shape(module: Any, name: str, function: str = BUILD) -> None:
         raise NoModel(f"{name!r}: its build has no signature that Python can read ({error})") from error
     for key, parameter in parameters.items():
         named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if key in OF_THE_DATA and named:
+            continue
         if not named or parameter.default is parameter.empty:
             raise NoModel(
                 f"{name!r}: its build takes {key!r} without a default: every argument needs a name and a default"

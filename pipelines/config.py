@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import models
 from models import Protocol
+from pipelines.datasets.spec import KnownDataset, SpecField, as_text
 
 
 class TrainingSettings(BaseModel):
@@ -49,7 +50,7 @@ class RunConfig(BaseModel):
 
     model: str
     hyperparameters: dict[str, Any]
-    dataset: str
+    dataset: SpecField
     protocol: Protocol = "held_out"
     training: TrainingSettings
     seed: int
@@ -88,11 +89,16 @@ class RunConfig(BaseModel):
         others = np.random.SeedSequence(self.seed).generate_state(self.folds or self.repeats)
         return [self.seed, *(int(seed) for seed in others[1:])]
 
+    def fingerprint(self) -> str:
+        """Return all that decides a result but the examples, whose digest is to stand beside it, as a text."""
+        own = not isinstance(self.dataset, KnownDataset)
+        return self.model_dump_json(exclude_defaults=True, exclude={"dataset"} if own else None)
+
     def params(self) -> dict[str, Any]:
         """Return everything as flat names and values, for tracking."""
         return {
             "model": self.model,
-            "dataset": self.dataset,
+            "dataset": as_text(self.dataset),
             **({"protocol": self.protocol} if self.protocol != "held_out" else {}),
             "seed": self.seed,
             **({"repeats": self.repeats} if self.repeats > 1 else {}),

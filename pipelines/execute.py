@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, data, evaluate
+from pipelines import checkpoint, datasets, evaluate
 from pipelines.config import RunConfig
+from pipelines.datasets.dataset import Dataset
+from pipelines.datasets.mnist import DIGITS
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
 from pipelines.images import Floats
@@ -72,7 +74,7 @@ def execute(
             for number, training in enumerate(trainings, 1)
         ]
         measured = _summary(each) | _cost(trainings)
-        if config.dataset in data.COMPARABLE:
+        if trainings[0].dataset.comparable:
             measured |= {f"gap_to_{target:.2f}": 100 * measured["test_accuracy"] - target for target in targets}
         kept = [training.kept_epoch or 0 for training in trainings]
         histories = [training.history for training in trainings]
@@ -86,11 +88,11 @@ def execute(
     return Outcome(end, measured)
 
 
-def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
-    """Return the number of parameters of a model, by building it."""
+def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Dataset) -> int:
+    """Return the number of parameters of a model of `dataset`, by building it."""
     import keras
 
-    count = int(models.load(model).build(**hyperparameters).count_params())
+    count = int(models.build(model, hyperparameters, dataset.shape, len(dataset.classes)).count_params())
     keras.utils.clear_session()
     return count
 
@@ -98,11 +100,11 @@ def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
 def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
     import keras
 
-    dataset = data.of_run(config, number, seed)
+    dataset = datasets.of_run(config, number, seed)
     keras.utils.set_random_seed(seed)
-    model = models.load(config.model).build(**config.hyperparameters)
+    model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
     logits = compile_model(model, config.training)
-    fingerprint = f"{config.model_dump_json(exclude_defaults=True)} {dataset.digest} {keras.backend.backend()}"
+    fingerprint = f"{config.fingerprint()} {dataset.digest} {keras.backend.backend()}"
     return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits)
 
 
@@ -133,11 +135,13 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
 
 def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Drawn) -> None:
     """Draw what the model gets right and wrong, into `folder`; `predicted`: of the test images."""
-    test, classes = training.dataset.test, data.CLASSES[training.dataset.name]
+    dataset = training.dataset
+    test, classes = dataset.test, dataset.classes
     drawn.draw(folder / "confusion.png", lambda: result.confusion(predicted, test.y, classes))
-    drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
+    if dataset.has_images:
+        drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
     drawn.draw(folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes))
-    if classes == data.DIGITS:
+    if classes is DIGITS:  # MNIST itself: no other data set, whatever its classes are called, has this tuple
         drawn.draw(
             folder / "font_digits.png",
             lambda: fonts.predictions(training.probabilities(fonts.digits())),

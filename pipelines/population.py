@@ -22,7 +22,7 @@ from pipelines import evaluate
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.errors import out_of_memory
-from pipelines.images import SIDE, Floats, affine_maps, distorts
+from pipelines.images import Floats, affine_maps, distorts
 from pipelines.train import EpochMetrics, Training, random_states, seeds_of
 
 TRACED = "traced"
@@ -145,7 +145,7 @@ class Population:
         ]
         train = first.dataset.train
         self._distorts = distorts(first.settings)
-        self._x = jnp.asarray(train.x if self._distorts else first.scaling(train.x))
+        self._x = jnp.asarray(np.asarray(train.x) if self._distorts else first.scaling(train.x))
         self._y = jnp.asarray(train.y, jnp.int32)
         self._validation = jnp.asarray(first.scaling(first.dataset.validation.x))
         self._states: State = jax.tree.map(lambda array: np.stack([array] * size), self._state_of(first))
@@ -224,7 +224,7 @@ class Population:
             epoch, settings = len(training.history), training.settings
             order[number] = training.order_of(epoch)
             if maps is not None:
-                maps[number] = affine_maps(n, SIDE, settings, training.seed, epoch)
+                maps[number] = affine_maps(n, self._dataset.shape[:2], settings, training.seed, epoch)
             self._states["optimizer"][self._rate][number] = settings.learning_rate_of(epoch)
             for random, seeds in zip(seat.randoms, seeds_of(training.seed, epoch), strict=False):
                 self._states["fixed"][self._random[random]][number] = seeds

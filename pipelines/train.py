@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pipelines import backend, checkpoint, evaluate
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
-from pipelines.data import Bytes, Dataset
-from pipelines.images import Floats, Scaling, distorted
+from pipelines.datasets.dataset import Dataset
+from pipelines.images import Epoch, Floats, Scaling
 
 Result = TypeVar("Result")
 
@@ -148,15 +148,14 @@ class Training:
         checkpoint.save(self._checkpoint_path, self._fingerprint, state)
 
     def order_of(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order of the training images in `epoch`."""
+        """Return the order of the training examples in `epoch`."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
 
-    def probabilities(self, x: Bytes) -> Floats:
-        """Return the class probabilities (n, classes) of images (n, 28, 28, 1) by the model as it is."""
-        scaled = self.scaling(x)
+    def probabilities(self, x: Any) -> Floats:
+        """Return the class probabilities (n, classes) of examples x, as they are kept, by the model as it is."""
         if self.predict is None:
-            return evaluate.probabilities(self.model, scaled, self.logits)
-        return self.predict(self.model.get_weights(), scaled)
+            return evaluate.probabilities(self.model, x, self.logits, self.scaling)
+        return self.predict(self.model.get_weights(), self.scaling(x))
 
     def restore_kept(self) -> None:
         """Give the model the kept weights."""
@@ -173,11 +172,11 @@ class Training:
             state.assign(seed)
         model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
         model.steps_per_execution = backend.batches_a_call()
-        images = distorted(train.x[order], self.settings, self.seed, epoch)
-        with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
+        seen = Epoch(train.x, order, self.settings, self.seed, epoch, self.scaling)
+        with backend.batches(seen, seen.shape, train.y[order], self.settings.batch_size) as batches:
             logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
-        predicted = evaluate.probabilities(model, self.scaling(validation.x), self.logits)
+        predicted = evaluate.probabilities(model, validation.x, self.logits, self.scaling)
         return EpochMetrics(
             loss=float(logs["loss"][-1]),
             accuracy=float(logs["accuracy"][-1]),

@@ -165,9 +165,10 @@ class Study:
 
     @_in_a_line()
     def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
-        """Return class probabilities (n, classes) for images (n, 28, 28) or (n, 28, 28, 1), 0 to 255, by the best trial's model.
+        """Return class probabilities (n, classes) for examples as the data set has them, by the best trial's model.
 
-        Raises UserError where no trial is complete, or its model was not kept.
+        Grey images may be (n, height, width); bytes, or floats in 0..255. Raises UserError where no trial is complete, or its
+        model was not kept.
         """
         import numpy as np
 
@@ -178,11 +179,12 @@ class Study:
         if best.empty:
             raise UserError(f"no trial of study {self.name!r} is complete yet: run it, or resume it")
         trained = logged.load(logged.find(str(best.run_id.iloc[0])))
-        pixels = np.asarray(images, np.float32)
-        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-        if pixels.shape[1:] != trained.dataset.train.x.shape[1:]:
-            raise UserError(f"images of shape {pixels.shape[1:]}: expected {trained.dataset.train.x.shape[1:]} each")
-        return evaluate.probabilities(trained.model, trained.scaling(pixels))
+        x, shape = np.asarray(images, np.float32), trained.dataset.shape
+        x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
+        if x.shape[1:] != shape:
+            raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
+        logits = evaluate.gives_logits(trained.model)
+        return evaluate.probabilities(trained.model, x, logits, trained.scaling)
 
     @property
     def optuna(self) -> "optuna.Study":

@@ -176,7 +176,7 @@ def run(
     from sweeps import api
 
     api.prewarm(**resources)
-    from pipelines import data
+    from pipelines import datasets
     from sweeps.stores.record import StoredStudy
     from sweeps.study import study_file
 
@@ -195,7 +195,7 @@ def run(
             console.print(note, soft_wrap=True)
     if study is None and dataset is None and not stored:
         try:
-            data.load(checked.dataset)
+            datasets.load(checked.dataset)
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
             checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
@@ -602,14 +602,14 @@ def studies(study: str | None) -> None:
     click.echo("study files:")
     for name in study_file.available():
         shipped = study_file.load(name)
-        click.echo(f"  {name}: {shipped.model} on {shipped.dataset}, {_searched(shipped)}")
+        click.echo(f"  {name}: {shipped.model} on {shipped.dataset.name}, {_searched(shipped)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
         stored = StoredStudy(name)
         trials = stored.store.trials()
         try:
             kept = stored.read()
-            what = f"{kept.model} on {kept.dataset}, {_searched(kept)}"
+            what = f"{kept.model} on {kept.dataset.name}, {_searched(kept)}"
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")

@@ -131,7 +131,7 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
     from rich.console import Console
 
-    from pipelines import data
+    from pipelines import datasets
     from sweeps.running import launch, worker
     from sweeps.running.executors.processes import ProcessExecutor
     from sweeps.running.resources import ThisMachine
@@ -139,7 +139,7 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
     from sweeps.stores.lease import Lease
 
     copy_stores(empty_stores, paths.make_mlruns())
-    store, assignment = launch._prepare(study, data.load(study.dataset), ThisMachine(device="cpu"), phase, owner)
+    store, assignment = launch._prepare(study, datasets.load(study.dataset), ThisMachine(device="cpu"), phase, owner)
     supervisor = Supervisor(store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console())
     supervisor.snapshot()  # queues the trials
     lease = Lease.of_this_process("here", os.getppid())

@@ -34,7 +34,7 @@ with instrumented:
     import numpy as np
     from click.testing import CliRunner
 
-    from pipelines import checkpoint, data, paths
+    from pipelines import checkpoint, datasets, paths
     from pipelines.errors import UserError
     from pipelines.tracking import store as tracking
     from sweeps import cli

@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 
 import models
-from pipelines import data, paths
+from pipelines import paths
 from pipelines.errors import UserError
 from sweeps.results import frames, systems
 from sweeps.results.frames import RENAMED
@@ -34,7 +34,7 @@ class Gap:
 
 def gaps(study: Study, test_accuracy: float) -> list[Gap]:
     """Return the gap to each target in points and in test images; positive is above the published number."""
-    test_images = data.TEST_IMAGES[study.dataset]
+    test_images = study.dataset.test_examples
     return [
         Gap(
             target.name,
@@ -156,7 +156,7 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
             f"the mean {low:.2f} to {high:.2f}; protocol {study.protocol}",
             soft_wrap=True,
         )
-    if study.dataset not in data.COMPARABLE:
+    if not study.dataset.comparable:
         _say_not_comparable(study, console)
         return
     for target in study.targets:
@@ -165,8 +165,8 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
 
 
 def _say_not_comparable(study: Study, console: Console) -> None:
-    own = data.TEST_IMAGES[study.dataset]
-    console.print(f"published accuracies: not comparable, {study.dataset} has {own} test images of its own")
+    own = study.dataset.test_examples
+    console.print(f"published accuracies: not comparable, {study.dataset.name} has {own} test images of its own")
 
 
 def _models(study: Study) -> str:
@@ -174,7 +174,7 @@ def _models(study: Study) -> str:
 
 
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:
-    if study.dataset not in data.COMPARABLE:
+    if not study.dataset.comparable:
         _say_not_comparable(study, console)
         return
     seeds = f"mean of {_models(study)}"
@@ -186,6 +186,6 @@ def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, consol
         console.print(
             f"  {gap.published}  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
         )
-    if study.dataset == "mnist":
+    if study.dataset.name == "mnist":
         references = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in models.REFERENCES.items())
         console.print(f"  reference lines: {references}")

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.errors import UserError, first_line
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
@@ -119,7 +119,7 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
             "beyond": verdict(system.beyond, target.accuracy, target.kind),
             "comparisons": system.comparisons,
         }
-        for system in (found if definition.dataset in data.COMPARABLE else [])
+        for system in (found if definition.dataset.comparable else [])
         for target in sorted(definition.targets, key=lambda target: target.accuracy)
     ]
     return pd.DataFrame(rows, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
@@ -128,7 +128,7 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
 def systems(study: str) -> list[System]:
     """Return what of a study was confirmed: the chosen configuration first, then its final training, the ensemble, the others."""
     definition = StoredStudy(study).read()
-    dataset = data.load(definition.dataset)
+    dataset = datasets.load(definition.dataset)
     seeds = confirmations(study)
     complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
     lost = seeds[seeds.state.isin(["diverged", "failed", "pruned"])].groupby(["phase", "trial"]).size()
@@ -207,10 +207,10 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
 def without_verdict(study: str) -> str:
     """Return why a study has no verdict."""
     definition = StoredStudy(study).read()
-    if definition.dataset in data.COMPARABLE:
+    if definition.dataset.comparable:
         return "no verdict: the study has no target"
-    own = data.TEST_IMAGES[definition.dataset]
-    return f"no verdict: {definition.dataset} has {own} test images of its own, published accuracies are of others"
+    own = definition.dataset.test_examples
+    return f"no verdict: {definition.dataset.name} has {own} test images of its own, published accuracies are of others"
 
 
 def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:

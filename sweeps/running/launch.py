@@ -8,8 +8,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, data, paths, provenance
+from pipelines import backend, checkpoint, datasets, paths, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
+from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
 from sweeps.running import moved, population, repair
 from sweeps.running.assignment import Assignment
@@ -65,7 +66,9 @@ def run(
             "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database: each library keeps its schema's version in a "
             "table of the same name, so give them two databases"
         )
-    dataset = data.load(study.dataset)
+    dataset = datasets.load(study.dataset)
+    study = study.model_copy(update={"dataset": study.dataset.found_as(dataset)})
+    _check_training(study, dataset)
     population.check(study, backend.name())
     folder = paths.make_mlruns()
     try:
@@ -85,7 +88,9 @@ def run(
         console.print(line, soft_wrap=True)
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
-    console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {resources}")
+    console.print(f"study {study.name}: model {study.model}, data set {dataset.name}, {resources}")
+    if not isinstance(study.dataset, datasets.KnownDataset):
+        console.print("; ".join([dataset.summary(), *dataset.remarks]), soft_wrap=True)
     name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
@@ -97,6 +102,13 @@ def run(
         finally:
             sweep.settle()
     return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused)
+
+
+def _check_training(study: Study, dataset: datasets.Dataset) -> None:
+    """Raise UserError for training settings that the data set cannot have."""
+    asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
+    if asked and not dataset.has_images:
+        raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
 
 
 def closing_summary(study: Study, result: Result) -> list[str]:
@@ -122,7 +134,7 @@ def closing_summary(study: Study, result: Result) -> list[str]:
 
 def _prepare(
     study: Study,
-    dataset: data.Dataset,
+    dataset: datasets.Dataset,
     resources: Resources,
     phase: tracking.Phase,
     owner: str | None = None,

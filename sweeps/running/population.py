@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 
 import models
+from pipelines import datasets
 from pipelines.config import RunConfig
 from pipelines.errors import UserError
 from pipelines.train import EpochMetrics, Epochs, Training, attempt
@@ -45,20 +46,21 @@ def check(study: Study, backend: str) -> None:
 
 def shared(study: Study) -> list[str]:
     """Return the searched hyperparameters that decide shapes: a population's trials have them in common."""
-    names = []
+    names, dataset = [], datasets.load(study.dataset)
+    of_data = dataset.shape, len(dataset.classes)
     for name, entry in study.search.items():
         values: Sequence[Scalar] = entry.choice if isinstance(entry, Choice) else _inside(entry)
-        if len({_shape(study.run_config({name: value}, seed=0)) for value in values}) > 1:
+        if len({_shape(study.run_config({name: value}, seed=0), *of_data) for value in values}) > 1:
             names.append(name)
     return names
 
 
-def _shape(config: RunConfig) -> str:
+def _shape(config: RunConfig, shape: tuple[int, ...], classes: int) -> str:
     """Return the shape of a configuration's training, or why it has none."""
     from pipelines.population import NotVectorisable, shape_of
 
     try:
-        return shape_of(models.load(config.model).build(**config.hyperparameters), config.training)
+        return shape_of(models.build(config.model, config.hyperparameters, shape, classes), config.training)
     except NotVectorisable as reason:
         return str(reason)
 

@@ -16,12 +16,11 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.errors import UserError, first_line, root_cause
 from pipelines.figures import dataset as of_dataset
 from pipelines.figures.curves import study_curves, watched_images
 from pipelines.figures.style import Drawn
-from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps.running import repair
@@ -245,7 +244,7 @@ class Supervisor:
                 drawn.draw(folder / "study_curves.png", lambda: study_curves(curves, early, best, title, images))
             new = bool(study.search) and not self._store.attributes().get(names.IMAGES_DRAWN)
             if new:
-                _draw_images(study.dataset, folder, drawn)
+                self._draw_images(folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)
             for path, content in models.files(study.model).items():
@@ -256,6 +255,17 @@ class Supervisor:
             self._store.remember(names.IMAGES_DRAWN, True)
         for line in drawn.failed:
             self._say(f"not drawn: {line}")
+
+    def _draw_images(self, folder: Path, drawn: Drawn) -> None:
+        """Draw the data set, each image of it: the training ones at half the size of the others."""
+        dataset = datasets.load(self._study.dataset)
+        if not dataset.has_images or not dataset.classes:
+            self._say(f"figures of images are left out: data set {dataset.name} has no images in classes")
+            return
+        by_class, training, test = (folder / f"{figure}.png" for figure in IMAGES)
+        drawn.draw(by_class, lambda: of_dataset.by_class(dataset))
+        drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, of_dataset.A_TILE // 2))
+        drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x))
 
     def _claimable(self, snapshot: Snapshot) -> int:
         limit = self._study.budget.epochs
@@ -338,12 +348,3 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _draw_images(name: str, folder: Path, drawn: Drawn) -> None:
-    """Draw the data set, each image of it: the training ones at half their size."""
-    dataset = data.load(name)
-    by_class, training, test = (folder / f"{figure}.png" for figure in IMAGES)
-    drawn.draw(by_class, lambda: of_dataset.by_class(dataset, data.CLASSES[name]))
-    drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, SIDE // 2))
-    drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x, SIDE))

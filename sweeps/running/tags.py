@@ -1,13 +1,13 @@
 """The tags that the runs of a study carry in MLflow, so far as the study says them."""
 
 import models
-from pipelines import data
+from pipelines import datasets
 from pipelines.tracking import store as tracking
 from sweeps.study import samplers
 from sweeps.study.study import Study
 
 
-def of_dataset(dataset: data.Dataset) -> dict[str, str]:
+def of_dataset(dataset: datasets.Dataset) -> dict[str, str]:
     """Return the tags of a data set."""
     return {"dataset": dataset.name, "dataset_digest": dataset.digest}
 

@@ -15,8 +15,9 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 import models
-from pipelines import backend, checkpoint, data, device, paths, provenance
+from pipelines import backend, checkpoint, datasets, device, paths, provenance
 from pipelines.config import RunConfig
+from pipelines.datasets.spec import KnownDataset
 from pipelines.errors import (
     ErrorKind,
     UserError,
@@ -85,7 +86,7 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         backend.load()
         if assignment.source:
             models.adopt(assignment.source)
-        data.load(assignment.study.dataset)
+        datasets.load(assignment.study.dataset)
         lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
         _look_at_model(assignment, store)
@@ -98,16 +99,15 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
 
 
 def _look_at_model(assignment: Assignment, store: Store) -> None:
-    """Look at a user's model, once for each source: at the first start point, or else at the model's own values."""
+    """Look at a user's model, or at any on a user's data, once for each: at the first start point, or else at its own values."""
     study, source = assignment.study, assignment.source
-    if source is None:
+    if source is None and isinstance(study.dataset, KnownDataset):
         return
-    looked_at = f"{source.digest}, {'saved' if study.keep_models != 0 else 'not saved'}"
+    looked_at = f"{models.digest(study.model)}, {'saved' if study.keep_models != 0 else 'not saved'}"
     if store.attributes().get(names.LOOKED_AT) == looked_at:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
-    classes = len(data.CLASSES[study.dataset])
-    examine(study.model, config.hyperparameters, data.load(study.dataset), classes, saved=study.keep_models != 0)
+    examine(study.model, config.hyperparameters, datasets.load(study.dataset), saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
 
 
@@ -245,7 +245,9 @@ class _Worker:
         key = repr(hyperparameters)
         if key not in self._counted:
             self._watch.progress()
-            self._counted[key] = count_parameters(self._study.model, hyperparameters)
+            self._counted[key] = count_parameters(
+                self._study.model, hyperparameters, datasets.load(self._study.dataset)
+            )
         return self._counted[key]
 
     def _ends_that_keep_models(self) -> tuple[End, ...]:
@@ -280,7 +282,7 @@ class _Worker:
             run = TrackedRun(run_id)
             run.reopen()
             return run
-        dataset = data.under(config.protocol, config.dataset, config.seed)
+        dataset = datasets.under(config.protocol, config.dataset, config.seed)
         own = f"tags.study_uid = '{assignment.study_uid}' and tags.trial = '{claimed.number}'"
         found = tracking.all_runs(assignment.experiment_id, own)
         tags = {

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 import models
 from pipelines.config import RunConfig, TrainingSettings
+from pipelines.datasets.spec import KnownDataset, SpecField
 
 Scalar = bool | int | float | str | None
 
@@ -229,7 +230,7 @@ class Study(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
     model: str
     model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
-    dataset: str = "mnist"
+    dataset: SpecField = KnownDataset(name="mnist")
     protocol: models.Protocol = "held_out"
     arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
     training: dict[str, Any] = {}
@@ -358,6 +359,7 @@ class Study(_Strict):
         content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
         if self.model_digest:  # a user's model is its source, wherever that lies
             content["model"] = f"source {self.model_digest}"
+        content["dataset"] = self.dataset.identity
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
 
     def digest(self) -> str:

@@ -10,12 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 import models
-from pipelines import data
 from pipelines.config import TrainingSettings
+from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
 from sweeps.study import rehearsal
 from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
 
+DEFAULT = "mnist"  # the data set of a study that names none
 FOLDER = Path(__file__).parents[1] / "studies"
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
     *TrainingSettings.model_fields,
@@ -106,8 +107,9 @@ def overruled(
     if isinstance(content.get("budget"), dict):
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
     own_name = str(content.get("name") or "")
-    if dataset is not None and dataset != content.get("dataset", "mnist"):
-        content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{dataset}")}
+    if dataset is not None and dataset != content.get("dataset", DEFAULT):
+        name = _dataset(dataset, "--dataset", None).name
+        content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{name}")}
         content.pop("targets", None)  # published for the other data set
     if seed is not None and seed != content.get("seed", 0):
         content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
@@ -194,7 +196,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
             f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
         )
     _check_sections(content, where)
-    digest = _check_model_and_dataset(content, where, folders)
+    digest = _check_model(content, where, folders)
+    content = content | {"dataset": _dataset(content.get("dataset", DEFAULT), where, folders)}
     arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
     training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
     _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
@@ -239,7 +242,7 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the targets of the recipe, where the study's test images are those of its author."""
     recipe = models.recipe(content["model"])
     same_images = (recipe.protocol == "reshuffled") == (content.get("protocol") == "reshuffled")
-    if content.get("dataset", "mnist") != "mnist" or not same_images:
+    if content["dataset"].name != DEFAULT or not same_images:
         return []
     return [{key: getattr(target, key) for key in TargetEntry.model_fields} for target in recipe.targets]
 
@@ -263,8 +266,8 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
         raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")
 
 
-def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
-    """Check both; return the digest of the source of a user's model."""
+def _check_model(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
+    """Check it; return the digest of the source of a user's model."""
     name = content["model"]
     try:
         source = models.resolve(name, folders) if folders is not None else models.source(name)
@@ -279,8 +282,15 @@ def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Seque
         raise UserError(
             f"{where}: model: {name}'s build calls an argument {taken[0]!r}, which means something else here: rename it"
         )
-    _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
     return source.digest if source else None
+
+
+def _dataset(said: Any, where: str, folders: Sequence[Path] | None) -> Spec:
+    """Return the data set that a study file names; data of one's own is looked for in `folders`, or else in the current one."""
+    try:
+        return parse(said).placed(folders if folders is not None else [Path.cwd()])
+    except UserError as error:
+        raise UserError(f"{where}: dataset: {error}") from error
 
 
 def _check_entry(entry: Any, where: str) -> None:
@@ -388,13 +398,6 @@ def _shown(study: Study, name: str) -> str:
 def in_a_line(value: Any) -> str:
     """Return a value as YAML in one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).split("\n")[0]
-
-
-def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:
-    if value not in list(allowed):
-        raise UserError(
-            f"{where}: {value!r} is unknown{nearest(str(value), allowed)}; expected one of {', '.join(allowed)}"
-        )
 
 
 def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind: str) -> None:

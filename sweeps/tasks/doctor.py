@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines import addresses, data, paths
+from pipelines import addresses, datasets, paths
 from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
@@ -207,7 +207,7 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     study = record.read_stored(store.study_name, attributes)
     config = study.run_config(trial.params, study.seed_of(trial.number))
     own = tags.of_trial(study, trial.number, attributes[names.UID], attributes.get(names.PHASE, "sweep"))
-    own |= {"dataset": study.dataset, "restored": RESTORED, "git_commit": "unknown"}
+    own |= {"dataset": study.dataset.name, "restored": RESTORED, "git_commit": "unknown"}
     (parent, *_) = tracking.parent_runs(experiment_id, attributes[names.UID])
     # That of the day, which the parent run knows: the images here may be others by now.
     own |= {key: value for key, value in parent.tags.items() if key == "dataset_digest"}
@@ -265,9 +265,9 @@ def _is_local() -> bool:
 def _dataset_tags(study: Study) -> dict[str, str]:
     """Return the data set of a study as runs are tagged with it; no digest where it is not to be had here."""
     try:
-        return tags.of_dataset(data.load(study.dataset))
+        return tags.of_dataset(datasets.load(study.dataset))
     except UserError:
-        return {"dataset": study.dataset}
+        return {"dataset": study.dataset.name}
 
 
 def _in_the_way(folder: Path, owner: str) -> Problem:

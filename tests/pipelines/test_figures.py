@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipelines import data, inside
+from pipelines import datasets, inside
 from pipelines.figures import curves, dataset, fonts, network, result, style
 from pipelines.train import EpochMetrics
 
@@ -17,8 +17,8 @@ DIGITS = data.DIGITS
 
 
 @pytest.fixture(scope="module")
-def small() -> data.Dataset:
-    return data.load("mnist-5k")
+def small() -> datasets.Dataset:
+    return datasets.load("mnist-5k")
 
 
 def texts(figure: Figure) -> list[str]:
@@ -50,7 +50,7 @@ def certain(labels: Any, wrong: dict[int, tuple[int, float]] | None = None) -> A
     return predicted
 
 
-def test_confusion_counts_each_error(small: data.Dataset) -> None:
+def test_confusion_counts_each_error(small: datasets.Dataset) -> None:
     labels = small.test.y
     first, second = np.flatnonzero(labels == 4)[:2]
     figure = result.confusion(certain(labels, {first: (9, 0.8), second: (9, 0.7)}), labels, DIGITS)
@@ -60,7 +60,7 @@ def test_confusion_counts_each_error(small: data.Dataset) -> None:
     assert counts[4, 9] == "2" and counts[4, 4] == str((labels == 4).sum() - 2) and (9, 4) not in counts
 
 
-def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> None:
+def test_wrong_images_come_first_the_surest_before_all(small: datasets.Dataset) -> None:
     labels = small.test.y
     taken = {int(i): (int(labels[i] + 1) % 10, sure) for i, sure in ((7, 0.6), (3, 0.95))}
     figure = result.wrong_images(certain(labels, taken), small.test.x, labels, DIGITS)
@@ -80,7 +80,7 @@ def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> N
     assert "0 of 500 test images are wrong; then the 60 right ones of which it is least sure" in texts(none)
 
 
-def test_accuracy_by_class_has_wilsons_intervals(small: data.Dataset) -> None:
+def test_accuracy_by_class_has_wilsons_intervals(small: datasets.Dataset) -> None:
     labels = small.test.y
     sixes = np.flatnonzero(labels == 6)
     figure = result.classes_and_calibration(certain(labels, {i: (0, 0.55) for i in sixes[:5]}), labels, DIGITS)
@@ -111,7 +111,7 @@ def test_font_digits_are_made_as_mnist_was() -> None:
     assert "7" in said and f"{list(fonts.FONTS.values())[1]}\n9 of 10" in said
 
 
-def test_the_mosaic_holds_every_image_in_order(small: data.Dataset) -> None:
+def test_the_mosaic_holds_every_image_in_order(small: datasets.Dataset) -> None:
     whole = np.asarray(dataset.all_images(small.test.x))
     columns = 23  # 500 images, about as wide as high
     assert whole.shape == (28 * 22, 28 * 23)
@@ -122,7 +122,7 @@ def test_the_mosaic_holds_every_image_in_order(small: data.Dataset) -> None:
     assert dataset.all_images(small.train.x, 14).size == (64 * 14, 63 * 14)
 
 
-def test_class_counts_are_those_of_the_data(small: data.Dataset) -> None:
+def test_class_counts_are_those_of_the_data(small: datasets.Dataset) -> None:
     figure = dataset.by_class(small, DIGITS)
     counts = figure.axes[1]
     widths = np.array([bar.get_width() for bar in counts.patches]).reshape(3, 10)
@@ -141,10 +141,10 @@ def responses(n: int) -> list[tuple[str, Any]]:
     return [(f"conv2d_{i}", np.random.default_rng(i).random((28 // (i + 1), 28 // (i + 1), 4 + i))) for i in range(n)]
 
 
-def large(small: data.Dataset) -> data.Dataset:
+def large(small: datasets.Dataset) -> datasets.Dataset:
     """A data set whose name and sizes take as much room as any's."""
-    repeated = data.Images(np.repeat(small.test.x, 120, axis=0), np.repeat(small.test.y, 120))
-    return data.Dataset("fashion-mnist", repeated, repeated, repeated, "")
+    repeated = datasets.Examples(np.repeat(small.test.x, 120, axis=0), np.repeat(small.test.y, 120))
+    return datasets.Dataset("fashion-mnist", repeated, repeated, repeated, "")
 
 
 DRAWN: dict[str, Any] = {
@@ -176,7 +176,7 @@ DRAWN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_no_text_is_cut_off(name: str, small: data.Dataset, tmp_path: Path) -> None:
+def test_no_text_is_cut_off(name: str, small: datasets.Dataset, tmp_path: Path) -> None:
     figure = DRAWN[name](small)
     assert cut_off(figure) == []
     drawn = style.Drawn(tmp_path)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import data
+from pipelines import datasets
 from pipelines.config import TrainingSettings
 from pipelines.images import Scaling, distorted
 
@@ -14,7 +14,7 @@ DRAWS = 300
 
 @pytest.fixture(scope="module")
 def digits() -> Any:
-    return data.load("mnist-5k").train.x[:500]
+    return datasets.load("mnist-5k").train.x[:500]
 
 
 def bars(count: int = DRAWS, width: int = 2) -> np.ndarray:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import backend, checkpoint, data, evaluate
+from pipelines import backend, checkpoint, datasets, evaluate
 from pipelines import train as training
 from pipelines.config import TrainingSettings
-from pipelines.data import Dataset, Images
+from pipelines.datasets import Dataset, Images
 from pipelines.images import distorted
 from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compile_model, kept_epoch, tell, train
 
@@ -24,7 +24,7 @@ from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compil
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """The 5k images, fewer of them."""
-    whole = data.load("mnist-5k")
+    whole = datasets.load("mnist-5k")
     return Dataset("few", Images(whole.train.x[:600], whole.train.y[:600]), whole.validation, whole.test, "few")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from pipelines import data
+from pipelines import datasets
 from pipelines.errors import UserError
 from sweeps import Choice, Float, Int, Study, open_study, runs
 from sweeps.study import study_file
@@ -82,7 +82,7 @@ def test_a_study_is_what_its_file_would_say_and_runs_in_a_thread(outputs: Path, 
     thread.join()
     assert study.best_runs().state.tolist() == ["complete"] and study.optuna.study_name == "mine"
     assert set(study.mlflow) == {"experiment_id", "run_id"} and study.verdicts().empty
-    images = data.load("mnist-5k").test.x[:3]
+    images = datasets.load("mnist-5k").test.x[:3]
     found = open_study("mine").predict(images)
     assert found.shape == (3, 10) and np.allclose(found.sum(axis=1), 1)
     assert np.array_equal(found, study.predict(images[..., 0]))

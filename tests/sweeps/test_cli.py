@@ -20,7 +20,7 @@ import yaml
 from click.testing import CliRunner
 from optuna.trial import TrialState
 
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.tracking import store as tracking
 from sweeps.cli import main
 from sweeps.results import frames
@@ -260,7 +260,7 @@ def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_result
     }
     run_here(study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}))))
     other = study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}, name="other")))
-    launch._prepare(other, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
+    launch._prepare(other, datasets.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
         1
     )  # and then Ctrl-C, before a worker was there
     assert frames.runs().study.unique().tolist() == ["tiny"]

@@ -87,9 +87,9 @@ def test_what_cannot_be_reported_on_is_one_line(study: Store, tmp_path: Path) ->
     with pytest.raises(UserError, match="cannot be written"):
         report.write("tiny", Console(quiet=True), tmp_path)
     idle = study_file.check(TINY | {"name": "idle"}, "test")
-    from pipelines import data
+    from pipelines import datasets
 
-    launch._prepare(idle, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")
+    launch._prepare(idle, datasets.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")
     with pytest.raises(UserError, match="no trial of study 'idle' has ended"):
         written("idle")
     Store.create("bare")

@@ -16,9 +16,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import models
-from pipelines import data
+from pipelines import datasets
 from pipelines.config import TrainingSettings
-from pipelines.data import Dataset, Images
+from pipelines.datasets import Dataset, Images
 from pipelines.tracking import store as tracking
 from pipelines.train import Training, compile_model
 from sweeps.results import frames, systems
@@ -84,7 +84,7 @@ def check(write_study: Callable[..., Path]) -> Check:
 @pytest.fixture(scope="module")
 def few() -> Dataset:
     """Some of the 5k images, in no whole number of batches."""
-    whole = data.load("mnist-5k")
+    whole = datasets.load("mnist-5k")
     some = np.random.default_rng(0).permutation(len(whole.train))[:200]
     train = Images(whole.train.x[some], whole.train.y[some])
     return replace(whole, train=train, validation=Images(whole.validation.x[:200], whole.validation.y[:200]))

@@ -110,9 +110,9 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     saved = tracking.artifact_folder(run.run_id, "probabilities.npz", outputs)
     probabilities = np.load(saved)
     assert probabilities["test"].shape == (500, 10) and probabilities["validation"].shape == (500, 10)
-    from pipelines import data
+    from pipelines import datasets
 
-    assert np.mean(probabilities["test"].argmax(1) == data.load("mnist-5k").test.y) == pytest.approx(
+    assert np.mean(probabilities["test"].argmax(1) == datasets.load("mnist-5k").test.y) == pytest.approx(
         measured["test_accuracy"]
     )
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 
 import models
-from pipelines import data, images, serving
+from pipelines import datasets, images, serving
 from pipelines.errors import UserError
 from pipelines.images import Scaling
 from pipelines.tracking import registry
@@ -32,7 +32,7 @@ from tests.conftest import eventually
 @pytest.fixture
 def digits(tmp_path: Path) -> list[Path]:
     """Five test images of mnist-5k as PNG files."""
-    for number, image in enumerate(data.load("mnist-5k").test.x[:5, :, :, 0]):
+    for number, image in enumerate(datasets.load("mnist-5k").test.x[:5, :, :, 0]):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     return [tmp_path / f"{number}.png" for number in range(5)]
 
@@ -51,13 +51,13 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     assert own.val_accuracy.mean() == seeds.groupby("trial").val_accuracy.mean().max()
     assert own[own.run_id == found.run_id].val_accuracy.item() == own.val_accuracy.max()
     assert json.loads(found.tags["val_accuracies"]) == list(own.val_accuracy)
-    assert found.tags["dataset_digest"] == data.load("mnist-5k").digest
+    assert found.tags["dataset_digest"] == datasets.load("mnist-5k").digest
     assert found.tags["verdict 99.10 goal"].startswith(("undecidable (", "not reached ("))
     assert champion.promote("tiny") == said and registry.champion("mnist-5k") == found  # again changes nothing
 
     trained = systems.Predicted.of([found.run_id])
     model = registry.load(found, "tests.tiny_model")
-    pixels = data.load("mnist-5k").test.x.astype(np.float32)
+    pixels = datasets.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)
     asked = champion.predict(digits, None, invert=False).classified
     assert [classes[0][0] for _, classes, _ in asked] == trained.test[0][:5].argmax(axis=1).tolist()
@@ -166,7 +166,7 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pixels", ["by_255", "by_256", "standardized"])
 def test_the_scaling_is_inside(tmp_path: Path, pixels: str) -> None:
     model = models.load("softmax").build()
-    dataset = data.load("mnist-5k")
+    dataset = datasets.load("mnist-5k")
     scaling = Scaling(pixels, dataset.train.x)
     expected = model.predict(scaling(dataset.test.x), verbose=0)
     served = serving.with_scaling(model, scaling)
@@ -206,7 +206,7 @@ def test_mlflow_serves_it_and_agrees_with_sweep_predict(
         start_new_session=True,
     )
     try:
-        pixels = data.load("mnist-5k").test.x[:5].astype(float).tolist()
+        pixels = datasets.load("mnist-5k").test.x[:5].astype(float).tolist()
         question = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
             json.dumps({"instances": pixels}).encode(),
