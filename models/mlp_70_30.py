@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def build(
-    *, dense1: int = 70, dense2: int = 30, activation: Activation = "sigmoid", dropout: float = 0.0, l2: float = 0.0,
+    *,
+    dense1: int = 70,
+    dense2: int = 30,
+    activation: Activation = "sigmoid",
+    dropout: float = 0.0,
+    l2: float = 0.0,
     input_shape: tuple[int, ...] = (28, 28, 1),
     classes: int = 10,
 ) -> keras.Model:

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def build(
-    *, input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10
-) -> keras.Model:
+def build(*, input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> keras.Model:
     """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities."""
     import keras
     from keras import layers

@@ -124,7 +124,7 @@ def batches_a_call() -> int:
 def batches(
     prepared: Callable[[slice], NDArray[np.float32]], shape: tuple[int, ...], y: NDArray[Any], size: int
 ) -> Iterator[dict[str, Any]]:
-    """Let Keras's `fit` train on examples of `shape`, as `prepared` gives those at some places, and labels `y`: yields its arguments.
+    """Let Keras's `fit` train on what `prepared` gives for some places, of `shape`, and labels `y`: yields its arguments.
 
     A batch is prepared when it is wanted, so that an epoch need not fit into memory. TensorFlow is given a pipeline that prepares
     one while another is trained on. The one that Keras would make tunes itself in a thread that may sleep through the

@@ -82,7 +82,7 @@ def distorts(settings: TrainingSettings) -> bool:
     return any(getattr(settings, name) for name in DISTORTIONS)
 
 
-def transformed(x: Bytes, maps: Floats) -> Floats:
+def transformed(x: Bytes | Floats, maps: Floats) -> Floats:
     """Return images (n, height, width, channels) each turned, sheared, zoomed and moved as its map says, as floats in 0..255.
 
     All four are one affine map about the image's centre and so one bilinear interpolation: four in a row would blur an image.

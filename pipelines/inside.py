@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import backend, evaluate
-from pipelines.datasets import Bytes
+from pipelines.datasets.dataset import Bytes, Rows
 from pipelines.errors import UserError, nearest
 from pipelines.images import Floats, Scaling
 
@@ -61,7 +61,7 @@ class Network:
             raise UserError(f"--feature {text}: expected a number from 0 to {channels - 1} after the colon")
         return layers[name], int(number)
 
-    def probabilities(self, x: Bytes | Floats) -> Floats:
+    def probabilities(self, x: "Bytes | Floats | Rows") -> Floats:
         """Return class probabilities (n, classes)."""
         found = self._output(self.model.outputs[0], x)
         return evaluate.softmax(found) if evaluate.gives_logits(self.model) else found
@@ -99,7 +99,7 @@ class Network:
         return means
 
     def patterns(self, layer: Any, channels: Sequence[int], seed: int) -> Floats:
-        """Return the input (n, height, width, channels), in 0..255, that most excites each feature map of `layer`, found by gradient ascent.
+        """Return the images, in 0..255, that most excite each feature map of `layer`, found by gradient ascent.
 
         From seeded noise around grey; each step follows the gradient of the map's mean before its activation.
         """
@@ -147,7 +147,8 @@ class Network:
             return ops.sum(ops.multiply(scores(self._scaled(images), training=False), sign))
 
         with _linear(last):
-            return backend.gradient(lead, x.astype(np.float32)).mean(axis=-1)
+            slopes: Floats = backend.gradient(lead, x.astype(np.float32)).mean(axis=-1)
+            return slopes
 
     def _response(self, layer: Any) -> Any:
         """Return the output of a layer, after the normalisation and the activation that follow it."""
@@ -162,7 +163,7 @@ class Network:
                 last = follower
         return last.output
 
-    def _output(self, output: Any, x: Bytes | Floats) -> Floats:
+    def _output(self, output: Any, x: "Bytes | Floats | Rows") -> Floats:
         import keras
         from keras import ops
 

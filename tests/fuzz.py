@@ -34,7 +34,8 @@ with instrumented:
     import numpy as np
     from click.testing import CliRunner
 
-    from pipelines import checkpoint, datasets, paths
+    from pipelines import checkpoint, paths
+    from pipelines.datasets import mnist
     from pipelines.errors import UserError
     from pipelines.tracking import store as tracking
     from sweeps import cli
@@ -122,7 +123,7 @@ def idx(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     with guard.over(folder):
         try:
-            found = data._read_idx(path)
+            found = mnist._read_idx(path)
         except UserError as error:
             one_line(error)
         else:
@@ -135,7 +136,7 @@ def npz(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     with guard.over(folder):
         try:
-            found = data._read_npz(path)
+            found = mnist._read_npz(path)
         except UserError as error:
             one_line(error)
         else:
@@ -198,7 +199,7 @@ def seeds(target: str) -> list[bytes]:
         plain = struct.pack(">4B2i", 0, 0, 8, 2, 2, 3) + bytes(6)
         return [plain, gzip.compress(plain)]
     if target == "npz":
-        parts = {part: np.zeros((2, 2) if part[0] == "x" else 2, np.uint8) for part in data.MNIST_FILES}
+        parts = {part: np.zeros((2, 2) if part[0] == "x" else 2, np.uint8) for part in mnist.MNIST_FILES}
         return [_npz(**parts), _npz(**parts | {"x_test": np.array([[None]], object)})]
     if target == "state":
         with tempfile.TemporaryDirectory() as name:

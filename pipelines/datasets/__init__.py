@@ -36,7 +36,16 @@ from pipelines.errors import UserError
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
 
-__all__ = ["Bytes", "Dataset", "Examples", "KnownDataset", "Rows", "Spec", "as_text", "parse"]  # besides what is defined here
+__all__ = [
+    "Bytes",
+    "Dataset",
+    "Examples",
+    "KnownDataset",
+    "Rows",
+    "Spec",
+    "as_text",
+    "parse",
+]  # besides what is defined here
 
 _READERS: dict[type[OwnDataset], Callable[[Any], Dataset]] = {
     FolderDataset: folder.load,
@@ -136,5 +145,4 @@ def fold(wanted: Spec | str, number: int, folds: int) -> Dataset:
 def _divided(whole: Dataset, train: Examples, validation: Examples, test: Examples, watched: bool = False) -> Dataset:
     own = isinstance(whole.train.x, Rows)
     digest = digest_of([train, validation, test], whole.classes if own else None)
-    parts = {"train": train, "validation": validation, "test": test}
-    return dataclasses.replace(whole, **parts, digest=digest, watched=watched)
+    return dataclasses.replace(whole, train=train, validation=validation, test=test, digest=digest, watched=watched)

@@ -51,7 +51,9 @@ def as_dict(found: Any, where: str) -> dict[str, Any]:
                 raise UserError(f"{where}: {key!r} is not known{nearest(str(key), KEYS)}; expected {', '.join(KEYS)}")
         return {str(key): value for key, value in found.items() if value is not None}
     if isinstance(found, tuple | list):
-        flat = [each for pair in found for each in pair] if all(isinstance(p, tuple | list) for p in found) else [*found]
+        flat = (
+            [each for pair in found for each in pair] if all(isinstance(p, tuple | list) for p in found) else [*found]
+        )
         names = {2: ("x", "y"), 4: ("x_train", "y_train", "x_test", "y_test")}.get(len(flat))
         if names:
             return dict(zip(names, flat, strict=True))
@@ -105,7 +107,9 @@ def parts_of(keys: Mapping[str, Any], where: str) -> list[str]:
     for part in parts:
         for axis in "xy":
             if name_of(axis, part, keys) not in keys or ("x" in keys and f"{axis}_train" in keys):
-                raise UserError(f"{where}: x and y go together, and {axis} of the {part} part is missing; got {', '.join(keys)}")
+                raise UserError(
+                    f"{where}: x and y go together, and {axis} of the {part} part is missing; got {', '.join(keys)}"
+                )
     return parts
 
 
@@ -135,12 +139,22 @@ def check_alike(found: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], wher
         if other[0] == 0:
             raise UserError(f"{where}: {name} has no examples")
         if other[1:] != shape[1:]:
-            raise UserError(f"{where}: examples of {first} have shape {shape[1:]}, and of {name} {other[1:]}: expected one shape")
+            raise UserError(
+                f"{where}: examples of {first} have shape {shape[1:]}, and of {name} {other[1:]}: expected one shape"
+            )
         if kept_type(kind) != kept_type(dtype):
-            raise UserError(f"{where}: {first} is {dtype} and {name} {kind}: expected one type, and so one range of values")
+            raise UserError(
+                f"{where}: {first} is {dtype} and {name} {kind}: expected one type, and so one range of values"
+            )
     if 0 in shape[1:]:
         raise UserError(f"{where}: examples of {first} have shape {shape[1:]}: nothing in them")
-    if dtype == np.uint8 and len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4) and min(shape[2:]) > 4:
+    if (
+        dtype == np.uint8
+        and len(shape) == 4
+        and shape[1] in (1, 3)
+        and shape[3] not in (1, 3, 4)
+        and min(shape[2:]) > 4
+    ):
         raise UserError(
             f"{where}: images of {first} have shape {shape[1:]}, channels first: expected channels last, so give "
             f"{first}.transpose(0, 2, 3, 1)"
@@ -154,10 +168,14 @@ def check_lengths(
     for part in parts:
         if len(ys[part]) != sizes[part]:
             x, y = (name_of(axis, part, arrays) for axis in "xy")
-            raise UserError(f"{where}: {x} has {sizes[part]:,} examples and {y} {len(ys[part]):,} labels: expected as many")
+            raise UserError(
+                f"{where}: {x} has {sizes[part]:,} examples and {y} {len(ys[part]):,} labels: expected as many"
+            )
     groups = arrays.get("groups")
     if groups is not None and len(groups) != sizes["train"]:
-        raise UserError(f"{where}: groups has {len(groups):,} entries for {sizes['train']:,} examples: expected as many")
+        raise UserError(
+            f"{where}: groups has {len(groups):,} entries for {sizes['train']:,} examples: expected as many"
+        )
 
 
 def joined(ys: Mapping[str, NDArray[Any]], arrays: Mapping[str, Any], where: str) -> NDArray[Any]:
@@ -181,9 +199,7 @@ def finish(draft: Draft, spec: OwnDataset, room: cache.Room, where: str) -> Data
     return room.keep(spec.name, y, parts, classes, "test" in draft.sizes, remarks)
 
 
-def _divide(
-    draft: Draft, y: NDArray[Any], classes: Sequence[str], spec: OwnDataset, where: str
-) -> dict[str, Index]:
+def _divide(draft: Draft, y: NDArray[Any], classes: Sequence[str], spec: OwnDataset, where: str) -> dict[str, Index]:
     """Return which examples each part has: what is given, and for what is missing shares of the training examples."""
     bounds = np.cumsum([0, *draft.sizes.values()])
     parts = {part: np.arange(*bounds[i : i + 2]) for i, part in enumerate(draft.sizes)}
@@ -208,7 +224,9 @@ def _check_values(x: NDArray[Any], where: str) -> None:
         return
     bad = sum(int(np.count_nonzero(~np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1))) for chunk in chunks(x))
     if bad:
-        raise UserError(f"{where}: {bad:,} examples have values that are NaN or infinite: fill them in, or leave them out")
+        raise UserError(
+            f"{where}: {bad:,} examples have values that are NaN or infinite: fill them in, or leave them out"
+        )
 
 
 def _check_classes(y: NDArray[Any], parts: Mapping[str, Index], classes: Sequence[str], where: str) -> list[str]:
@@ -236,5 +254,7 @@ def _remarks(x: NDArray[Any], parts: Mapping[str, Index]) -> list[str]:
         for other in others:
             equal = sum(digests[row] in in_part[other] for row in parts[part])
             if equal:
-                found.append(f"{equal:,} {part} example{'s are' if equal > 1 else ' is'} equal to one of the {other} part")
+                found.append(
+                    f"{equal:,} {part} example{'s are' if equal > 1 else ' is'} equal to one of the {other} part"
+                )
     return found

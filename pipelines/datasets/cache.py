@@ -41,10 +41,10 @@ def load(digest: str, name: str) -> Dataset | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{place} is damaged ({first_line(error)}): delete that folder, and it is made again") from error
-    return Dataset(
-        name, *parts, tuple(facts["classes"]), facts["test_given"], digest, remarks=tuple(facts["remarks"])
-    )
+        raise UserError(
+            f"{place} is damaged ({first_line(error)}): delete that folder, and it is made again"
+        ) from error
+    return Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
 
 
 class Room:
@@ -99,7 +99,7 @@ class Room:
 @contextmanager
 def new() -> Iterator[Room]:
     """Yield a folder in which a data set is made; what is not kept is removed, and nothing is left where it fails."""
-    there = [each for each in (folder(), *folder().parents) if each.exists()][0]
+    there = next(each for each in (folder(), *folder().parents) if each.exists())
     paths.make_mlruns()
     folder().mkdir(exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=".making-", dir=folder()))

@@ -15,15 +15,22 @@ from pipelines.datasets.splits import hold_out
 from pipelines.errors import DatasetUnavailable, UserError, first_line
 
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-OBJECTS_100 = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
-    forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
-    mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-    sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
-    wolf woman worm""".split()
+# fmt: off
+OBJECTS_100 = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle",
+    "bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle",
+    "caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab",
+    "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest", "fox", "girl",
+    "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion", "lizard",
+    "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom", "oak_tree", "orange",
+    "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree", "plain", "plate", "poppy",
+    "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea",
+    "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider", "squirrel",
+    "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger", "tractor",
+    "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman",
+    "worm",
 )
+# fmt: on
 FILES_10 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -59,8 +66,10 @@ def _load(name: str, place: Path, files: dict[str, str], classes: tuple[str, ...
     for file, md5 in files.items():
         path = keras_cache() / place / file
         if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
-            raise UserError(f"{path} is damaged, or not that of {name} (its md5 is not {md5}): delete it and fetch it again")
+            raise UserError(
+                f"{path} is damaged, or not that of {name} (its md5 is not {md5}): delete it and fetch it again"
+            )
     whole, test = (Examples(images, labels[:, 0].astype(np.uint8)) for images, labels in ((x, y), (x_test, y_test)))
     train, validation = hold_out(whole.y, 5_000, classes)
     parts = [whole[train], whole[validation], test]
-    return Dataset(name, *parts, classes, comparable=True, digest=digest_of(parts))
+    return Dataset.of(name, parts, classes, True, digest_of(parts))

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, rows: "slice | Index") -> NDArray[Any]:
-        """Return these rows as an array in memory."""
+    def __getitem__(self, rows: "slice | Index | int") -> NDArray[Any]:
+        """Return these rows, or this one, as an array in memory."""
         return np.asarray(self._array[self._index[rows]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -83,6 +83,20 @@ class Dataset:
     digest: str
     watched: bool = False
     remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        parts: Sequence[Examples],
+        classes: tuple[str, ...],
+        comparable: bool,
+        digest: str,
+        remarks: Sequence[str] = (),
+    ) -> Self:
+        """Return a data set of its three parts, in the order of training."""
+        train, validation, test = parts
+        return cls(name, train, validation, test, classes, comparable, digest, remarks=tuple(remarks))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -66,7 +66,8 @@ def _listed(root: Path, where: str) -> tuple[list[_File], list[str]]:
     if parts and len(parts) < len(top):
         others = ", ".join(sorted(top.keys() - PARTS.keys())[:FEW]) or "two names of one part"
         raise UserError(
-            f"{where}: folder {root.name} has train/ and {others}: expected one folder a class, or train/, validation/, test/ alone"
+            f"{where}: folder {root.name} has train/ and {others}: expected one folder a class, or train/, validation/ and "
+            "test/ alone"
         )
     files: list[_File] = []
     for part in arrays.PARTS if parts else ("train",):
@@ -125,7 +126,9 @@ def _in_order(names: Iterable[str]) -> Any:
     return int if all(name.isdecimal() for name in names) else str
 
 
-def _decoded(files: Sequence[_File], remarks: list[str], spec: FolderDataset, room: cache.Room, where: str) -> arrays.Draft:
+def _decoded(
+    files: Sequence[_File], remarks: list[str], spec: FolderDataset, room: cache.Room, where: str
+) -> arrays.Draft:
     """Decode all files to the cache; raises UserError for those that cannot be read, or that have several sizes and no `size`."""
     size = spec.size or _common_size(files, spec, where)
     shape = (*size, 1 if spec.color == "grey" else 3)
@@ -150,8 +153,8 @@ def _decoded(files: Sequence[_File], remarks: list[str], spec: FolderDataset, ro
                     readable.append(file)
     if unreadable and not spec.skip_unreadable:
         raise UserError(
-            f"{where}: {_named(unreadable)} cannot be read as images ({len(unreadable):,} of {len(files):,}): mend or remove them, "
-            "or give skip_unreadable: true"
+            f"{where}: {_named(unreadable)} cannot be read as images ({len(unreadable):,} of {len(files):,}): mend or remove "
+            "them, or give skip_unreadable: true"
         )
     if unreadable:
         remarks.append(f"passed over: {len(unreadable):,} unreadable images ({_named(unreadable)})")
@@ -171,7 +174,7 @@ def _decoded(files: Sequence[_File], remarks: list[str], spec: FolderDataset, ro
 
 
 def _common_size(files: Sequence[_File], spec: FolderDataset, where: str) -> tuple[int, int]:
-    def size(file: _File) -> Any:
+    def size(file: _File) -> tuple[int, int] | None:
         try:
             return size_of(Path(file.path))
         except UserError:
@@ -180,7 +183,8 @@ def _common_size(files: Sequence[_File], spec: FolderDataset, where: str) -> tup
     with ThreadPoolExecutor(device.cores()) as threads:
         found = Counter(each for each in threads.map(size, files) if each)
     if len(found) == 1:
-        return next(iter(found))
+        ((only, _),) = found.items()
+        return only
     if not found:
         raise UserError(f"{where}: none of {len(files):,} files can be read as an image")
     smallest, largest = min(found), max(found)
@@ -198,7 +202,9 @@ def _groups(files: Sequence[_File], spec: FolderDataset, where: str, remarks: li
     found = [(match, file) for file in files for match in [pattern.search(Path(file.name).name)]]
     without = sum(match is None for match, _ in found)
     if without == len(files):
-        raise UserError(f"{where}: groups: {spec.groups!r} is found in no file name, such as {Path(files[0].name).name!r}")
+        raise UserError(
+            f"{where}: groups: {spec.groups!r} is found in no file name, such as {Path(files[0].name).name!r}"
+        )
     if without:
         remarks.append(f"{without:,} images are in no group, each alone")
     texts = [file.name if match is None else match[1 if pattern.groups else 0] or "" for match, file in found]

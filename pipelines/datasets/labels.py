@@ -25,13 +25,19 @@ def encode(
     if labels.dtype.kind in "OSU":
         return _of_words(labels, names, kind, where)
     if labels.dtype.kind not in "biuf":
-        raise UserError(f"{where} are {labels.dtype}: expected class numbers, words, one-hot rows, or numbers to predict")
+        raise UserError(
+            f"{where} are {labels.dtype}: expected class numbers, words, one-hot rows, or numbers to predict"
+        )
     bad = int(np.count_nonzero(~np.isfinite(labels))) if labels.dtype.kind == "f" else 0
     if bad:
         raise UserError(f"{where} have {bad:,} that are NaN or infinite: leave those examples out")
-    if kind == "numbers" or (kind is None and labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels))):
+    if kind == "numbers" or (
+        kind is None and labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels))
+    ):
         if labels.ndim > 2:
-            raise UserError(f"{where} have shape {labels.shape}: expected a number, or a row of numbers, for each example")
+            raise UserError(
+                f"{where} have shape {labels.shape}: expected a number, or a row of numbers, for each example"
+            )
         return labels.astype(np.float32), ()
     if labels.ndim == 2:
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
@@ -47,7 +53,9 @@ def encode(
     if names is not None:
         if values[0] < 0 or values[-1] >= len(names):
             outside = int(values[0] if values[0] < 0 else values[-1])
-            raise UserError(f"{where} have the class {outside}, and classes has {len(names)} names: expected 0 to {len(names) - 1}")
+            raise UserError(
+                f"{where} have the class {outside}, and classes has {len(names)} names: expected 0 to {len(names) - 1}"
+            )
         return _compact(labels.astype(np.int64), tuple(map(str, names)), where)
     return _compact(numbers, tuple(map(str, values.tolist())), where)
 

@@ -72,7 +72,7 @@ def _split(name: str, arrays: dict[str, Bytes], classes: tuple[str, ...]) -> Dat
 
 
 def _dataset(name: str, parts: list[Examples], classes: tuple[str, ...], comparable: bool) -> Dataset:
-    return Dataset(name, *parts, classes, comparable, digest_of(parts))
+    return Dataset.of(name, parts, classes, comparable, digest_of(parts))
 
 
 def _mnist_arrays() -> dict[str, Bytes]:

@@ -1,9 +1,9 @@
 """How a study names its data set: a known name, or where data of one's own lies and how it is divided.
 
-    dataset: mnist                                                 # known: mnist, fashion-mnist, mnist-5k, cifar10, cifar100
-    dataset: {folder: photos, size: [64, 64], color: rgb}          # one folder a class; or train/, validation/, test/
-    dataset: {npz: data.npz}                                       # x_train, y_train, x_test, y_test; or x and y
-    dataset: my_data.py:load                                       # a function that returns such a dict
+dataset: mnist                                                 # known: mnist, fashion-mnist, mnist-5k, cifar10, cifar100
+dataset: {folder: photos, size: [64, 64], color: rgb}          # one folder a class; or train/, validation/, test/
+dataset: {npz: data.npz}                                       # x_train, y_train, x_test, y_test; or x and y
+dataset: my_data.py:load                                       # a function that returns such a dict
 """
 
 import json
@@ -173,7 +173,9 @@ class OwnDataset(_Strict):
         """Return where it lies here; raises UserError for a variable that is not set."""
         expanded = os.path.expandvars(place or self.place)
         if left := re.search(r"\$\{?(\w+)\}?", expanded):
-            raise UserError(f"dataset: {place or self.place} names the variable {left[1]}, which is not set: set it to a folder")
+            raise UserError(
+                f"dataset: {place or self.place} names the variable {left[1]}, which is not set: set it to a folder"
+            )
         return Path(expanded).expanduser().absolute()
 
 
@@ -295,7 +297,9 @@ def parse(value: Any) -> Spec:
     known = [field.alias or name for name, field in kind.model_fields.items()]
     for key in value:
         if key not in known:
-            raise UserError(f"{key!r} is not an option of {kinds[0]}{nearest(str(key), known)}; known: {', '.join(known)}")
+            raise UserError(
+                f"{key!r} is not an option of {kinds[0]}{nearest(str(key), known)}; known: {', '.join(known)}"
+            )
     try:
         return kind(**value)
     except ValidationError as error:

@@ -8,7 +8,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.datasets.dataset import Bytes, Dataset, Rows, chunks
-from pipelines.figures.style import BLUE, FAINT, GREEN, RED, as_seen, bare, canvas, is_ink, mosaic, place, sheet, thumbnails
+from pipelines.figures.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    RED,
+    as_seen,
+    bare,
+    canvas,
+    is_ink,
+    mosaic,
+    place,
+    sheet,
+    thumbnails,
+)
 
 A_CLASS, A_TILE = 30, 28  # images of a class that are shown side by side, and about how many pixels each has
 CLASSES = 30  # that are shown
@@ -35,7 +48,9 @@ def by_class(dataset: Dataset) -> Figure:
     parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     classes = dataset.classes[:CLASSES]
     sizes = ", ".join(f"{len(images):,} {part}" for part, images in parts.items())
-    named = f"; the first {len(classes)} of {len(dataset.classes)} classes" if len(classes) < len(dataset.classes) else ""
+    named = (
+        f"; the first {len(classes)} of {len(dataset.classes)} classes" if len(classes) < len(dataset.classes) else ""
+    )
     figure = canvas(max(3.5, 0.35 * len(classes)), f"{dataset.name} by class: {sizes} images{named}")
     left_edge = 0.95 if max(map(len, classes)) < 13 else 1.7
     ((shown, counts),) = place(figure, 1, 2, left_edge, 0.15, 0.5, 0.45, wspace=0.02, width_ratios=[3, 1])
@@ -90,4 +105,6 @@ def maps(
 def class_colors(n: int) -> NDArray[np.floating]:
     """Return a colour (n, 3) for each class: Okabe and Ito's with a darker yellow, and two more; of many, these again."""
     named = ["#E69F00", "#56B4E9", GREEN, "#C7B300", BLUE, RED, "#CC79A7", "#000000", FAINT, "#8C510A"]
-    return np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in (named * -(-n // len(named)))[:n]])
+    return np.array(
+        [[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in (named * -(-n // len(named)))[:n]]
+    )

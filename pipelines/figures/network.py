@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipelines.datasets.dataset import Bytes
-from pipelines.figures.style import BLUE, FAINT, RED, SIGNED, STRENGTH, as_seen, bare, canvas, place, sheet
+from pipelines.figures.style import BLUE, FAINT, RED, SIGNED, STRENGTH, as_seen, bare, canvas, is_ink, place, sheet
 from pipelines.images import Floats
 from pipelines.inside import Matched
 
@@ -42,7 +42,7 @@ def kernels(name: str, weights: Floats) -> Figure:
 def activations(
     title: str, image: Bytes, responses: Sequence[tuple[str, Floats]], probabilities: Floats, classes: Sequence[str]
 ) -> Figure:
-    """Draw an image (height, width, channels), the responses (height, width, filters) of each layer's first filters to it, and its classes."""
+    """Draw an image (height, width, channels), the responses of each layer's first filters to it, and its classes."""
     height = 2.05 + 0.92 * len(responses)
     figure = canvas(
         height,
@@ -75,7 +75,7 @@ def activations(
 def codes(pairs: Bytes, noise: Bytes, of_pairs: Floats, of_noise: Floats, layer: str, classes: Sequence[str]) -> Figure:
     """Draw what the last convolution makes of two images of each class, and of noise.
 
-    `pairs`: (classes, 2, height, width, channels); `noise`: two images; codes: the same, with the layer's (height, width, filters).
+    `pairs`: (classes, 2, height, width, channels); `noise`: two images; codes: the layer's (height, width, filters) of each.
     """
     images = np.concatenate([pairs, noise[np.newaxis]])
     found = np.concatenate([of_pairs, of_noise[np.newaxis]])
@@ -128,11 +128,12 @@ def patterns(
 
 @sheet()
 def saliency(images: Bytes, slopes: Floats, taken: Bytes, labels: Bytes, classes: Sequence[str]) -> Figure:
-    """Draw images (n, height, width, channels) taken wrongly, and what in each speaks for the wrong class against the right one."""
+    """Draw images taken wrongly, and what in each speaks for the wrong class against the right one."""
+    more = "more ink" if is_ink(images) else "more light"
     figure = canvas(
         2.75,
         f"What speaks for the wrong class: the {len(images)} wrong predictions of which the model is surest",
-        "Orange: more ink here raises the score of the predicted class over the true one's; purple: lowers it.",
+        f"Orange: {more} here raises the score of the predicted class over the true one's; purple: lowers it.",
     )
     grid = place(figure, 2, len(images), 0.1, 0.1, 0.3, 0.65, wspace=0.1, hspace=0.08)
     seen = as_seen(images)

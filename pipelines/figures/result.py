@@ -68,7 +68,9 @@ def _most_confused(errors: NDArray[Any], title: str, classes: Sequence[str]) -> 
     """Draw how often the pairs of classes are confused that are so most often."""
     order = np.argsort(-errors, axis=None, kind="stable")[:PAIRS]
     pairs = [np.unravel_index(place_, errors.shape) for place_ in order if errors.flat[place_]]
-    figure = canvas(0.9 + 0.22 * max(1, len(pairs)), title, "Each bar: images of the first class that were taken for the second.")
+    figure = canvas(
+        0.9 + 0.22 * max(1, len(pairs)), title, "Each bar: images of the first class that were taken for the second."
+    )
     ((axes,),) = place(figure, 1, 1, 3.2, 0.3, 0.6, 0.4)
     axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=RED)
     axes.set_yticks(range(len(pairs)), [f"{classes[true]} → {classes[taken]}" for true, taken in pairs])
@@ -79,7 +81,7 @@ def _most_confused(errors: NDArray[Any], title: str, classes: Sequence[str]) -> 
 
 @sheet()
 def wrong_images(predicted: Floats, images: Bytes | Rows, labels: Bytes, classes: Sequence[str]) -> Figure:
-    """Draw the wrong test images (n, height, width, channels), the surest first, in red; then the least sure of the right ones."""
+    """Draw the wrong test images, the surest first, in red; then the least sure of the right ones."""
     taken, sure = predicted.argmax(axis=1), predicted.max(axis=1)
     wrong = np.flatnonzero(taken != labels)
     right = np.flatnonzero(taken == labels)
@@ -119,7 +121,8 @@ def _on_paper(images: Bytes, inks: Sequence[str]) -> Bytes:
     """Return images (n, height, width, 3): ink on paper in its colour; photographs as they are, within a line of it."""
     colours = np.array([to_rgb(ink) for ink in inks])[:, np.newaxis, np.newaxis]
     if is_ink(images):
-        return np.rint(255 - images * (1 - colours)).astype(np.uint8)
+        tinted: Bytes = np.rint(255 - images * (1 - colours)).astype(np.uint8)
+        return tinted
     seen = as_seen(images)
     tiles = np.array(seen if seen.ndim == 4 else np.repeat(seen[..., np.newaxis], 3, axis=-1))
     for edge in (np.s_[:, :1], np.s_[:, -1:], np.s_[:, :, :1], np.s_[:, :, -1:]):

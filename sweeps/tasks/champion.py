@@ -127,7 +127,11 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
         raise UserError("there is no champion yet: sweep confirm registers one")
     if dataset is None and len(found) > 1:
         raise UserError(f"there are champions of {', '.join(found)}: name one with --dataset")
-    named = [each for each in found if dataset is None or each == dataset or re.fullmatch(f"{re.escape(dataset)}-[0-9a-f]{{8}}", each)]
+    named = [
+        each
+        for each in found
+        if dataset is None or each == dataset or re.fullmatch(f"{re.escape(dataset)}-[0-9a-f]{{8}}", each)
+    ]
     if len(named) > 1:
         raise UserError(f"there are several champions of {dataset}: name one of {', '.join(named)} with --dataset")
     version = registry.champion(named[0]) if named else None
@@ -136,7 +140,9 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
     name, asked = named[0], json.loads(version.tags.get(ASKED, "{}"))
     shape, fit = tuple(asked.get("shape", (28, 28, 1))), asked.get("fit", "pad")
     if asked.get("kind", IMAGES) != IMAGES:
-        raise UserError(f"the champion of {name} takes no images: load models:/{name}@{registry.ALIAS} with MLflow and ask it")
+        raise UserError(
+            f"the champion of {name} takes no images: load models:/{name}@{registry.ALIAS} with MLflow and ask it"
+        )
     ink = asked.get("ink", True)
     paper = BLACK if ink and not invert else WHITE
     images = np.stack([read(file, shape, fit, invert, paper) for file in files])
@@ -166,7 +172,7 @@ def _how_to_ask(config: RunConfig, dataset: Dataset) -> dict[str, str]:
 
 
 def _doubt(image: NDArray[np.uint8], ink: bool) -> str | None:
-    """Return why an image, as the model sees it, is probably not what it was trained on; None: no reason. `ink`: light on black."""
+    """Return why an image is probably not what the model was trained on; None: no reason. `ink`: that is light on black."""
     if np.ptp(image) < FAINTEST:
         return "the image is blank, or nearly so"
     edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])

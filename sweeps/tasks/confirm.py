@@ -193,6 +193,6 @@ def _check_dataset(owner: Study, stored: StoredStudy) -> None:
     then, now = stored.parent_run().tags.get("dataset_digest"), datasets.load(owner.dataset).digest
     if then is not None and then != now:
         raise UserError(
-            f"study {owner.name!r} was trained on {owner.dataset.name} with digest {then}, and here it has {now}: point MNIST_DIR, or "
-            "its like, at the same images"
+            f"study {owner.name!r} was trained on {owner.dataset.name} with digest {then}, and here it has {now}: point "
+            "MNIST_DIR, or its like, at the same images"
         )

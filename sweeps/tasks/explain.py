@@ -52,7 +52,9 @@ class Explained:
         self.trained = logged.load(self.run)
         self.dataset, self.classes = self.trained.dataset, self.trained.dataset.classes
         if not self.dataset.has_images or not self.classes:
-            raise UserError(f"run {run_id} was trained on {self.dataset.name}, which has no images in classes: nothing to draw")
+            raise UserError(
+                f"run {run_id} was trained on {self.dataset.name}, which has no images in classes: nothing to draw"
+            )
         if not 0 <= asked.digit < len(self.classes):
             raise UserError(f"--digit {asked.digit}: expected a class from 0 to {len(self.classes) - 1}")
         self.digit, self.network = asked.digit, Network(self.trained.model, self.trained.scaling)

@@ -1,5 +1,6 @@
 """Figures: that each shows what it says, and that one which fails costs nothing else."""
 
+import dataclasses
 import errno
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipelines import datasets, inside
+from pipelines.datasets.mnist import CLOTHES, DIGITS
 from pipelines.figures import curves, dataset, fonts, network, result, style
 from pipelines.train import EpochMetrics
-
-DIGITS = data.DIGITS
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_wrong_images_come_first_the_surest_before_all(small: datasets.Dataset) 
     colors = [text.get_color() for text in axes.texts]
     assert colors[:2] == [style.WRONG] * 2 and set(colors[2:]) == {"black"}
     assert len(said) == result.TILES
-    whole, width = np.asarray(axes.images[0].get_array()), 28 + result.BESIDE
+    whole, width = np.asarray(axes.images[0].get_array()), 28 + 28 * result.BESIDE
     first, first_right = whole[:28, :28], whole[:28, 2 * width : 2 * width + 28]
     assert np.array_equal(first[..., 2], 255 - small.test.x[3, ..., 0]) and first[..., 0].min() > 200  # red on white
     assert (first_right == first_right[..., :1]).all() and first_right.min() == 0  # black on white
@@ -123,7 +123,7 @@ def test_the_mosaic_holds_every_image_in_order(small: datasets.Dataset) -> None:
 
 
 def test_class_counts_are_those_of_the_data(small: datasets.Dataset) -> None:
-    figure = dataset.by_class(small, DIGITS)
+    figure = dataset.by_class(small)
     counts = figure.axes[1]
     widths = np.array([bar.get_width() for bar in counts.patches]).reshape(3, 10)
     expected = [np.bincount(part.y) for part in (small.train, small.validation, small.test)]
@@ -144,7 +144,7 @@ def responses(n: int) -> list[tuple[str, Any]]:
 def large(small: datasets.Dataset) -> datasets.Dataset:
     """A data set whose name and sizes take as much room as any's."""
     repeated = datasets.Examples(np.repeat(small.test.x, 120, axis=0), np.repeat(small.test.y, 120))
-    return datasets.Dataset("fashion-mnist", repeated, repeated, repeated, "")
+    return datasets.Dataset.of("fashion-mnist", [repeated] * 3, DIGITS, True, "")
 
 
 DRAWN: dict[str, Any] = {
@@ -152,13 +152,13 @@ DRAWN: dict[str, Any] = {
     "learning_curves of several": lambda d: curves.learning_curves([history(5), history(6)], [2, 5], "test"),
     "study_curves": lambda d: curves.study_curves({0: [0.9, 0.95], 1: [0.8]}, {1}, 0, "tiny: 2 trials", "validation"),
     "confusion": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, DIGITS),
-    "confusion of clothes": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, data.CLOTHES),
-    "wrong_images": lambda d: result.wrong_images(certain(d.test.y), d.test.x, d.test.y, data.CLOTHES),
-    "classes": lambda d: result.classes_and_calibration(certain(d.test.y), d.test.y, data.CLOTHES),
+    "confusion of clothes": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, CLOTHES),
+    "wrong_images": lambda d: result.wrong_images(certain(d.test.y), d.test.x, d.test.y, CLOTHES),
+    "classes": lambda d: result.classes_and_calibration(certain(d.test.y), d.test.y, CLOTHES),
     "fonts": lambda d: fonts.predictions(certain(fonts.LABELS)),
-    "by_class": lambda d: dataset.by_class(d, data.CLOTHES),
-    "by_class of the largest": lambda d: dataset.by_class(large(d), DIGITS),
-    "maps": lambda d: dataset.maps({"PCA": np.random.rand(500, 2)} | {}, d.test.y, d.test.y == 1, data.CLOTHES),
+    "by_class": lambda d: dataset.by_class(dataclasses.replace(d, classes=CLOTHES)),
+    "by_class of the largest": lambda d: dataset.by_class(large(d)),
+    "maps": lambda d: dataset.maps({"PCA": np.random.rand(500, 2)} | {}, d.test.y, d.test.y == 1, CLOTHES),
     "kernels": lambda d: network.kernels("conv2d", np.random.default_rng(0).normal(size=(5, 5, 70))),
     "activations": lambda d: network.activations("Noise", d.test.x[0], responses(4), certain([3])[0], DIGITS),
     "activations without convolutions": lambda d: network.activations("N", d.test.x[0], [], certain([3])[0], DIGITS),
@@ -170,7 +170,7 @@ DRAWN: dict[str, Any] = {
     ),
     "study_curves of a long name": lambda d: curves.study_curves({0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test"),
     "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9), 1000),
-    "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], data.CLOTHES),
+    "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], CLOTHES),
     "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 4294967295", "seed 2")),
 }  # fmt: skip
 

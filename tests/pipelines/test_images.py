@@ -7,7 +7,8 @@ import pytest
 
 from pipelines import datasets
 from pipelines.config import TrainingSettings
-from pipelines.images import Scaling, distorted
+from pipelines.datasets.dataset import Rows
+from pipelines.images import Epoch, Scaling
 
 DRAWS = 300
 
@@ -15,6 +16,11 @@ DRAWS = 300
 @pytest.fixture(scope="module")
 def digits() -> Any:
     return datasets.load("mnist-5k").train.x[:500]
+
+
+def distorted(x: np.ndarray, settings: TrainingSettings, seed: int, epoch: int) -> np.ndarray:
+    """Return all images of an epoch, in the order of `x`, unscaled."""
+    return Epoch(x, np.arange(len(x)), settings, seed, epoch, np.asarray)(slice(None))
 
 
 def bars(count: int = DRAWS, width: int = 2) -> np.ndarray:
@@ -58,7 +64,7 @@ def test_pixels_are_standardised_over_the_training_images(digits: np.ndarray) ->
 
 
 def test_nothing_is_distorted_unless_asked_for(digits: np.ndarray) -> None:
-    assert distorted(digits, TrainingSettings(), seed=1, epoch=0) is digits
+    np.testing.assert_array_equal(distorted(digits, TrainingSettings(), seed=1, epoch=0), digits)
 
 
 def test_distortions_depend_on_seed_and_epoch_alone(digits: np.ndarray) -> None:
@@ -67,6 +73,32 @@ def test_distortions_depend_on_seed_and_epoch_alone(digits: np.ndarray) -> None:
     np.testing.assert_array_equal(distorted(digits, settings, seed=1, epoch=3), first)
     for seed, epoch in ((1, 4), (2, 3)):
         assert (distorted(digits, settings, seed, epoch) != first).any()
+    parts = Epoch(digits, np.arange(len(digits)), settings, 1, 3, np.asarray)
+    in_parts = [parts(slice(begin, begin + 64)) for begin in range(0, len(digits), 64)]
+    np.testing.assert_array_equal(np.concatenate(in_parts), first)
+
+
+def test_images_that_are_not_square_are_moved_by_their_own_sides() -> None:
+    wide = np.zeros((DRAWS, 20, 60, 3), np.uint8)
+    wide[:, 8:12, 28:32] = 200
+    moved = distorted(wide, TrainingSettings(shift=0.1), seed=1, epoch=0)[..., 1]
+    mass = moved.sum(axis=(1, 2))
+    y, x = np.mgrid[:20, :60]
+    assert 5 < np.abs((moved * x).sum(axis=(1, 2)) / mass - 29.5).max() <= 6.01
+    assert 1.6 < np.abs((moved * y).sum(axis=(1, 2)) / mass - 9.5).max() <= 2.01
+
+
+def test_floats_are_taken_as_they_are_unless_standardised() -> None:
+    numbers = np.random.default_rng(0).normal(3, 2, (50, 7)).astype(np.float32)
+    np.testing.assert_array_equal(Scaling("by_255", numbers)(numbers), numbers)
+    np.testing.assert_allclose(Scaling("standardized", numbers)(numbers).std(axis=0), 1, rtol=1e-3)
+
+
+def test_rows_on_disk_are_standardised_as_arrays_are(digits: np.ndarray) -> None:
+    rows = Rows(digits, np.arange(len(digits)))
+    found, expected = Scaling("standardized", rows), Scaling("standardized", digits)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-5)
+    np.testing.assert_allclose(found.deviation, expected.deviation, rtol=1e-5)
 
 
 def test_shifts_move_both_ways_up_to_their_limit() -> None:

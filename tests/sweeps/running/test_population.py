@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 import models
 from pipelines import datasets
 from pipelines.config import TrainingSettings
-from pipelines.datasets import Dataset, Images
+from pipelines.datasets import Dataset
 from pipelines.tracking import store as tracking
 from pipelines.train import Training, compile_model
 from sweeps.results import frames, systems
@@ -86,8 +86,8 @@ def few() -> Dataset:
     """Some of the 5k images, in no whole number of batches."""
     whole = datasets.load("mnist-5k")
     some = np.random.default_rng(0).permutation(len(whole.train))[:200]
-    train = Images(whole.train.x[some], whole.train.y[some])
-    return replace(whole, train=train, validation=Images(whole.validation.x[:200], whole.validation.y[:200]))
+    train = datasets.Examples(whole.train.x[some], whole.train.y[some])
+    return replace(whole, train=train, validation=datasets.Examples(whole.validation.x[:200], whole.validation.y[:200]))
 
 
 # What a member gets

@@ -45,7 +45,7 @@ def test_shipped_studies_are_valid_and_begin_with_the_recipe(name: str) -> None:
     assert config.hyperparameters == models.arguments(study.model)
     assert config.training.learning_rate == recipe.training["learning_rate"]
     assert config.protocol == "held_out" and config.training.keep == "best"
-    if study.dataset == "mnist":
+    if study.dataset.name == "mnist":
         assert {key: getattr(config.training, key) for key in recipe.training} == dict(recipe.training)
         published = {target.accuracy for target in recipe.targets if recipe.protocol != "reshuffled"}
         assert published <= {target.accuracy for target in study.targets}

@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 from rich.console import Console
 
 import models
-from pipelines import datasets, images, serving
+from pipelines import datasets, serving
+from pipelines.datasets import decode
 from pipelines.errors import UserError
 from pipelines.images import Scaling
 from pipelines.tracking import registry
@@ -144,7 +145,7 @@ def test_images_unlike_those_of_the_data_set_are_doubted(tmp_path: Path, digits:
 def test_images_of_all_sorts(tmp_path: Path) -> None:
     def grey(image: Image.Image, name: str, **options: Any) -> np.ndarray:
         image.save(tmp_path / name)
-        return images.read(tmp_path / name, **options)[..., 0]
+        return decode.read(tmp_path / name, (28, 28, 1), "pad", **options)[..., 0]
 
     deep = Image.fromarray(np.full((28, 28), 30_000, np.uint16))
     assert grey(deep, "deep.png").max() == round(30_000 / 257)
@@ -158,7 +159,7 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
     paper = np.full((100, 50), 255, np.uint8)
     paper[20:80, 20:30] = 0
     Image.fromarray(paper).convert("RGB").save(tmp_path / "one.png")
-    found = images.read(tmp_path / "one.png", invert=True)[..., 0]
+    found = decode.read(tmp_path / "one.png", (28, 28, 1), "pad", invert=True)[..., 0]
     assert found.shape == (28, 28) and found.dtype == np.uint8
     assert found[14, 14] > 200 and found[:, :6].max() == 0 and found[0].max() == 0
 

@@ -111,7 +111,7 @@ def test_random_test_labels_change_no_choice(
 
     def choices(folder: Path, dataset: datasets.Dataset) -> tuple[list[Any], list[float]]:
         monkeypatch.setenv("MLRUNS_DIR", str(folder))
-        monkeypatch.setattr(data, "load", lambda _: dataset)
+        monkeypatch.setattr(datasets, "load", lambda _: dataset)
         datasets._watched.cache_clear()
         here.clear()
         store = run_in_process(study, watch, empty_stores)

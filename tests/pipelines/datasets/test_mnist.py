@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from pipelines import datasets
+from pipelines.datasets import mnist
 from pipelines.errors import DatasetUnavailable, UserError
 
 
 @pytest.fixture(autouse=True)
 def fresh_cache():
-    datasets.load.cache_clear()
+    datasets._known.cache_clear()
     yield
-    datasets.load.cache_clear()
+    datasets._known.cache_clear()
 
 
 def copied(mnist_dir: Path, folder: Path) -> Path:
@@ -98,13 +99,13 @@ def test_unpacked_files_serve_as_well(copy: Path) -> None:
 def test_npz_serves_as_well_from_folder_and_keras_cache(
     copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    arrays = {part: data._read_idx(copy / f"{file}.gz") for part, (file, _, _) in data.MNIST_FILES.items()}
+    arrays = {part: mnist._read_idx(copy / f"{file}.gz") for part, (file, _, _) in mnist.MNIST_FILES.items()}
     folder = tmp_path / "keras" / "datasets"
     folder.mkdir(parents=True)
     np.savez(folder / "mnist.npz", **arrays)
     monkeypatch.setenv("MNIST_DIR", str(folder))
     assert datasets.load("mnist").digest == "9229d616928f9c59"
-    datasets.load.cache_clear()
+    datasets._known.cache_clear()
     monkeypatch.delenv("MNIST_DIR")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     assert datasets.load("mnist").digest == "9229d616928f9c59"
@@ -215,9 +216,9 @@ def clothes(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_fashion_mnist_is_read_and_split_as_mnist_is(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         part: (file, hashlib.md5((clothes / file).read_bytes()).hexdigest(), shape)
-        for part, (file, _, shape) in data.FASHION_FILES.items()
+        for part, (file, _, shape) in mnist.FASHION_FILES.items()
     }
-    monkeypatch.setattr(data, "FASHION_FILES", files)
+    monkeypatch.setattr(mnist, "FASHION_FILES", files)
     dataset = datasets.load("fashion-mnist")
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [54_000, 6_000, 10_000]
     assert (
