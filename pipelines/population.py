@@ -6,6 +6,7 @@ alone, up to the order in which floats are added. Epochs, patience and the kept 
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+import psutil
 from keras import layers, ops
 
 from pipelines import evaluate
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
+from pipelines.datasets.dataset import Dataset
 from pipelines.errors import out_of_memory
 from pipelines.images import Floats, affine_maps, distorts
 from pipelines.train import EpochMetrics, Training, random_states, seeds_of
@@ -144,6 +147,7 @@ class Population:
             for weight in first.model.weights
         ]
         train = first.dataset.train
+        _check_room(first.dataset)
         self._distorts = distorts(first.settings)
         self._x = jnp.asarray(np.asarray(train.x) if self._distorts else first.scaling(train.x))
         self._y = jnp.asarray(train.y, jnp.int32)
@@ -364,6 +368,14 @@ def _twin(layer: Any, patches: bool) -> Any:
     without = {key: None for key in config if isinstance(getattr(layer, key, None), keras.regularizers.Regularizer)}
     kind = PatchesConv2D if patches and type(layer) is layers.Conv2D else type(layer)
     return kind.from_config(config | without)
+
+
+def _check_room(dataset: Dataset) -> None:
+    """Raise MemoryError where the examples, which a population holds as a whole, have no room in memory."""
+    wanted = 4 * (len(dataset.train) + len(dataset.validation)) * math.prod(dataset.shape)
+    free = psutil.virtual_memory().available
+    if wanted > free / 2:
+        raise MemoryError(f"{wanted / 2**30:.1f} GiB of examples, {free / 2**30:.1f} GiB free")
 
 
 def _fastest(first: Training, size: int) -> Formulation:

@@ -73,7 +73,8 @@ class Study:
 
     `model`: a shipped one's name, a module or file as in a study file, or a function `build(*, …) -> keras.Model`, which may be
     defined in a notebook's cell or a script. `search`: hyperparameters by name, each an `Int`, `Float` or `Choice`.
-    `budget`: trials, epochs, hours. `settings`: any other key of a study file (docs/studies.md).
+    `budget`: trials, epochs, hours. `dataset`: as in a study file, or arrays: (x, y), (x, y, x_test, y_test), or a dict of such;
+    they are kept under `mlruns/datasets/`. `settings`: any other key of a study file (docs/studies.md).
 
     Raises UserError, with the line that the command line prints, for the first mistake found.
     """
@@ -89,6 +90,7 @@ class Study:
     ):
         where, folders = f"study {name!r}", [Path.cwd()]
         source = None if isinstance(model, str) else _source_of(model, name, folders)
+        settings = settings | {"dataset": _dataset_of(settings["dataset"], name)} if "dataset" in settings else settings
         content = {"name": name, "model": source.reference if source else model, "search": search or {}, **settings}
         content |= {key: dict(value) for key, value in content.items() if isinstance(value, Mapping)}
 
@@ -214,6 +216,19 @@ def open_study(name: str) -> Study:
     opened = Study.__new__(Study)
     opened._set(stored.resumable, stored.read(as_written=True))
     return opened
+
+
+def _dataset_of(given: Any, study: str) -> Any:
+    """Return how a study file says what was given: arrays are kept first, under the name of the study."""
+    from pipelines import datasets
+    from pipelines.datasets.spec import KINDS
+
+    if isinstance(given, str) or (isinstance(given, Mapping) and given.keys() & KINDS.keys()):
+        return given
+    try:
+        return datasets.of_arrays(given() if callable(given) else given, re.sub(r"[^\w .-]", "_", str(study))).content()
+    except UserError as error:
+        raise UserError(f"study {study!r}: dataset: {error}") from error
 
 
 def _source_of(build: Callable[..., Any], study: str, folders: list[Path]) -> models.Source:

@@ -416,7 +416,11 @@ def rerun(run: str, device: Any) -> None:
 @main.command()
 @click.argument("run", metavar="RUN|best")
 @click.option("--study", help="Whose best trial, with best; the latest search if not given.")
-@click.option("--digit", type=int, default=7, show_default=True, help="The class whose image the filters respond to.")
+@click.option(
+    "--digit",
+    type=int,
+    help="The number of the class whose image the filters respond to; 7, or the last, if not given.",
+)
 @click.option("--feature", metavar="LAYER:NUMBER", help="The feature map whose most exciting input is looked for.")
 @click.option("--against", metavar="RUN", help="Another run of the same configuration, to match first-layer filters.")
 @click.option("--only", multiple=True, metavar="FIGURE", help="This figure alone; may be given several times.")
@@ -425,7 +429,7 @@ def rerun(run: str, device: Any) -> None:
 def explain(
     run: str,
     study: str | None,
-    digit: int,
+    digit: int | None,
     feature: str | None,
     against: str | None,
     only: tuple[str, ...],

@@ -101,7 +101,7 @@ def of_arrays(found: Any, name: str, **options: Any) -> OwnDataset:
     """Keep arrays that were given from Python; return how a study names them. Raises UserError."""
     spec = parse({"arrays": name, **options})
     assert isinstance(spec, OwnDataset)
-    return spec.found_as(keep(found, spec, f"data set {name}"))
+    return spec.found_as(keep(found, spec, "arrays"))
 
 
 def under(protocol: Protocol, wanted: Spec | str, seed: int) -> Dataset:

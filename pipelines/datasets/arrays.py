@@ -204,6 +204,7 @@ def _divide(draft: Draft, y: NDArray[Any], classes: Sequence[str], spec: OwnData
     bounds = np.cumsum([0, *draft.sizes.values()])
     parts = {part: np.arange(*bounds[i : i + 2]) for i, part in enumerate(draft.sizes)}
     rest, n = parts["train"], draft.sizes["train"]
+    _check_counts(y[rest], 1 + len(PARTS) - len(parts), classes, where)
     for part, share in (("test", spec.test), ("validation", spec.validation)):
         if part in parts:
             continue
@@ -217,6 +218,18 @@ def _divide(draft: Draft, y: NDArray[Any], classes: Sequence[str], spec: OwnData
             raise UserError(f"{where}: {error}") from error
         parts[part], rest = rest[held], rest[kept]
     return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
+
+
+def _check_counts(y: NDArray[Any], parts: int, classes: Sequence[str], where: str) -> None:
+    """Raise UserError where a class has fewer training examples than `parts` that they are divided into."""
+    counts = np.bincount(y, minlength=len(classes)) if classes else np.empty(0, int)
+    few = np.flatnonzero((counts > 0) & (counts < parts))
+    if len(few):
+        others = f", and {len(few) - 1} others too few" if len(few) > 1 else ""
+        raise UserError(
+            f"{where}: class {classes[few[0]]!r} has {counts[few[0]]} to be divided into {parts} parts{others}: give at least "
+            f"{parts} of each class, or leave it out"
+        )
 
 
 def _check_values(x: NDArray[Any], where: str) -> None:

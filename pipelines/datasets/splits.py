@@ -17,8 +17,8 @@ def hold_out(
 ) -> tuple[Index, Index]:
     """Return which examples stay and which are held out, about `held_out` of them, each in rising order.
 
-    With `classes`, `labels` are their numbers, and each class is divided alike. `groups`: examples of one group stay together.
-    Raises UserError where a class, or the groups, are too few.
+    With `classes`, `labels` are their numbers, and each class is divided alike; the only one of its class stays. `groups`:
+    examples of one group stay together. Raises UserError where these are too few, or more classes than are held out.
     """
     from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
@@ -33,21 +33,18 @@ def hold_out(
         divide = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED)
         kept, held = next(iter(divide.split(np.zeros(n), labels if classes else np.zeros(n, int), groups)))
         return np.sort(kept), np.sort(held)
-    if classes:
-        counts = np.bincount(labels, minlength=len(classes))
-        rarest = int(counts.argmin())
-        if counts[rarest] < 2:
-            raise UserError(
-                f"class {classes[rarest]!r} has {counts[rarest]} example left to be divided into two parts: give it more, or "
-                "leave the class out"
-            )
-        if held_out < len(classes):
-            raise UserError(
-                f"a part of {held_out} examples cannot have one of each of {len(classes)} classes: make it larger"
-            )
-    stratify = labels if classes else None
-    kept, held = train_test_split(np.arange(n), test_size=held_out, stratify=stratify, random_state=SEED)
-    return np.sort(kept), np.sort(held)
+    if not classes:
+        kept, held = train_test_split(np.arange(n), test_size=held_out, random_state=SEED)
+        return np.sort(kept), np.sort(held)
+    counts = np.bincount(labels, minlength=len(classes))
+    if held_out < np.count_nonzero(counts):
+        raise UserError(
+            f"a part of {held_out} examples cannot have one of each of {len(classes)} classes: make it larger"
+        )
+    several = np.flatnonzero(counts[labels] > 1)
+    only = np.flatnonzero(counts[labels] == 1)
+    kept, held = train_test_split(several, test_size=held_out, stratify=labels[several], random_state=SEED)
+    return np.sort(np.concatenate([kept, only])), np.sort(held)
 
 
 def folds(labels: NDArray[Any], number: int, of: int, stratified: bool) -> tuple[Index, Index]:

@@ -67,7 +67,6 @@ def run(
             "table of the same name, so give them two databases"
         )
     dataset = datasets.load(study.dataset)
-    study = study.model_copy(update={"dataset": study.dataset.found_as(dataset)})
     _check_training(study, dataset)
     population.check(study, backend.name())
     folder = paths.make_mlruns()
@@ -141,6 +140,7 @@ def _prepare(
     new_source: bool = False,
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
+    study = study.model_copy(update={"dataset": study.dataset.found_as(dataset)})
     with study_lock():  # two parents that begin at once make one study and one parent run
         owned = StoredStudy(owner) if owner else None
         # MLflow first: it may refuse, and then nothing is written

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 import models
 from pipelines import datasets
 from pipelines.config import RunConfig
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line, out_of_memory
 from pipelines.train import EpochMetrics, Epochs, Training, attempt
 from sweeps.study.study import Choice, Scalar, Study
 
@@ -97,6 +97,13 @@ def _train_together(study: Study, begin: Begin, advance: Advance) -> None:
             print(f"trial {first.claimed.number} trains alone: {reason}")
             _train_alone(first, advance)
             first = begin({})
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            print(f"trials train in turn: a population needs memory for all examples ({first_line(error)})")
+            _train_alone(first, advance)
+            _train_in_turn(begin, advance)
+            return
         else:
             first = _Group(first, population, names).train(begin, advance) or begin({})
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 import models
@@ -192,7 +191,7 @@ class _Worker:
             print(f"{self._trials} trials are done: making room for a fresh worker")
             return False
         if self._trials and not self._watch.held:
-            memory = psutil.Process().memory_info().rss / 2**30
+            memory = device.own_memory()
             self._memory = self._memory or memory
             if memory > self._memory + GROWTH:
                 print(f"grown from {self._memory:.1f} to {memory:.1f} GiB: making room for a fresh worker")

@@ -27,6 +27,7 @@ FOLDER = "explain"  # of the run's artifacts
 FIGURES = ("kernels", "activations", "noise", "codes", "patterns", "saliency", "maps", "same_filters")
 OF_CONVOLUTIONS = ("activations", "codes")
 BEST = "best"
+DIGIT = 7  # or the last class: whose image is shown
 MAPPED = 2_000  # test images: t-SNE takes seconds for so many, minutes for all
 CODES = 20  # classes whose codes are compared
 LOOKED_AT = 1_000  # of them, for how strongly images excite a feature map
@@ -38,7 +39,7 @@ SEED = 0  # of noise, and of the maps
 class Asked:
     """What is asked: the class whose image is shown, a feature map as "LAYER:NUMBER", another run's id, these figures alone."""
 
-    digit: int
+    digit: int | None = None
     feature: str | None = None
     against: str | None = None
     only: Sequence[str] = ()
@@ -55,9 +56,10 @@ class Explained:
             raise UserError(
                 f"run {run_id} was trained on {self.dataset.name}, which has no images in classes: nothing to draw"
             )
-        if not 0 <= asked.digit < len(self.classes):
+        self.digit = min(DIGIT, len(self.classes) - 1) if asked.digit is None else asked.digit
+        if not 0 <= self.digit < len(self.classes):
             raise UserError(f"--digit {asked.digit}: expected a class from 0 to {len(self.classes) - 1}")
-        self.digit, self.network = asked.digit, Network(self.trained.model, self.trained.scaling)
+        self.network = Network(self.trained.model, self.trained.scaling)
         self.feature = self.network.feature(asked.feature) if asked.feature else None
         self.other = self._other(asked.against) if asked.against else None
         self.noise = np.random.default_rng(SEED).integers(0, 256, (2, *self.dataset.test.x.shape[1:]), np.uint8)
