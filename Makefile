@@ -31,7 +31,7 @@ RUN ?= best
 
 .DEFAULT_GOAL := help
 FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RESULTS),--results $(RESULTS),--page docs/reliability.md)
-TARGETS ?= study idx npz state command run_id
+TARGETS ?= study idx npz archive photo state command run_id
 SECONDS ?= 60
 
 .PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast test-long lint bench faults fuzz audit clean

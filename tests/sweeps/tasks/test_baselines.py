@@ -75,7 +75,7 @@ def test_a_recipe_is_trained_as_published(name: str) -> None:
     distortions = (training.rotation, training.shift, training.shear, training.zoom)
     assert distortions == ((8, 0.08, 0.3, 0.08) if name.startswith("augmented") else (0, 0, 0, 0))
     assert training.keep == "last" and training.patience is None and training.momentum == 0 and training.lr_floor == 0
-    assert config.dataset == "mnist" and study.budget.trials == 4 and study.search == {}
+    assert config.dataset.name == "mnist" and study.budget.trials == 4 and study.search == {}
     assert [entry.accuracy for entry in study.targets] == targets
 
 
