@@ -124,7 +124,9 @@ def batches_a_call() -> int:
 def batches(
     x: NDArray[Any], y: NDArray[Any], size: int, scaled: Callable[[NDArray[Any]], Any]
 ) -> Iterator[dict[str, Any]]:
-    """Let Keras's `fit` train on images `x` (n, 28, 28, 1), `scaled`, and labels `y` (n,), in this order: yields its arguments.
+    """Let Keras's `fit` train on images `x` (n, 28, 28, 1), `scaled`, and labels `y`, in this order: yields its arguments.
+
+    `y`: (n,) or, of a regression, (n, k).
 
     TensorFlow is given a pipeline that scales a batch while another is trained on. The one that Keras would make tunes itself
     in a thread that may sleep through the pipeline's end: `fit` then returns later, by up to as much as it has taken.
@@ -135,7 +137,7 @@ def batches(
     import tensorflow
 
     images_and_labels = [x, y]  # TensorFlow may never let go of `batch`, so that must let go of these
-    shape, kind = x.shape[1:], y.dtype
+    shape, kind, of_label = x.shape[1:], y.dtype, y.shape[1:]
 
     def batch(number: int) -> list[NDArray[Any]]:
         images, labels = (each[number * size : (number + 1) * size] for each in images_and_labels)
@@ -143,7 +145,7 @@ def batches(
 
     def typed(number: Any) -> tuple[Any, Any]:
         images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, kind], stateful=False)
-        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None])
+        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *of_label])
 
     options = tensorflow.data.Options()
     options.autotune.enabled = False

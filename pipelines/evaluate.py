@@ -1,23 +1,21 @@
-"""Class probabilities of a model, and what they are worth.
-
-The metrics of an epoch are `EpochMetrics` in `train.py`; those of a run are put together in `execute.py`.
-"""
+"""What a model predicts: class probabilities, or the values of a regression. What they are worth: `metrics.py`."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.errors import UserError
 from pipelines.images import Floats
 
 BATCH = 1_000
 LOOKED_AT = 8  # random images, where a model's last layer does not tell what it returns
-SMALLEST_PROBABILITY = 1e-7  # Keras clips here too
 
 
 def probabilities(model: Any, x: Floats, logits: bool = False) -> Floats:
-    """Return class probabilities (n, classes) for images (n, 28, 28, 1), dropout off; `logits`: what the model returns."""
+    """Return class probabilities (n, classes) for images (n, 28, 28, 1), dropout off; `logits`: what the model returns.
+
+    Of a regression, the values (n, outputs) that it predicts.
+    """
     parts = [model.predict_on_batch(x[begin : begin + BATCH]) for begin in range(0, len(x), BATCH)]
     found = np.concatenate(parts, dtype=np.float32)
     return softmax(found) if logits else found
@@ -55,17 +53,6 @@ def gives_logits(model: Any) -> bool:
     return True
 
 
-def accuracy(predicted: Floats, labels: NDArray[np.uint8]) -> float:
-    """Return the share of images whose most probable class is their label, 0 to 1."""
-    return float(np.mean(predicted.argmax(axis=1) == labels))
-
-
-def loss(model: Any, predicted: Floats, labels: NDArray[np.uint8]) -> float:
-    """Return mean cross-entropy in nats plus the model's regularisation, as Keras's `evaluate` does."""
-    return cross_entropy(predicted, labels) + sum(float(penalty) for penalty in model.losses)
-
-
-def cross_entropy(predicted: Floats, labels: NDArray[np.uint8]) -> float:
-    """Return mean cross-entropy in nats."""
-    chosen = predicted[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0)).mean())
+def penalty(model: Any) -> float:
+    """Return what the model's regularisation adds to its loss, as Keras's `evaluate` does."""
+    return sum(float(penalty) for penalty in model.losses)

@@ -6,6 +6,7 @@ from typing import Any
 import models
 from pipelines import evaluate
 from pipelines.images import SIDE, Scaling
+from pipelines.metrics import Task
 
 
 def load(path: Path, name: str) -> Any:
@@ -15,12 +16,15 @@ def load(path: Path, name: str) -> Any:
     return keras.saving.load_model(path, models.custom_objects(name), compile=False, safe_mode=True)
 
 
-def with_scaling(trained: Any, scaling: Scaling) -> Any:
-    """Return a Keras model with its scaling inside: floats in 0..255 (n, 28, 28, 1) -> class probabilities (n, 10)."""
+def with_scaling(trained: Any, scaling: Scaling, task: Task = "classification") -> Any:
+    """Return a Keras model with its scaling inside: floats in 0..255 (n, 28, 28, 1) -> class probabilities (n, 10).
+
+    Of a regression, the values that it predicts.
+    """
     import keras
 
     layer = keras.layers.Rescaling(1 / scaling.deviation[0])
     if scaling.mean.size > 1:  # each pixel by its own
         layer = keras.layers.Normalization(axis=(1, 2, 3), mean=scaling.mean, variance=scaling.deviation**2)
-    ending = [keras.layers.Softmax()] if evaluate.gives_logits(trained) else []
+    ending = [keras.layers.Softmax()] if task == "classification" and evaluate.gives_logits(trained) else []
     return keras.Sequential([keras.Input((SIDE, SIDE, 1)), layer, trained, *ending])

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, data, paths, provenance
+from pipelines import backend, checkpoint, data, metrics, paths, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from sweeps.running import moved, population, repair
@@ -22,9 +22,9 @@ from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
 from sweeps.stores.storage import kind_of, store_error_line, study_lock
 from sweeps.stores.storage import url as optuna_url
-from sweeps.stores.store import Store, val_accuracy
+from sweeps.stores.store import Store, first_value
 from sweeps.study import samplers
-from sweeps.study.study import OBJECTIVES, Study
+from sweeps.study.study import Study
 from sweeps.study.study_file import in_a_line
 
 CHANGED_SOURCE = "the source of its model has changed"
@@ -67,6 +67,10 @@ def run(
         )
     dataset = data.load(study.dataset)
     population.check(study, backend.name())
+    try:
+        metrics.check(study.measured, len(data.CLASSES[study.dataset]) if study.task == "classification" else 0)
+    except ValueError as error:
+        raise UserError(f"study {study.name!r}: {error}") from error
     folder = paths.make_mlruns()
     try:
         if line := moved.settle_in():
@@ -103,7 +107,9 @@ def closing_summary(study: Study, result: Result) -> list[str]:
     """Return what was found, and which commands come next."""
     snapshot, lines = result.snapshot, []
     if snapshot.best:
-        found = f"best by validation: trial {snapshot.best.number} with {100 * val_accuracy(snapshot.best):.2f} %"
+        reached = study.objective.text(study.objective.scale * first_value(snapshot.best))
+        what = f"{study.objective.label} " if study.objective.called else ""
+        found = f"best by validation: trial {snapshot.best.number} with {what}{reached}"
         lines.append(f"{found}, of {snapshot.done} trials and {snapshot.epochs_spent} epochs")
     if result.paused:
         lines.append(result.paused)
@@ -135,7 +141,7 @@ def _prepare(
         within = owned.parent_run().run_id if owned else None
         if owned is None:
             tracking.find_experiment(study.name)
-        store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
+        store = Store.create(study.name, study.directions)
         study = _check_definition(store, study, new_source)
         chosen = _choose_sampler(store, study)
         uid = store.uid
@@ -153,6 +159,7 @@ def _prepare(
     return store, Assignment(
         resolved,
         models.source(study.model),
+        tuple(metrics.sources(study.users_metrics())),
         provenance.code(),
         digest,
         phase,
@@ -172,10 +179,11 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     """Refuse to resume a study that is stored under another definition; return it with the stored reference to its model."""
     attributes, source = store.attributes(), models.source(study.model)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
-    if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
+    if not begun and store.directions() == study.directions:
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
         store.remember(names.DEFINITION, study.definition())
         store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.METRIC_SOURCES, [each.content() for each in metrics.sources(study.users_metrics())])
         store.remember(names.CHOSEN_SAMPLER, None)
         return study
     now = study.definition()  # before the stored source takes the place of the present one

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,18 @@ import models
 from pipelines import data, serving
 from pipelines.errors import UserError
 from pipelines.images import read
+from pipelines.metrics import ACCURACY, Metric
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
 from sweeps.results import choice, systems, tables
 from sweeps.results.choice import clearly_behind
 from sweeps.results.verdict import FEWEST_SEEDS
-from sweeps.stores.store import Store
+from sweeps.stores.record import StoredStudy
 from sweeps.tasks import logged
 
 UNKNOWN = "unknown"
 FAINTEST = 32  # steps of grey, of 255, that an image has at least from its darkest pixel to its lightest
-VALIDATION = "val_accuracies"  # tag of a version: those of its configuration's seeds, 0 to 1
+FORMER_VALIDATION = "val_accuracies"  # what versions before called a champion's tag `val_accuracy`
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,27 @@ def promote(study: str) -> str:
     """Register the model of a study's chosen configuration as its data set's champion, if it is better; return what was done.
 
     Better: the present champion's configuration is clearly behind by validation, as in the race of `sweep confirm`; a test
-    accuracy decides nothing. The model is the first seed of the final training, or else the seed with the best validation
-    accuracy. A configuration that is champion already gets its tags, or its final training, brought up to date.
+    value decides nothing. The model is the first seed of the final training, or else the seed that is best by validation. It is
+    named after the data set, and after the study's objective where that is not the accuracy. A configuration that is champion
+    already gets its tags, or its final training, brought up to date.
     """
     seeds = systems.confirmations(study)
-    complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
+    stored = StoredStudy(study)
+    definition = stored.read()
+    objective = definition.objective
+    validation, on_test = f"val_{objective.name}", f"test_{objective.name}"
+    complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
     of_confirm = complete[complete.phase == "confirm"]
     number = choice.chosen(study)
     own = of_confirm[of_confirm.trial == number]
     if len(own) < FEWEST_SEEDS:
         return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
     final = complete[(complete.phase == "final") & (complete.trial == number)]
-    row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
+    values = list(own[validation])
+    row = final.iloc[0] if len(final) else own.iloc[int(np.argmin([objective.cost(value) for value in values]))]
     run = tracking.get_run(row.run_id)
-    name, uid = run.tags["dataset"], Store(study).uid
+    dataset, uid = run.tags["dataset"], stored.uid
+    name = dataset if objective is ACCURACY else f"{dataset}-{objective.name}"
     digest = str(tracking.get_run(own.run_id.iloc[0]).tags.get("dataset_digest"))
     present = registry.champion(name)
     if present is not None:
@@ -64,15 +71,15 @@ def promote(study: str) -> str:
                 f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to start over"
             )
         same = (present.tags.get("study_uid"), present.tags.get("trial")) == (uid, str(number))
-        before = json.loads(present.tags.get(VALIDATION, "[]"))
+        before = json.loads(present.tags.get(validation) or present.tags.get(FORMER_VALIDATION, "[]"))
         if not before:
             raise UserError(
-                f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {VALIDATION}): "
+                f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {validation}): "
                 f"delete its alias {registry.ALIAS!r} in the MLflow UI to start over"
             )
-        if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
-            theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before)})"
-            ours = f"trial {number} of {study} ({_mean(own.val_accuracy)})"
+        if not same and 0 not in clearly_behind({0: before, 1: values}, objective.direction):
+            theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before, objective)})"
+            ours = f"trial {number} of {study} ({_mean(values, objective)})"
             return f"the champion of {name} stays {theirs}: {ours} is not clearly better by validation"
     tags = {
         "study": study,
@@ -80,24 +87,25 @@ def promote(study: str) -> str:
         "trial": str(number),
         "model": run.params["model"],
         "phase": str(row.phase),
-        "dataset": name,
+        "dataset": dataset,
+        "task": definition.task,
         "dataset_digest": run.tags.get("dataset_digest", UNKNOWN),
         "split_digest": digest,
         "git_commit": run.tags.get("git_commit", UNKNOWN),
         "seed": run.params["seed"],
-        VALIDATION: json.dumps(list(own.val_accuracy)),
-        "test_accuracy": f"{row.test_accuracy:.4f}",
+        validation: json.dumps(values),
+        on_test: f"{row[on_test]:.4f}",
         **_verdicts(study, str(row.phase), int(row.trial)),
     }
     version = registry.find(name, row.run_id)
     if version is None:
-        example = data.load(name).test.x[:1].astype(np.float32)
+        example = data.load(dataset).test.x[:1].astype(np.float32)
         trained = logged.load(run)
-        model = serving.with_scaling(trained.model, trained.scaling)
+        model = serving.with_scaling(trained.model, trained.scaling, trained.config.task)
         version = registry.register(name, row.run_id, model, example, models.source(trained.config.model))
     registry.promote(version, tags)
     return (
-        f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
+        f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(values, objective)}; "
         f"sweep predict IMAGE asks models:/{name}@{registry.ALIAS}, docs/verdicts.md says how to serve it"
     )
 
@@ -121,6 +129,11 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
         raise UserError(f"there is no champion of {name!r}: expected one of {', '.join(found)}")
     if source := tracking.source_of(version.run_id):
         models.adopt(source)
+    if version.tags.get("task") == "regression":
+        raise UserError(
+            f"the champion of {name} predicts numbers, not classes: serve it with mlflow models serve -m "
+            f"models:/{name}@{registry.ALIAS}"
+        )
     predicted = registry.load(version, version.tags.get("model", "")).predict(images.astype(np.float32), verbose=0)
     of = f"the champion of {name}, version {version.number}: trial {version.tags.get('trial')} of {version.tags.get('study')}"
     ranked = [[(int(label), float(each[label])) for label in np.argsort(-each)] for each in predicted]
@@ -141,13 +154,15 @@ def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
     """Return the verdict on every target, a tag each."""
     system = f"trial {trial}" if phase == "confirm" else f"trial {trial}, all training images"
     judged = systems.verdicts(study)
+    by_name = {metric.name: metric for metric in StoredStudy(study).read().measured}
     return {
         f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
-            f"{row.verdict} ({tables.interval(row.low, row.high)}, {row.models} seeds)"
+            f"{row.verdict} ({tables.interval(row.low, row.high, by_name[row.metric])}, {row.models} seeds)"
         )
         for _, row in judged[judged.system == system].iterrows()
     }
 
 
-def _mean(accuracies: Sequence[float] | Any) -> str:
-    return f"{100 * float(np.mean(accuracies)):.2f} % on validation"
+def _mean(values: Sequence[float], metric: Metric) -> str:
+    called = f"{metric.label} " if metric.called else ""
+    return f"{called}{metric.text(metric.scale * float(np.mean(values)))} on validation"

@@ -19,6 +19,7 @@ from pipelines.figures import dataset as of_dataset
 from pipelines.figures import network as draw
 from pipelines.figures.style import Drawn
 from pipelines.inside import Network
+from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames
 from sweeps.tasks import logged
@@ -49,6 +50,8 @@ class Explained:
     def __init__(self, run_id: str, asked: Asked):
         self.run = logged.find(run_id)
         self.trained = logged.load(self.run)
+        if self.trained.config.task == "regression":
+            raise UserError(f"run {run_id} is of a regression: sweep explain draws what is inside a classifier")
         self.dataset, self.classes = self.trained.dataset, data.CLASSES[self.trained.dataset.name]
         if not 0 <= asked.digit < len(self.classes):
             raise UserError(f"--digit {asked.digit}: expected a class from 0 to {len(self.classes) - 1}")
@@ -208,7 +211,8 @@ def best_of(study: str | None) -> str:
     best: Any = frames.best_runs(study, top=1)
     if best.empty:
         raise UserError("no trial of the study is complete yet: resume it, or name a run")
-    if np.isnan(best.val_accuracy.iloc[0]):
+    (objective, *_) = frames.objectives_of(tracking.get_run(str(best.run_id.iloc[0])))
+    if np.isnan(best[objective.column].iloc[0]):
         raise UserError(
             f"study {best.study.iloc[0]!r} holds no images out, so none of its runs is the best: name a run"
         )

@@ -9,7 +9,7 @@ from pipelines.tracking import store
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from pipelines.train import EpochMetrics
 
-METRICS = EpochMetrics(0.5, 0.9, 0.4, 0.92, 0.001, 1.5)
+METRICS = EpochMetrics({"loss": 0.5, "accuracy": 0.9}, {"accuracy": 0.92, "loss": 0.4}, 0.001, 1.5)
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def test_a_deleted_experiment_is_named(experiment: str) -> None:
 
 def test_of_several_models_the_mean_is_logged_and_each_ones_validation_accuracy(experiment: str) -> None:
     run = create(experiment)
-    other = EpochMetrics(0.7, 0.7, 0.6, 0.90, 0.001, 2.5)
+    other = EpochMetrics({"loss": 0.7, "accuracy": 0.7}, {"accuracy": 0.90, "loss": 0.6}, 0.001, 2.5)
     run.log_epoch(0, [METRICS, other], {})
     logged = store.get_run(run.run_id).metrics
-    assert logged["val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
-    assert (logged["val_accuracy_1"], logged["val_accuracy_2"]) == (0.92, 0.90)
+    assert logged["epoch_val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
+    assert (logged["epoch_val_accuracy_1"], logged["epoch_val_accuracy_2"]) == (0.92, 0.90)
     assert logged["epoch_seconds"] == 4.0  # one after the other
 
 

@@ -18,6 +18,7 @@ from pipelines import train as training
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
 from pipelines.images import distorted
+from pipelines.metrics import ACCURACY
 from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compile_model, kept_epoch, tell, train
 
 
@@ -26,6 +27,11 @@ def dataset() -> Dataset:
     """The 5k images, fewer of them."""
     whole = data.load("mnist-5k")
     return Dataset("few", Images(whole.train.x[:600], whole.train.y[:600]), whole.validation, whole.test, "few")
+
+
+def epoch(loss: float, accuracy: float) -> EpochMetrics:
+    """Return an epoch of this loss and validation accuracy."""
+    return EpochMetrics({"loss": loss, "accuracy": 0.5}, {"accuracy": accuracy, "loss": loss}, 0.1, 1.0)
 
 
 class Witness:
@@ -44,7 +50,7 @@ class Witness:
 
     def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
         self.ended.append(epoch)
-        self.told.append([one.val_accuracy for one in metrics])
+        self.told.append([one.validation["accuracy"] for one in metrics])
         return self.after.get(epoch)
 
 
@@ -122,7 +128,7 @@ def test_how_many_batches_a_call_has_changes_nothing(
     for one, other in zip(expected.get_weights(), got.get_weights(), strict=True):
         np.testing.assert_array_equal(other, one)
     for one, other in zip(told.history, told_too.history, strict=True):
-        assert (other.loss, other.accuracy, other.val_loss) == (one.loss, one.accuracy, one.val_loss)
+        assert (other.training, other.validation) == (one.training, one.validation)
 
 
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="others are given whole arrays")
@@ -292,7 +298,7 @@ def test_models_side_by_side_train_as_alone_and_resume_where_each_was(run: Calla
     for beside, single in zip(together.trainings, alone, strict=True):
         assert [m.loss for m in beside.history] == [m.loss for m in single.history]
     assert control.begun == [0, 0, 1, 1, 2, 2, 3, 3] and control.ended == [0, 1, 2, 3]
-    assert control.told == [[t.history[e].val_accuracy for t in together.trainings] for e in range(4)]
+    assert control.told == [[t.history[e].validation["accuracy"] for t in together.trainings] for e in range(4)]
 
     class Stopping(Witness):
         def before_epoch(self, epoch: int) -> End | None:
@@ -330,7 +336,9 @@ def test_a_model_that_has_finished_waits_for_the_others(run: Callable[..., Any],
     first, second = resumed.trainings
     assert len(first.history) > len(second.history) == 2
     assert control.begun == list(range(2, len(first.history)))  # of the first model alone
-    assert [told[1] for told in control.told[2:]] == [second.history[-1].val_accuracy] * (len(first.history) - 2)
+    assert [told[1] for told in control.told[2:]] == [second.history[-1].validation["accuracy"]] * (
+        len(first.history) - 2
+    )
 
 
 def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
@@ -340,7 +348,9 @@ def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
     _, patient = run(control, models_at_once=2, file="patient", epochs=9, patience=1, learning_rate=0.005)
     lengths = [len(t.history) for t in patient.trainings]
     assert len(control.ended) == max(lengths) and len(control.begun) == sum(lengths)
-    assert control.told[-1] == [t.history[-1].val_accuracy for t in patient.trainings]  # one waits for the other
+    assert control.told[-1] == [
+        t.history[-1].validation["accuracy"] for t in patient.trainings
+    ]  # one waits for the other
 
 
 def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset: Dataset) -> None:
@@ -351,7 +361,7 @@ def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset
     scaling = turned.trainings[0].scaling
     np.testing.assert_allclose(scaling.mean, dataset.train.x.mean(axis=0), rtol=1e-4)
     predicted = evaluate.probabilities(model, scaling(dataset.validation.x))
-    assert turned.history[0].val_accuracy == evaluate.accuracy(predicted, dataset.validation.y)
+    assert turned.history[0].validation["accuracy"] == ACCURACY.compute(dataset.validation.y, predicted)
 
 
 def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,10 +377,10 @@ def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pyt
 
 
 def test_kept_epoch() -> None:
-    history = [EpochMetrics(1, 0.5, 1, accuracy, 0.1, 1) for accuracy in (0.7, 0.9, 0.9, 0.8)]
-    assert kept_epoch(history, TrainingSettings(keep="best")) == 1
-    assert kept_epoch(history, TrainingSettings(keep="last")) == 3
-    assert kept_epoch([], TrainingSettings()) is None
+    history = [epoch(1.0, accuracy) for accuracy in (0.7, 0.9, 0.9, 0.8)]
+    assert kept_epoch(history, TrainingSettings(keep="best"), ACCURACY) == 1
+    assert kept_epoch(history, TrainingSettings(keep="last"), ACCURACY) == 3
+    assert kept_epoch([], TrainingSettings(), ACCURACY) is None
 
 
 def test_learning_rate_decays_to_its_floor() -> None:
@@ -388,7 +398,7 @@ class Recorded:
     """A training that has, or will have, these losses."""
 
     def __init__(self, losses: Sequence[float], behind: int):
-        self.metrics = [EpochMetrics(loss, 0.5, loss, 0.5, 0.1, 1.0) for loss in losses]
+        self.metrics = [epoch(loss, 0.5) for loss in losses]
         self.history, self.restored = self.metrics[:behind], False
 
     def finished(self, epochs: int) -> bool:

@@ -174,15 +174,15 @@ def test_means_are_shown_with_their_deviation(
     store = run_here(study_file.load(str(path)))
     (row,) = frames.runs("tiny").itertuples()
     run = tracking.get_run(row.run_id)
-    each = [run.metrics[f"val_accuracy_{number}"] for number in (1, 2, 3)]
-    curves = [tracking.client().get_metric_history(row.run_id, f"val_accuracy_{number}") for number in (1, 2, 3)]
+    each = [run.metrics[f"epoch_val_accuracy_{number}"] for number in (1, 2, 3)]
+    curves = [tracking.client().get_metric_history(row.run_id, f"epoch_val_accuracy_{number}") for number in (1, 2, 3)]
     kept = [max(metric.value for metric in curve) for curve in curves]
     assert len(set(each)) > 1, "three seeds, three models"
     assert row.val_accuracy == pytest.approx(sum(kept) / 3) == pytest.approx(store.trials()[0].value)
-    assert row.val_sd == pytest.approx(statistics.stdev(kept)) and row.test_sd > 0
+    assert row.val_accuracy_sd == pytest.approx(statistics.stdev(kept)) and row.test_accuracy_sd > 0
     assert row.epochs == 6 == store.epochs_spent()
     text = printed("tiny")
-    assert f"{100 * row.val_accuracy:.2f} ± {100 * row.val_sd:.2f} %" in text
+    assert f"{100 * row.val_accuracy:.2f} ± {100 * row.val_accuracy_sd:.2f} %" in text
     assert "means and standard deviations of 3 seeds a trial" in text and "0 saved by ending trials early" in text
     files = {
         file.path for number in (1, 2, 3) for file in tracking.client().list_artifacts(row.run_id, f"model_{number}")
