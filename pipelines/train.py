@@ -58,9 +58,19 @@ class EpochMetrics:
     epoch_seconds: float
 
     @property
+    def loss(self) -> float:
+        """The loss in training."""
+        return self.training["loss"]
+
+    @property
+    def val_loss(self) -> float:
+        """The loss on validation images."""
+        return self.validation["loss"]
+
+    @property
     def finite(self) -> bool:
         """Whether the losses are numbers; if not, the training diverged."""
-        return math.isfinite(self.training["loss"]) and math.isfinite(self.validation["loss"])
+        return math.isfinite(self.loss) and math.isfinite(self.val_loss)
 
     def flat(self, validation: str = VALIDATION) -> dict[str, float]:
         """Return all as one list of names and values, those of validation images with a prefix."""

@@ -344,7 +344,7 @@ class Study(_Strict):
     def _with_objective(cls, content: Any) -> Any:
         if isinstance(content, dict) and content.get("objectives") is None:
             task = content.get("task", "classification")
-            return content | ({"objectives": [metrics.default(task)]} if task in metrics.ALWAYS else {})
+            return content | ({"objectives": [metrics.default(task)]} if task in [*metrics.ALWAYS] else {})
         return content
 
     @model_validator(mode="after")

@@ -38,6 +38,7 @@ def experiment(request: pytest.FixtureRequest, outputs: Path, monkeypatch: pytes
 def make_trial(experiment_id: str, parent: str, uid: str, number: int, value: float | None) -> TrackedRun:
     tags = {"phase": "sweep", "study_uid": uid, "trial": str(number), "ended": "completed", "git_commit": "def"}
     run = TrackedRun.create(experiment_id, parent, f"trial {number}", tags)
+    run.log_metric("epoch_val_accuracy", 0.9, 1)
     run.log_inputs({"dropout": number / 10, "l2": 0.001}, "mnist-5k", "abc")
     run.log_summary({"seconds": 1.0 * number, "unwanted": 5.0} | ({} if value is None else {METRIC: value}))
     run.send()
@@ -63,7 +64,9 @@ def as_mlflow_has_them(experiment_id: str) -> list[RunFacts]:
     return [
         replace(
             each,
-            metrics={name: value for name, value in each.metrics.items() if name in WANTED.metrics},
+            metrics={
+                name: value for name, value in each.metrics.items() if name in (*WANTED.metrics, "epoch_val_accuracy")
+            },
             tags={name: value for name, value in each.tags.items() if name in WANTED.tags},
         )
         for each in whole
@@ -75,7 +78,9 @@ def test_the_facts_are_mlflows(experiment: str) -> None:
     for uid in ("uid", None):
         assert comparable(facts.of_trials(experiment, WANTED, uid)) == everything
     assert set(everything) == set(VALUES) - {DELETED}
-    assert everything[1].metrics == {METRIC: "nan", "seconds": "1.0"} and everything[4].metrics == {"seconds": "4.0"}
+    curve = {"epoch_val_accuracy": "0.9"}
+    assert everything[1].metrics == {METRIC: "nan", "seconds": "1.0"} | curve
+    assert everything[4].metrics == {"seconds": "4.0"} | curve
     by_rank = [2, 9, 10, 0, 1, 4]  # equal ones by number; without an accuracy, or with NaN, last
     for most in range(1, 9):
         best = comparable(facts.of_best_trials(experiment, WANTED, METRIC, "maximize", most))

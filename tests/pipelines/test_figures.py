@@ -178,7 +178,9 @@ DRAWN: dict[str, Any] = {
     "codes of negative responses": lambda d: network.codes(
         d.test.x[:20].reshape(10, 2, 28, 28, 1), d.test.x[:2], -np.ones((10, 2, 3, 3, 4)), -np.ones((2, 3, 3, 4)), "c", DIGITS
     ),
-    "study_curves of a long name": lambda d: curves.study_curves({0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test", ACCURACY),
+    "study_curves of a long name": lambda d: curves.study_curves(
+        {0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test", ACCURACY
+    ),
     "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9), 1000),
     "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], data.CLOTHES),
     "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 4294967295", "seed 2")),

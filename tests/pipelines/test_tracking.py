@@ -43,7 +43,7 @@ def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
     again.log_epoch(1, [METRICS], {"system/memory": 3.0})
     history = store.client().get_metric_history(run.run_id, "system/memory")
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 3.0)]
-    for name, value in vars(METRICS).items():
+    for name, value in METRICS.flat("epoch_val_").items():
         history = store.client().get_metric_history(run.run_id, name)
         assert [(metric.step, metric.value) for metric in history] == [(1, value), (2, value)]
 

@@ -357,7 +357,7 @@ def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset
     settings = {"epochs": 1, "pixels": "standardized"}
     _, plain = run(Witness(), file="plain", **settings)
     model, turned = run(Witness(), file="turned", rotation=180.0, shift=0.5, **settings)
-    assert turned.history[0].loss > plain.history[0].loss
+    assert turned.history[0].training["loss"] > plain.history[0].training["loss"]
     scaling = turned.trainings[0].scaling
     np.testing.assert_allclose(scaling.mean, dataset.train.x.mean(axis=0), rtol=1e-4)
     predicted = evaluate.probabilities(model, scaling(dataset.validation.x))

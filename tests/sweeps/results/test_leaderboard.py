@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -88,12 +89,13 @@ def test_importance_says_nothing_where_nothing_can_be_said(outputs: Path) -> Non
 
 def test_gaps_in_points_and_images() -> None:
     quick, lean = study_file.load("quickstart"), study_file.load("lean_cnn")
-    assert [(gap.published, round(gap.points, 6), gap.images) for gap in leaderboard.gaps(lean, 0.9926)] == [
-        ("99.10 %", 0.16, 16),
-        ("99.26 %", 0.0, 0),
-        ("99.55 %", -0.29, -29),
+    chosen = pd.Series({"test_accuracy": 0.9926})
+    assert [(gap.published, gap.gap, gap.images) for gap in leaderboard.gaps(lean, chosen)] == [
+        ("99.10 %", "+0.16 points", "+16"),
+        ("99.26 %", "+0.00 points", "+0"),
+        ("99.55 %", "-0.29 points", "-29"),
     ]
-    assert leaderboard.gaps(quick, 0.9926)[0].images == 1  # of 500
+    assert leaderboard.gaps(quick, chosen)[0].images == "+1"  # of 500
 
 
 @pytest.mark.slow
