@@ -22,6 +22,7 @@ from pipelines.figures import dataset as of_dataset
 from pipelines.figures.curves import study_curves, watched_images
 from pipelines.figures.style import Drawn
 from pipelines.images import SIDE
+from pipelines.metrics import is_regression
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from sweeps.running import repair
@@ -349,6 +350,7 @@ def _draw_images(name: str, folder: Path, drawn: Drawn) -> None:
     """Draw the data set, each image of it: the training ones at half their size."""
     dataset = data.load(name)
     by_class, training, test = (folder / f"{figure}.png" for figure in IMAGES)
-    drawn.draw(by_class, lambda: of_dataset.by_class(dataset, data.CLASSES[name]))
+    if not is_regression(dataset.train.y):
+        drawn.draw(by_class, lambda: of_dataset.by_class(dataset, data.CLASSES[name]))
     drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, SIDE // 2))
     drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x, SIDE))

@@ -119,6 +119,23 @@ def test_of_several_models_the_mean_is_logged_and_each_ones_validation_accuracy(
     assert logged["epoch_seconds"] == 4.0  # one after the other
 
 
+def test_a_run_under_the_names_of_before_stays_under_them(experiment: str) -> None:
+    """One that a version before left half-trained: its curve has no gap, and what it came to is told from that."""
+    run = create(experiment)
+    for name, value in METRICS.flat().items():
+        store.client().log_metric(run.run_id, name, value, step=1)
+    resumed = TrackedRun(run.run_id)
+    resumed.log_epoch(0, [METRICS], {})
+    resumed.log_epoch(1, [METRICS], {})
+    resumed.log_summary({"val_accuracy": 0.99, "test_accuracy": 0.98, "train_loss": 0.1})
+    raw = store.client().get_run(run.run_id).data.metrics
+    assert raw["final_validation_accuracy"] == 0.99 and raw["final_train_loss"] == 0.1 and raw["val_accuracy"] == 0.92
+    assert not any(name.startswith("epoch_val") for name in raw)
+    read = store.get_run(run.run_id).metrics
+    assert (read["val_accuracy"], read["epoch_val_accuracy"], read["test_accuracy"]) == (0.99, 0.92, 0.98)
+    assert store.history(run.run_id, "epoch_val_accuracy") == {1: 0.92, 2: 0.92}
+
+
 def test_models_can_be_removed_and_nothing_else_is(experiment: str, tmp_path: Path) -> None:
     run = create(experiment)
     folder = tmp_path / "artifacts"

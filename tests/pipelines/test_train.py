@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import backend, checkpoint, data, evaluate
+from pipelines import backend, checkpoint, data, evaluate, metrics
 from pipelines import train as training
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
 from pipelines.images import distorted
-from pipelines.metrics import ACCURACY
+from pipelines.metrics import ACCURACY, METRICS
 from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compile_model, kept_epoch, tell, train
 
 
@@ -81,7 +81,12 @@ class Trained:
 @pytest.fixture
 def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
     def go(
-        control: Witness, seed: int = 5, file: str = "state.npz", models_at_once: int = 1, **settings: Any
+        control: Witness,
+        seed: int = 5,
+        file: str = "state.npz",
+        models_at_once: int = 1,
+        measured: Sequence[metrics.Metric] = (ACCURACY, METRICS["loss"]),
+        **settings: Any,
     ) -> tuple[Any, Trained]:
         import keras
 
@@ -93,7 +98,7 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
             model = models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
             compile_model(model, checked)
             path = tmp_path / (f"{index}-{file}" if index else file)
-            trainings.append(Training(model, dataset, checked, seed + index, path, "same"))
+            trainings.append(Training(model, dataset, checked, seed + index, path, "same", measured=measured))
         end = in_turn(train(trainings, control))
         return trainings[0].model, Trained(end, trainings)
 
@@ -114,6 +119,72 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callab
     assert second.ended == [0, 1, 2, 3]  # told again of what is behind it
     for expected, got in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "loss",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name, metric in METRICS.items()
+            if metric.task == "classification"
+        ),
+        pytest.param("numpy_metric.py:error", marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_ruled_by_any_metric_resumes_exactly(
+    run: Callable[..., Any], objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Curve, kept epoch and kept weights are those of the uninterrupted one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numpy_metric.py").write_text(
+        "def error(labels, taken):\n    return (labels != taken.argmax(1)).mean()\n"
+    )
+    names = dict.fromkeys([objective, "accuracy", "loss"])
+    measured = [metrics.get(name, "minimize") for name in names]
+    settings = {"lr_decay": 0.7, "epochs": 3, "patience": 2, "measured": measured}
+    whole, expected = run(Witness(), file="whole.npz", **settings)
+    run(Witness(before={1: End.PAUSED}), **settings)
+    resumed, trained = run(Witness(), **settings)
+    metric = measured[0]
+    assert [m.validation for m in trained.history] == [m.validation for m in expected.history]
+    values = [m.validation[metric.name] for m in expected.history]
+    best = min(values) if metric.direction == "minimize" else max(values)
+    assert trained.kept_epoch == expected.kept_epoch == values.index(best)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [name for name, metric in METRICS.items() if metric.task != "classification"])
+def test_a_regression_ruled_by_any_metric_resumes_exactly(dataset: Dataset, tmp_path: Path, objective: str) -> None:
+    import keras
+
+    def numbers(images: Images) -> Images:
+        return Images(images.x, images.x.mean(axis=(1, 2, 3)) / 50)
+
+    parts = (numbers(part) for part in (dataset.train, dataset.validation, dataset.test))
+    dark, settings = Dataset("dark", *parts, "dark"), TrainingSettings(epochs=3, batch_size=100, patience=2)
+    measured = [METRICS[name] for name in dict.fromkeys([objective, "loss", "mae"])]
+
+    def go(control: Witness, file: str) -> tuple[Any, Trained]:
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+        compile_model(model, settings, "regression")
+        trained = [Training(model, dark, settings, 5, tmp_path / file, "same", measured=measured)]
+        return model, Trained(in_turn(train(trained, control)), trained)
+
+    whole, expected = go(Witness(), "whole.npz")
+    go(Witness(before={1: End.PAUSED}), "state.npz")
+    resumed, trained = go(Witness(), "state.npz")
+    assert trained.history[0].training.keys() == {"loss"}
+    assert [m.validation for m in trained.history] == [m.validation for m in expected.history]
+    values = [m.validation[objective] for m in expected.history]
+    assert trained.kept_epoch == expected.kept_epoch == values.index(min(values))
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)
 
 
 @pytest.mark.parametrize("batches", [2, 4, 100])
