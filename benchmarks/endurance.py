@@ -101,8 +101,8 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
 
     def execute(_config: Any, run: Any, control: Any, *_: Any) -> Epochs[Outcome]:
         control.before_epoch(0)
-        control.after_epoch(0, [EpochMetrics(1.0, 0.5, 1.0, 0.5, 0.1, 0.0)])
-        measured = {"final_validation_accuracy": 0.5, "test_accuracy": 0.5}
+        control.after_epoch(0, [EpochMetrics(*[{"loss": 1.0, "accuracy": 0.5}] * 2, 0.1, 0.0)])
+        measured = {"val_accuracy": 0.5, "test_accuracy": 0.5}
         run.log_summary(measured)
         memory = round(psutil.Process().memory_info().rss / 2**20)
         readings.append({"done": len(readings), "parent": memory, "workers": {str(os.getpid()): memory}})

@@ -101,9 +101,10 @@ def make() -> dict[str, Any]:
             control.before_epoch(epoch)
             accuracy = float(0.99 - 0.1 / (epoch + 1) + random.normal(0, 0.002))
             best = max(best, accuracy)
-            control.after_epoch(epoch, [EpochMetrics(0.1, accuracy, 0.1, accuracy, 1e-3, 10.0)])
+            measured_now = {"loss": 0.1, "accuracy": accuracy}
+            control.after_epoch(epoch, [EpochMetrics(measured_now, measured_now, 1e-3, 10.0)])
         measured = {name: 1.0 for name in ("parameters", "kept_epoch", "seconds", "samples_per_second", "test_loss")}
-        measured |= {"epochs_trained": EPOCHS, "final_validation_accuracy": best, "test_accuracy": best}
+        measured |= {"epochs_trained": EPOCHS, "val_accuracy": best, "test_accuracy": best}
         run.log_summary(measured)
         yield from ()  # nothing is to be trained
         return Outcome(End.COMPLETED, measured)
@@ -148,7 +149,7 @@ def search_top() -> dict[str, Any]:
     import mlflow
 
     experiment = _with_mlflow()
-    order = ["metrics.final_validation_accuracy DESC"]
+    order = ["metrics.val_accuracy DESC"]
     return _timed(lambda: mlflow.search_runs([experiment], "tags.phase = 'sweep'", order_by=order, max_results=10))
 
 
@@ -284,7 +285,7 @@ def _multiply_runs(database: sqlite3.Connection, wanted: int) -> None:
         for table in ("runs", "params", "metrics", "latest_metrics", "tags"):
             _copy_rows(database, table, "run_uuid", old, {"run_uuid": new})
         database.execute("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = 'trial'", (str(number), new))
-        changed = "UPDATE {} SET value = value + ? WHERE run_uuid = ? AND key = 'final_validation_accuracy'"
+        changed = "UPDATE {} SET value = value + ? WHERE run_uuid = ? AND key = 'val_accuracy'"
         for table in ("metrics", "latest_metrics"):
             database.execute(changed.format(table), (-1e-7 * number, new))
         links = database.execute("SELECT input_uuid FROM inputs WHERE destination_id = ?", (old,)).fetchall()

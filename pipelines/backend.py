@@ -126,6 +126,8 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """Let Keras's `fit` train on what `prepared` gives for some places, of `shape`, and labels `y`: yields its arguments.
 
+    `y`: (n,) or, of a regression, (n, k).
+
     A batch is prepared when it is wanted, so that an epoch need not fit into memory. TensorFlow is given a pipeline that prepares
     one while another is trained on. The one that Keras would make tunes itself in a thread that may sleep through the
     pipeline's end: `fit` then returns later, by up to as much as it has taken.

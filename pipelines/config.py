@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import models
 from models import Protocol
+from pipelines import metrics
 from pipelines.datasets.spec import KnownDataset, SpecField, as_text
+from pipelines.metrics import Direction, Metric, Task
 
 
 class TrainingSettings(BaseModel):
@@ -32,10 +34,10 @@ class TrainingSettings(BaseModel):
     shear: float = Field(0.0, ge=0, le=45, description="and sheared by up to so many degrees")
     zoom: float = Field(0.0, ge=0, lt=1, description="and each side scaled: 0.1 is to between 1/1.1 and 1/0.9")
     patience: int | None = Field(
-        None, ge=1, description="stop after so many epochs without a better validation accuracy"
+        None, ge=1, description="stop after so many epochs in which the first objective was not better"
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights: best by validation accuracy, or last"
+        "best", description="which epoch's weights: best by the first objective, or last"
     )
 
     def learning_rate_of(self, epoch: int) -> float:
@@ -56,6 +58,10 @@ class RunConfig(BaseModel):
     seed: int
     repeats: int = 1  # models trained from different seeds; the run's result is their mean
     folds: int | None = None  # or, instead, models that each leave out another part of the images for validation
+    task: Task = "classification"
+    objective: str = "accuracy"  # the metric that rules kept epoch and patience
+    direction: Direction | None = None  # of the objective, if it is the user's metric
+    metrics: list[str] = []  # measured besides the objective and those that always are
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,10 +80,21 @@ class RunConfig(BaseModel):
         words = {name for name, default in own.items() if isinstance(default, str)}
         values: dict[str, Any] = {name: text if name in words else _read(text) for name, text in params.items()}
         known: dict[str, Any] = {name: params[name] for name in ("model", "dataset", "protocol") if name in params}
-        known |= {name: values[name] for name in ("seed", "repeats", "folds") if name in params}
+        known |= {name: values[name] for name in ("seed", "repeats", "folds", "metrics") if name in params}
+        known |= {"task": params["task"]} if "task" in params else {}
+        if "objective" in params:
+            known["objective"], _, direction = params["objective"].partition(" ")
+            known |= {"direction": direction} if direction else {}
         training = {name: values[name] for name in TrainingSettings.model_fields if name in values}
-        others = {name: value for name, value in values.items() if name not in known and name not in training}
+        own_names = {*known, *training, "objective"}
+        others = {name: value for name, value in values.items() if name not in own_names}
         return cls(**known, hyperparameters=others, training=TrainingSettings(**training))
+
+    @property
+    def measured(self) -> list[Metric]:
+        """The metrics that are measured: the objective, then those that always are, then the others asked for."""
+        names = dict.fromkeys([self.objective, *metrics.ALWAYS[self.task], *self.metrics])
+        return [metrics.get(name, self.direction if name == self.objective else None) for name in names]
 
     def changed_arguments(self) -> dict[str, Any]:
         """Return the hyperparameters that differ from the model's own values."""
@@ -96,6 +113,7 @@ class RunConfig(BaseModel):
 
     def params(self) -> dict[str, Any]:
         """Return everything as flat names and values, for tracking."""
+        objective = " ".join(filter(None, (self.objective, self.direction)))
         return {
             "model": self.model,
             "dataset": as_text(self.dataset),
@@ -103,6 +121,9 @@ class RunConfig(BaseModel):
             "seed": self.seed,
             **({"repeats": self.repeats} if self.repeats > 1 else {}),
             **({"folds": self.folds} if self.folds else {}),
+            **({"task": self.task} if self.task != "classification" else {}),
+            **({"objective": objective} if objective != "accuracy" else {}),
+            **({"metrics": self.metrics} if self.metrics else {}),
             **self.hyperparameters,
             **self.training.model_dump(),
         }

@@ -1,25 +1,20 @@
-"""Class probabilities of a model, and what they are worth.
-
-The metrics of an epoch are `EpochMetrics` in `train.py`; those of a run are put together in `execute.py`.
-"""
+"""What a model predicts: class probabilities, or the values of a regression. What they are worth: `metrics.py`."""
 
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.errors import UserError
 from pipelines.images import Floats
 
 BATCH, BATCH_BYTES = 1_000, 2**26  # examples that are predicted at a time, and what they take at most
 LOOKED_AT = 8  # random images, where a model's last layer does not tell what it returns
-SMALLEST_PROBABILITY = 1e-7  # Keras clips here too
 
 
 def probabilities(model: Any, x: Any, logits: bool = False, scaled: Callable[[Any], Floats] | None = None) -> Floats:
-    """Return class probabilities (n, classes) for examples x, dropout off.
+    """Return class probabilities (n, classes) for examples x, dropout off; of a regression, the values that it predicts.
 
     `logits`: what the model returns. `scaled`: makes of examples as they are kept what the model takes, if x is not that yet.
     """
@@ -66,17 +61,6 @@ def gives_logits(model: Any) -> bool:
     return True
 
 
-def accuracy(predicted: Floats, labels: NDArray[np.uint8]) -> float:
-    """Return the share of images whose most probable class is their label, 0 to 1."""
-    return float(np.mean(predicted.argmax(axis=1) == labels))
-
-
-def loss(model: Any, predicted: Floats, labels: NDArray[np.uint8]) -> float:
-    """Return mean cross-entropy in nats plus the model's regularisation, as Keras's `evaluate` does."""
-    return cross_entropy(predicted, labels) + sum(float(penalty) for penalty in model.losses)
-
-
-def cross_entropy(predicted: Floats, labels: NDArray[np.uint8]) -> float:
-    """Return mean cross-entropy in nats."""
-    chosen = predicted[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0)).mean())
+def penalty(model: Any) -> float:
+    """Return what the model's regularisation adds to its loss, as Keras's `evaluate` does."""
+    return sum(float(penalty) for penalty in model.losses)

@@ -41,11 +41,13 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, sav
         )
     if len(model.inputs) != 1 or not _fits(model.inputs[0].shape[1:], wanted):
         raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the examples of {dataset.name} are {wanted}")
-    if len(model.outputs) != 1 or tuple(model.outputs[0].shape[1:]) != (classes,):
+    outputs, what = (classes, "class") if classes else (int(np.prod(dataset.train.y.shape[1:])), "value of a label")
+    if len(model.outputs) != 1 or tuple(model.outputs[0].shape[1:]) != (outputs,):
         raise UserError(
-            f"model {name} returns {_shapes(model.outputs)}, expected one output ({classes},): a number a class"
+            f"model {name} returns {_shapes(model.outputs)}, expected one output ({outputs},): a number a {what}"
         )
-    evaluate.gives_logits(model)
+    if classes:
+        evaluate.gives_logits(model)
     if saved:
         _check_saved_copy(model, name, dataset)
     keras.utils.clear_session()

@@ -10,35 +10,35 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, datasets, evaluate
+from pipelines import checkpoint, datasets, evaluate, metrics
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.mnist import DIGITS
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
 from pipelines.images import Floats
-from pipelines.tracking.run import MODEL_FILE, TrackedRun
+from pipelines.metrics import Metric
+from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES, TrackedRun
 from pipelines.train import Control, End, Epochs, Training, compile_model, train
 
-TEST, VALIDATION, TRAINING = "test", "final_validation", "final_train"  # of the kept weights, in the metrics' names
+TEST, VALIDATION, TRAINING = "test", "val", "train"  # of the kept weights, in the metrics' names
 TRAINING_IMAGES = 10_000  # TRAINING is of the first so many: all would cost 2 % of a lean training
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: why it ended, and what it measured (accuracies 0 to 1); nothing where no epoch was kept."""
+    """What became of a run: why it ended, and what it measured (shares 0 to 1); nothing where no epoch was kept."""
 
     end: End
     measured: Mapping[str, float]
 
     def values(self, objectives: Sequence[str]) -> list[float]:
-        """Return what a study optimises, the means over the run's models; `val_accuracy` is that of the kept weights.
+        """Return what a study optimises, the means over the run's models; metrics are those of the kept weights.
 
-        Where no images were held out, it is the test accuracy: such runs are not chosen among.
+        Where no images were held out, they are of the test images: such runs are not chosen among.
         """
-        measured = self.measured
-        known = {**measured, "val_accuracy": measured.get(f"{VALIDATION}_accuracy", measured[f"{TEST}_accuracy"])}
-        return [known[objective] for objective in objectives]
+        found = [(f"{VALIDATION}_{name}", f"{TEST}_{name}", name) for name in objectives]
+        return [next(self.measured[key] for key in keys if key in self.measured) for keys in found]
 
 
 def execute(
@@ -46,12 +46,13 @@ def execute(
     run: TrackedRun,
     control: Control,
     checkpoint_path: Path,
-    targets: Sequence[float],
+    targets: Sequence[tuple[str, float]],
     keep_model_after: Collection[End],
 ) -> Epochs[Outcome]:
     """Build, train, evaluate and track one run; leave its epochs, and closing it, to the caller.
 
-    `targets`: published test accuracies in percent, for the gaps to them; ignored where the data set is not comparable.
+    `targets`: published values on test images, each with its metric's name and in percent where that is shown so, for the gaps
+    to them; ignored where the data set is not comparable, or the metric not measured.
     `keep_model_after`: the ends after which the trained model is an artifact too.
     """
     import keras
@@ -75,17 +76,26 @@ def execute(
         ]
         measured = _summary(each) | _cost(trainings)
         if trainings[0].dataset.comparable:
-            measured |= {f"gap_to_{target:.2f}": 100 * measured["test_accuracy"] - target for target in targets}
+            known = {metric.name: metric for metric in config.measured}
+            measured |= dict(_gap(known[name], target, measured) for name, target in targets if name in known)
         kept = [training.kept_epoch or 0 for training in trainings]
         histories = [training.history for training in trainings]
         watched = curves.watched_images(config.protocol)
-        drawn.draw(folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched))
+        drawn.draw(
+            folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched, config.measured)
+        )
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
     if drawn.failed:
         run.set_tags({"figures_failed": "; ".join(drawn.failed)})
     run.log_summary(measured | {"figure_seconds": drawn.seconds})
     return Outcome(end, measured)
+
+
+def _gap(metric: Metric, target: float, measured: Mapping[str, float]) -> tuple[str, float]:
+    """Return name and size of the gap to a published value; positive: the run is above it."""
+    called = f"gap_to_{target:.2f}" if metric.name == "accuracy" else f"gap_to_{metric.name}_{target:g}"
+    return called, metric.scale * measured[f"{TEST}_{metric.name}"] - target
 
 
 def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Dataset) -> int:
@@ -100,35 +110,37 @@ def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Da
 def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
     import keras
 
-    dataset = datasets.of_run(config, number, seed)
+    dataset = datasets.of_run(config, number, seed).for_task(config.task)
     keras.utils.set_random_seed(seed)
     model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
-    logits = compile_model(model, config.training)
+    logits = compile_model(model, config.training, config.task)
     fingerprint = f"{config.fingerprint()} {dataset.digest} {keras.backend.backend()}"
-    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits)
+    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, config.measured)
 
 
 def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:
-    """Return accuracies and losses of the kept weights; write probabilities, model and, if it finished, figures to `folder`."""
+    """Return every metric of the kept weights; write predictions, model and, if it finished, figures to `folder`."""
     # The training images tell how much was memorised: of interest where training ran its course.
     parts = {"test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
     if not training.dataset.watched:
         parts["validation"] = VALIDATION
     predicted, measured = {}, {}
+    penalty = evaluate.penalty(training.model)
     for part, name in parts.items():
         images = getattr(training.dataset, part)
         x, y = (images.x[:TRAINING_IMAGES], images.y[:TRAINING_IMAGES]) if part == "train" else (images.x, images.y)
         predicted[part] = training.probabilities(x)
-        measured[f"{name}_accuracy"] = evaluate.accuracy(predicted[part], y)
-        measured[f"{name}_loss"] = evaluate.loss(training.model, predicted[part], y)
+        values = metrics.measure(training.measured, y, predicted[part], penalty)
+        measured |= {f"{name}_{metric}": value for metric, value in values.items()}
     folder.mkdir(exist_ok=True)
     predicted.pop("train", None)
-    np.savez_compressed(folder / "probabilities.npz", **predicted)  # type: ignore[arg-type]
+    regression = metrics.is_regression(training.dataset.test.y)
+    np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **predicted)  # type: ignore[arg-type]
     if keep_model:
         training.model.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
             np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
-    if end == End.COMPLETED:
+    if end == End.COMPLETED and not regression:
         _draw_results(training, predicted["test"], folder, drawn)
     return measured
 
@@ -149,11 +161,10 @@ def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Dr
 
 
 def _summary(each: list[dict[str, float]]) -> dict[str, float]:
-    """Return the mean over models and, of several, the standard deviation of their accuracies."""
+    """Return the mean over models and, of several, the standard deviation."""
     summary = {name: sum(measured[name] for measured in each) / len(each) for name in each[0]}
     if len(each) > 1:
-        accuracies = [name for name in summary if name.endswith("_accuracy")]
-        summary |= {f"{name}_sd": float(np.std([m[name] for m in each], ddof=1)) for name in accuracies}
+        summary |= {f"{name}_sd": float(np.std([m[name] for m in each], ddof=1)) for name in each[0]}
     return summary
 
 

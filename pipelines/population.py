@@ -21,6 +21,7 @@ import psutil
 from keras import layers, ops
 
 from pipelines import evaluate
+from pipelines import metrics as measuring
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.datasets.dataset import Dataset
@@ -186,10 +187,10 @@ class Population:
             training = seat.training
             try:
                 metrics = EpochMetrics(
-                    loss=float(losses[number]) / n,
-                    accuracy=float(hits[number]) / n,
-                    val_loss=evaluate.cross_entropy(predicted[number], labels) + float(penalties[number]),
-                    val_accuracy=evaluate.accuracy(predicted[number], labels),
+                    training={"loss": float(losses[number]) / n, "accuracy": float(hits[number]) / n},
+                    validation=measuring.measure(
+                        training.measured, labels, predicted[number], float(penalties[number])
+                    ),
                     learning_rate=training.settings.learning_rate_of(len(training.history)),
                     epoch_seconds=seconds,
                 )

@@ -8,7 +8,7 @@ import enum
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,11 +16,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import backend, checkpoint, evaluate
+from pipelines import backend, checkpoint, evaluate, metrics
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.datasets.dataset import Dataset
 from pipelines.images import Epoch, Floats, Scaling
+from pipelines.metrics import Metric, Task
 
 Result = TypeVar("Result")
 
@@ -41,27 +42,58 @@ class End(enum.StrEnum):
         return self not in (End.PAUSED, End.ABANDONED)
 
 
+VALIDATION = "val_"  # before a metric's name, of an epoch in one flat list
+
+
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch: losses in nats, accuracies 0 to 1, the learning rate used, wall seconds with validation."""
+    """One epoch: the learning rate used, wall seconds with validation, and what was measured, by the metrics' names.
 
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
+    `training`: the loss, and of a classification the accuracy, as means over the epoch's batches; `validation`: every metric.
+    """
+
+    training: Mapping[str, float]
+    validation: Mapping[str, float]
     learning_rate: float
     epoch_seconds: float
+
+    @property
+    def loss(self) -> float:
+        """The loss in training."""
+        return self.training["loss"]
+
+    @property
+    def val_loss(self) -> float:
+        """The loss on validation images."""
+        return self.validation["loss"]
 
     @property
     def finite(self) -> bool:
         """Whether the losses are numbers; if not, the training diverged."""
         return math.isfinite(self.loss) and math.isfinite(self.val_loss)
 
+    def flat(self, validation: str = VALIDATION) -> dict[str, float]:
+        """Return all as one list of names and values, those of validation images with a prefix."""
+        of_validation = {validation + name: value for name, value in self.validation.items()}
+        own = {"learning_rate": self.learning_rate, "epoch_seconds": self.epoch_seconds}
+        return {**self.training, **of_validation, **own}
+
+    @classmethod
+    def of(cls, flat: Mapping[str, float]) -> "EpochMetrics":
+        """Return the epoch that `flat` lists."""
+        measured = {name: value for name, value in flat.items() if name not in ("learning_rate", "epoch_seconds")}
+        validation = {
+            name.removeprefix(VALIDATION): value for name, value in measured.items() if name.startswith(VALIDATION)
+        }
+        training = {name: value for name, value in measured.items() if not name.startswith(VALIDATION)}
+        return cls(training, validation, flat["learning_rate"], flat["epoch_seconds"])
+
     @classmethod
     def mean(cls, metrics: "Sequence[EpochMetrics]") -> "EpochMetrics":
         """Return the mean over models; of the seconds, which are spent one after the other, the sum."""
-        means = {name: sum(getattr(m, name) for m in metrics) / len(metrics) for name in vars(metrics[0])}
-        return cls(**means | {"epoch_seconds": sum(m.epoch_seconds for m in metrics)})
+        each = [one.flat() for one in metrics]
+        means = {name: sum(flat[name] for flat in each) / len(each) for name in each[0]}
+        return cls.of(means | {"epoch_seconds": sum(one.epoch_seconds for one in metrics)})
 
 
 class Control(Protocol):
@@ -74,7 +106,7 @@ class Control(Protocol):
         """Take note of `epoch`, one entry a model; return why the training should end here, or None."""
 
 
-def compile_model(model: Any, settings: TrainingSettings) -> bool:
+def compile_model(model: Any, settings: TrainingSettings, task: Task = "classification") -> bool:
     """Give the model its optimizer, loss and metric; return whether its outputs are logits."""
     import keras
 
@@ -84,12 +116,17 @@ def compile_model(model: Any, settings: TrainingSettings) -> bool:
         "adadelta": keras.optimizers.Adadelta,
         "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=settings.momentum),
     }
-    logits = evaluate.gives_logits(model)
+    regression = task == "regression"
+    logits = not regression and evaluate.gives_logits(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if logits else "sparse_categorical_crossentropy"
-    model.compile(optimizers[settings.optimizer](settings.learning_rate), loss, metrics=["accuracy"])
+    loss = "mse" if regression else loss
+    model.compile(
+        optimizers[settings.optimizer](settings.learning_rate), loss, metrics=None if regression else ["accuracy"]
+    )
     model.optimizer.build(model.trainable_variables)
     # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
-    model.compute_metrics(None, np.zeros(1), np.zeros((1, model.output_shape[-1]), np.float32))
+    outputs = np.zeros((1, model.output_shape[-1]), np.float32)
+    model.compute_metrics(None, outputs if regression else np.zeros(1), outputs)
     model.reset_metrics()
     return logits
 
@@ -106,8 +143,10 @@ class Training:
         checkpoint_path: Path,
         fingerprint: str,
         logits: bool = False,
+        measured: Sequence[Metric] = tuple(metrics.get(name) for name in metrics.ALWAYS["classification"]),
     ):
-        self.logits = logits
+        """`measured`: what is measured after each epoch; the first rules kept epoch and patience."""
+        self.logits, self.measured = logits, measured
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
         self.scaling = Scaling(settings.pixels, dataset.train.x)
         self.history: list[EpochMetrics] = []
@@ -119,16 +158,16 @@ class Training:
             model.set_weights(saved.weights)
             for variable, value in zip(model.optimizer.variables, saved.optimizer, strict=True):
                 variable.assign(value)
-            self._kept, self.history = saved.kept, [EpochMetrics(**metrics) for metrics in saved.history]
+            self._kept, self.history = saved.kept, [EpochMetrics.of(flat) for flat in saved.history]
 
     @property
     def kept_epoch(self) -> int | None:
         """The epoch whose weights are kept; None before the first."""
-        return kept_epoch(self.history, self.settings)
+        return kept_epoch(self.history, self.settings, self.measured[0])
 
     def finished(self, epochs: int) -> bool:
         """Whether the training was over after so many epochs."""
-        return _finished(self.history[:epochs], self.settings)
+        return _finished(self.history[:epochs], self.settings, self.measured[0])
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch more and note it."""
@@ -144,7 +183,7 @@ class Training:
         self.history.append(metrics)
         if self.kept_epoch == len(self.history) - 1:
             self._kept = weights
-        state = checkpoint.State([vars(m) for m in self.history], weights, optimizer, self._kept)
+        state = checkpoint.State([m.flat() for m in self.history], weights, optimizer, self._kept)
         checkpoint.save(self._checkpoint_path, self._fingerprint, state)
 
     def order_of(self, epoch: int) -> NDArray[np.int64]:
@@ -152,7 +191,7 @@ class Training:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
 
     def probabilities(self, x: Any) -> Floats:
-        """Return the class probabilities (n, classes) of examples x, as they are kept, by the model as it is."""
+        """Return class probabilities (n, classes), or a regression's values, for examples x, as kept, by the model as it is."""
         if self.predict is None:
             return evaluate.probabilities(self.model, x, self.logits, self.scaling)
         return self.predict(self.model.get_weights(), self.scaling(x))
@@ -178,10 +217,8 @@ class Training:
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
         predicted = evaluate.probabilities(model, validation.x, self.logits, self.scaling)
         return EpochMetrics(
-            loss=float(logs["loss"][-1]),
-            accuracy=float(logs["accuracy"][-1]),
-            val_loss=evaluate.loss(model, predicted, validation.y),
-            val_accuracy=evaluate.accuracy(predicted, validation.y),
+            training={name: float(logs[name][-1]) for name in ("loss", "accuracy") if name in logs},
+            validation=metrics.measure(self.measured, validation.y, predicted, evaluate.penalty(model)),
             learning_rate=self.settings.learning_rate_of(epoch),
             epoch_seconds=time.perf_counter() - began,
         )
@@ -240,25 +277,25 @@ def train(trainings: Sequence[Training], control: Control) -> Epochs[End]:
     return end or End.COMPLETED
 
 
-def kept_epoch(history: list[EpochMetrics], settings: TrainingSettings) -> int | None:
-    """Return the epoch whose weights are kept: the last, or the first of the highest validation accuracy."""
+def kept_epoch(history: list[EpochMetrics], settings: TrainingSettings, objective: Metric) -> int | None:
+    """Return the epoch whose weights are kept: the last, or the first of those that are best by the objective."""
     if not history:
         return None
     if settings.keep == "last":
         return len(history) - 1
-    return _best_epoch(history)
+    return _best_epoch(history, objective)
 
 
-def _best_epoch(history: list[EpochMetrics]) -> int:
-    return max(range(len(history)), key=lambda epoch: history[epoch].val_accuracy)
+def _best_epoch(history: list[EpochMetrics], objective: Metric) -> int:
+    return min(range(len(history)), key=lambda epoch: objective.cost(history[epoch].validation[objective.name]))
 
 
-def _finished(history: list[EpochMetrics], settings: TrainingSettings) -> bool:
+def _finished(history: list[EpochMetrics], settings: TrainingSettings, objective: Metric) -> bool:
     if len(history) >= settings.epochs:
         return True
     if settings.patience is None or not history:
         return False
-    return len(history) - 1 - _best_epoch(history) >= settings.patience
+    return len(history) - 1 - _best_epoch(history, objective) >= settings.patience
 
 
 def random_states(model: Any) -> list[Any]:

@@ -95,7 +95,7 @@ def _of_run(run: Any, trial: FrozenTrial, scratch: Path) -> Iterator[str]:
         yield f"{who} is not the one that the trial knows"
     if run.status != RUN_STATUS[trial.state]:
         yield f"{who} is {run.status}, and the trial {trial.state.name}"
-    points = tracking.client().get_metric_history(run.run_id, "val_accuracy")
+    points = tracking.client().get_metric_history(run.run_id, "epoch_val_accuracy")
     logged, reported = {point.step: point.value for point in points}, curve(trial)
     steps = sorted(point.step for point in points if math.isfinite(point.value))
     if steps != list(range(1, len(steps) + 1)):

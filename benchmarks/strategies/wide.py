@@ -60,7 +60,7 @@ def record() -> None:
         with tempfile.TemporaryDirectory() as folder:
             training = Training(model, images, config.training, config.seed, Path(folder) / "0.npz", "")
             began = time.process_time()
-            accuracies = [training.run_epoch().val_accuracy for _ in range(EPOCHS)]
+            accuracies = [training.run_epoch().validation["accuracy"] for _ in range(EPOCHS)]
             seconds = time.process_time() - began
         curve = {f"epoch {epoch}": accuracy for epoch, accuracy in enumerate(accuracies, 1)}
         recording.append(CURVES, {"number": number, **params, **curve, "processor_seconds": round(seconds, 1)})

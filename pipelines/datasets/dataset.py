@@ -1,5 +1,6 @@
 """A data set as training sees it: three parts of examples and labels, in memory or read from disk batch by batch."""
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -102,6 +103,10 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return tuple(self.train.x.shape[1:])
+
+    def for_task(self, task: str) -> Self:
+        """Return it as a task sees it: where numbers are predicted, labels are no classes."""
+        return dataclasses.replace(self, classes=()) if task == "regression" and self.classes else self
 
     @property
     def has_images(self) -> bool:

@@ -82,6 +82,10 @@ class KnownDataset(_Strict):
         """Return it as it is."""
         return self
 
+    def predicting_numbers(self) -> Self:
+        """Return it as it is: whoever trains on it takes its labels for numbers."""
+        return self
+
 
 class OwnDataset(_Strict):
     """Data of one's own: what is common to all kinds.
@@ -168,6 +172,10 @@ class OwnDataset(_Strict):
         places = [folder / place for folder in folders]
         there = next((each for each in places if os.path.exists(str(each).partition(".py:")[0])), None)  # noqa: PTH110
         return self.model_copy(update={key: os.path.abspath(there or places[0])})  # noqa: PTH100 - a link keeps its name
+
+    def predicting_numbers(self) -> Self:
+        """Return it with labels that are numbers to predict, unless it says what they are."""
+        return self if self.labels else self.model_copy(update={"labels": "numbers"})
 
     def path(self, place: str | None = None) -> Path:
         """Return where it lies here; raises UserError for a variable that is not set."""

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from models import Protocol
 from pipelines.figures.style import BLUE, FAINT, RED, TRAINING, VALIDATION, canvas, place, sheet
+from pipelines.metrics import Metric
 from pipelines.train import EpochMetrics
 
 NOT_COMPARABLE = (
@@ -18,34 +19,41 @@ NOT_COMPARABLE = (
 
 
 def watched_images(protocol: Protocol) -> str:
-    """Return what the accuracy of an epoch is of."""
+    """Return on which images an epoch is measured."""
     return "validation" if protocol == "held_out" else "test"
 
 
 @sheet()
-def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str) -> Figure:
-    """Draw loss, accuracy and learning rate over epochs (from 1), one line a model, the kept epochs marked.
+def learning_curves(
+    histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str, measured: Sequence[Metric]
+) -> Figure:
+    """Draw loss, objective (or, of a loss, what else was measured first) and learning rate over epochs, one line a model.
 
-    `watched`: which images are not trained on, see `watched_images`.
+    Epochs count from 1; the kept ones are marked. `watched`: which images are not trained on, see `watched_images`. `measured`:
+    the metrics, the objective first.
     """
-    kept = [100 * history[epoch].val_accuracy for history, epoch in zip(histories, kept_epochs, strict=True)]
+    objective = measured[0]
+    kept = [
+        objective.scale * history[epoch].validation[objective.name]
+        for history, epoch in zip(histories, kept_epochs, strict=True)
+    ]
     alone = len(histories) == 1
-    where = (
-        f"at epoch {kept_epochs[0] + 1}"
-        if alone
-        else f"(mean of {len(kept)} models, {min(kept):.2f} to {max(kept):.2f})"
-    )
-    title = f"{watched.capitalize()} accuracy {sum(kept) / len(kept):.2f} % {where}"
+    low, high = (objective.text(end).removesuffix(" %") for end in (min(kept), max(kept)))
+    where = f"at epoch {kept_epochs[0] + 1}" if alone else f"(mean of {len(kept)} models, {low} to {high})"
+    title = f"{watched.capitalize()} {objective.label} {objective.text(sum(kept) / len(kept))} {where}"
     figure = canvas(3.2, title, NOT_COMPARABLE.format(watched=watched))
     ((loss, accuracy, rate),) = place(figure, 1, 3, 0.65, 0.12, 0.75, 0.5, wspace=0.38)
+    of_loss = next(metric for metric in measured if metric.name == "loss")
+    other = next(metric for metric in measured if metric is not of_loss)
     for history, kept_epoch in zip(histories, kept_epochs, strict=True):
         epochs = range(1, len(history) + 1)
-        for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
-            scale = 100 if metric == "accuracy" else 1
-            for prefix, color in (("", TRAINING), ("val_", VALIDATION)):
-                values = [scale * getattr(m, prefix + metric) for m in history]
-                axes.plot(epochs, values, "o-" if alone else "-", lw=1.5 if alone else 0.9, color=color)
-                if not alone:
+        for axes, metric in ((loss, of_loss), (accuracy, other)):
+            in_training = [m.training[metric.name] for m in history if metric.name in m.training]
+            in_validation = [m.validation[metric.name] for m in history]
+            for measured_values, color in ((in_training, TRAINING), (in_validation, VALIDATION)):
+                values = [metric.scale * value for value in measured_values]
+                axes.plot(epochs[: len(values)], values, "o-" if alone else "-", lw=1.5 if alone else 0.9, color=color)
+                if not alone and values:
                     axes.plot(kept_epoch + 1, values[kept_epoch], "o", ms=4, color=color)
             if alone:
                 axes.axvline(kept_epoch + 1, color=FAINT, ls=":")
@@ -55,8 +63,8 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
     kept_style: dict[str, Any] = {"ls": ":"} if alone else {"ls": "", "marker": "o", "ms": 4}
     accuracy.plot([], [], color=FAINT, label="kept epoch", **kept_style)
     accuracy.legend()
-    loss.set_ylabel("loss (nats)")
-    accuracy.set_ylabel("accuracy (%)")
+    loss.set_ylabel("loss (nats)" if "accuracy" in histories[0][0].training else "loss")
+    accuracy.set_ylabel(axis(other))
     rate.set_ylabel("learning rate")
     rate.set_yscale("log")
     rates = [m.learning_rate for history in histories for m in history]
@@ -71,13 +79,18 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
 
 @sheet()
 def study_curves(
-    curves: Mapping[int, Sequence[float]], ended_early: set[int], best: int | None, title: str, watched: str
+    curves: Mapping[int, Sequence[float]],
+    ended_early: set[int],
+    best: int | None,
+    title: str,
+    watched: str,
+    metric: Metric,
 ) -> Figure:
-    """Draw the accuracy of every trial over epochs (from 1); the `best` completed one stands out.
+    """Draw the objective of every trial over epochs (from 1); the `best` completed one stands out.
 
-    `watched`: of which images, see `watched_images`.
+    `watched`: of which images, see `watched_images`. `metric`: the objective.
 
-    `curves`: trial number -> accuracy (0 to 1) of each epoch; `ended_early`: trials that did not train to their end.
+    `curves`: trial number -> its value after each epoch; `ended_early`: trials that did not train to their end.
     """
     figure = canvas(4.5, title)
     ((axes,),) = place(figure, 1, 1, 0.8, 0.15, 0.5, 0.4)
@@ -89,18 +102,31 @@ def study_curves(
     champion, completed, early = styles.values()
     for number, values in curves.items():
         style = champion if number == best else early if number in ended_early else completed
-        axes.plot(range(1, len(values) + 1), [100 * v for v in values], **style)
+        axes.plot(range(1, len(values) + 1), [metric.scale * v for v in values], **style)
     for label, style in styles.items():
         if (style is not champion or best is not None) and (style is not early or ended_early):
             axes.plot([], [], label=label, **style)
-    everything = sorted(100 * v for values in curves.values() for v in values)
-    if everything:  # the first epochs of bad trials would flatten the rest
-        low, high = max(everything[0], everything[len(everything) // 10]), everything[-1]
-        axes.set_ylim(low - 0.1 - 0.03 * (high - low), high + 0.1 + 0.03 * (high - low))
-    axes.set_ylabel(f"{watched} accuracy (%)")
+    everything = [metric.scale * v for values in curves.values() for v in values]
+    if everything:
+        axes.set_ylim(*without_worst(everything, metric))
+    axes.set_ylabel(f"{watched} {axis(metric)}")
     _over_epochs(axes)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right" if metric.direction == "maximize" else "upper right")
     return figure
+
+
+def without_worst(values: Sequence[float], metric: Metric) -> tuple[float, float]:
+    """Return limits that leave the worst tenth of some values out: the first epochs of bad trials would flatten the rest."""
+    ordered = sorted(values)
+    tenth = len(ordered) // 10
+    low, high = (ordered[tenth], ordered[-1]) if metric.direction == "maximize" else (ordered[0], ordered[-1 - tenth])
+    margin = (0.1 if metric.scale == 100 else 0.0) + 0.03 * (high - low)
+    return low - margin, high + (margin or 1e-9)
+
+
+def axis(metric: Metric) -> str:
+    """Return the label of an axis of a metric's values."""
+    return f"{metric.label} (%)" if metric.scale == 100 else metric.label
 
 
 def _over_epochs(axes: Axes) -> None:

@@ -47,7 +47,11 @@ class Copier:
         copy_id = self._target.create_run(experiment_id, run.start_time, tags, run.name).info.run_id
         params = [Param(key, value) for key, value in run.params.items()]
         self._target.log_batch(copy_id, params=params)
-        points = [point for name in run.metrics for point in self._source.get_metric_history(run.run_id, name)]
+        points = [
+            point
+            for name in _names(self._source, run.run_id)
+            for point in self._source.get_metric_history(run.run_id, name)
+        ]
         for begin in range(0, len(points), BATCH):
             batch = [
                 Metric(point.key, point.value, point.timestamp, point.step) for point in points[begin : begin + BATCH]
@@ -77,10 +81,10 @@ class Copier:
             "start": (run.start_time, copy.start_time),
             "parameters": (run.params, copy.params),
             "tags": (wanted, {key: copy.tags.get(key) for key in wanted}),
-            "metrics": (run.metrics.keys(), copy.metrics.keys()),
+            "metrics": (_names(self._source, run.run_id), _names(self._target, copy.run_id)),
             "data sets": (_named(_inputs(self._source, run.run_id)), _named(_inputs(self._target, copy.run_id))),
         }
-        for name in run.metrics:
+        for name in _names(self._source, run.run_id):
             facts[name] = (
                 _points(self._source, run.run_id, name),
                 _points(self._target, copy.run_id, name),
@@ -126,6 +130,11 @@ def _digests(client: MlflowClient, run_id: str) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _names(client: MlflowClient, run_id: str) -> list[str]:
+    """Return what a run's metrics are called in the store."""
+    return sorted(client.get_run(run_id).data.metrics)
 
 
 def _points(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, str, int]]:

@@ -4,16 +4,18 @@
 the database itself, the same values are read from MLflow's own tables: those asked for, and no others.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy import ColumnElement, Integer, Select, and_, cast, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, case, cast, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from pipelines.tracking import store
+from pipelines.metrics import Direction
+from pipelines.tracking import names, store
 from pipelines.tracking.records import RunFacts
 
 FINISHED = "FINISHED"
@@ -21,7 +23,7 @@ FINISHED = "FINISHED"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The metrics and tags to read; of parameters, all are read."""
+    """The metrics, beside those that say what a run came to, and the tags to read; of parameters, all are read."""
 
     metrics: Collection[str]
     tags: Collection[str]
@@ -37,31 +39,38 @@ def of_trials(experiment_id: str, wanted: Wanted, study_uid: str | None = None) 
         return _read(session, own, own.with_only_columns(SqlRun.run_uuid), wanted)
 
 
-def has_trials(experiment_id: str) -> bool:
-    """Whether a trial of an experiment's current study has begun."""
+def any_trial(experiment_id: str, wanted: Wanted) -> RunFacts | None:
+    """Return the facts of any one trial of an experiment's current study; None where none has begun."""
     database = _database()
     if database is None:
-        return store.has_trials(experiment_id)
+        return store.any_trial(experiment_id)
+    one = _own(experiment_id, store.current_study(experiment_id)).limit(1)
     with database.ManagedSessionMaker() as session:
-        return session.execute(_own(experiment_id, store.current_study(experiment_id)).limit(1)).first() is not None
+        ids = [run_id for run_id, _ in session.execute(one)]
+        chosen = select(SqlRun.run_uuid, SqlRun.status).where(SqlRun.run_uuid.in_(ids))
+        return next(iter(_read(session, chosen, ids, wanted)), None)
 
 
-def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, most: int) -> list[RunFacts]:
+def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, direction: Direction, most: int) -> list[RunFacts]:
     """Return the facts of the `most` best finished trials of an experiment's current study, in no order.
 
-    Best are those with the highest `metric`, of equal ones those with the lower number; those without it come last. A server
-    gives all of them: the choice is the caller's.
+    Best are those with the best `metric`, of the kept epoch; of equal ones those with the lower number; those without it come
+    last. A server gives all of them: the choice is the caller's.
     """
     database = _database()
     if database is None:
         return [each for each in of_trials(experiment_id, wanted) if each.status == FINISHED]
-    value, number = aliased(SqlLatestMetric), aliased(SqlTag)
+    present, curve, former, number = (aliased(each) for each in (*[SqlLatestMetric] * 3, SqlTag))
+    # Without a curve of the present name, the metric of this name is the curve of before.
+    value = func.coalesce(former.value, case((curve.value.is_not(None), present.value)))
     best = (
         _own(experiment_id, store.current_study(experiment_id))
         .where(SqlRun.status == FINISHED)
-        .outerjoin(value, _belongs(value, metric) & ~value.is_nan)
+        .outerjoin(present, _belongs(present, metric) & ~present.is_nan)
+        .outerjoin(curve, _belongs(curve, names.CURVE + metric))
+        .outerjoin(former, _belongs(former, names.former(metric)) & ~former.is_nan)
         .join(number, _belongs(number, "trial"))
-        .order_by(value.value.is_(None), value.value.desc(), cast(number.value, Integer))
+        .order_by(value.is_(None), value.desc() if direction == "maximize" else value, cast(number.value, Integer))
         .limit(most)
     )
     with database.ManagedSessionMaker() as session:
@@ -98,11 +107,14 @@ def _read(session: Session, runs: Select[Any], ids: Any, wanted: Wanted) -> list
     for table, name, keys in texts:
         rows = session.execute(_facts(table, (table.value,), ids, keys))
         _file(found, name, ((run_id, key, value) for run_id, key, value in rows))
+    measured = SqlLatestMetric.key
     numbers = session.execute(
-        _facts(SqlLatestMetric, (SqlLatestMetric.value, SqlLatestMetric.is_nan), ids, wanted.metrics)
+        _facts(SqlLatestMetric, (SqlLatestMetric.value, SqlLatestMetric.is_nan), ids, None).where(
+            or_(measured.in_(list(wanted.metrics)), *map(measured.like, names.READ))
+        )
     )
     _file(found, "metrics", ((run_id, key, float("nan") if nan else value) for run_id, key, value, nan in numbers))
-    return list(found.values())
+    return [dataclasses.replace(run, metrics=names.present(run.metrics)) for run in found.values()]
 
 
 def _facts(table: Any, values: tuple[Any, ...], ids: Any, keys: Collection[str] | None) -> Select[Any]:

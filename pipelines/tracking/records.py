@@ -5,10 +5,14 @@ from typing import Self
 
 from mlflow.entities import Experiment, Run
 
+from pipelines.tracking import names
+
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """A run, without the history of its metrics: `metrics` are the last values, `status` is MLflow's word.
+    """A run, without the history of its metrics: `metrics` are the last values, under their present names, see `names.py`.
+
+    `status` is MLflow's word.
 
     Times are Unix milliseconds; `end_time` None: it has not ended.
     """
@@ -29,7 +33,14 @@ class RunFacts:
         info, data = run.info, run.data
         times = info.start_time, info.end_time
         return cls(
-            info.run_id, info.status, data.params, data.metrics, data.tags, info.experiment_id, info.run_name, *times
+            info.run_id,
+            info.status,
+            data.params,
+            names.present(data.metrics),
+            data.tags,
+            info.experiment_id,
+            info.run_name,
+            *times,
         )
 
 

@@ -21,10 +21,11 @@ from mlflow.utils.mlflow_tags import (
 from models import Source
 from pipelines import checkpoint
 from pipelines.errors import first_line
-from pipelines.tracking import store
+from pipelines.tracking import names, store
 from pipelines.train import EpochMetrics
 
 MODEL_FILE = "model.keras"
+PROBABILITIES, PREDICTIONS = "probabilities.npz", "predictions.npz"  # of a classification, of a regression
 CHECKPOINT = "checkpoint"  # folder of a run's artifacts while it is unfinished
 LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
 
@@ -42,6 +43,7 @@ class TrackedRun:
     def __init__(self, run_id: str):
         self.run_id = run_id
         self._logged = set(store.history(run_id, LAST_WRITTEN))  # steps
+        self._former: bool | None = None  # whether its metrics have the names of before
         self._waiting: dict[int, tuple[dict[str, float], int]] = {}  # step: metrics, Unix milliseconds
 
     @classmethod
@@ -83,12 +85,14 @@ class TrackedRun:
     def log_epoch(self, epoch: int, metrics: Sequence[EpochMetrics], further: Mapping[str, float]) -> None:
         """Log an epoch's metrics, unless they are there already; the step is the number of epochs trained, so `epoch` + 1.
 
-        `metrics`: one entry a model; of several, the mean is logged, and each one's validation accuracy as `val_accuracy_1`, ….
+        `metrics`: one entry a model; of several, the mean is logged, and each one's as `epoch_val_NAME_1`, ….
         """
         step = epoch + 1
         if step not in self._logged:
-            each = {f"val_accuracy_{i}": m.val_accuracy for i, m in enumerate(metrics, 1)} if len(metrics) > 1 else {}
-            self._waiting[step] = vars(EpochMetrics.mean(metrics)) | each | dict(further), _now()
+            prefix = f"{names.CURVE}val_"
+            each = {f"{prefix}{k}_{i}": v for i, m in enumerate(metrics, 1) for k, v in m.validation.items()}
+            mean = EpochMetrics.mean(metrics).flat(prefix)
+            self._waiting[step] = mean | (each if len(metrics) > 1 else {}) | dict(further), _now()
             self._logged.add(step)
         try:
             self.send()
@@ -98,7 +102,7 @@ class TrackedRun:
     def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Log what is known once, at the end, unless it is there already."""
         self.send()
-        known = store.client().get_run(self.run_id).data.metrics
+        known = names.present(store.client().get_run(self.run_id).data.metrics)
         self._log({key: value for key, value in metrics.items() if key not in known}, 0, _now())
 
     def log_artifacts(self, folder: Path) -> None:
@@ -117,6 +121,12 @@ class TrackedRun:
             folder.mkdir()
             source.write(folder)
             (folder / store.SOURCE_FILE).write_text(json.dumps(source.content()))
+            self.log_artifacts(Path(name))
+
+    def log_metric_sources(self, sources: Sequence[Source]) -> None:
+        """Log the sources of users' metrics, for `metric_sources_of`. Raises ArtifactError."""
+        with tempfile.TemporaryDirectory() as name:
+            (Path(name) / store.METRICS_FILE).write_text(json.dumps([source.content() for source in sources]))
             self.log_artifacts(Path(name))
 
     def send_checkpoint(self, path: Path, epoch: int) -> None:
@@ -179,6 +189,10 @@ class TrackedRun:
             del self._waiting[step]
 
     def _log(self, metrics: Mapping[str, float], step: int, when: int) -> None:
+        if self._former is None:
+            self._former = names.are_former(store.client().get_run(self.run_id).data.metrics)
+        if self._former:
+            metrics = {names.former(name): value for name, value in metrics.items()}
         store.client().log_batch(
             self.run_id, metrics=[Metric(key, value, when, step) for key, value in metrics.items()]
         )

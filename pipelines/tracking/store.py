@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models import Source
 from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
+from pipelines.tracking import names
 from pipelines.tracking.records import ExperimentFacts, RunFacts
 
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
@@ -31,6 +32,7 @@ Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs a
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 SOURCE_FOLDER, SOURCE_FILE = "source", "source.json"  # artifacts of a run of a user's model
+METRICS_FILE = "metric_sources.json"  # and of one with users' metrics
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
@@ -190,11 +192,11 @@ def trial_runs(experiment_id: str) -> list[RunFacts]:
     return study_runs(experiment_id, uid) if uid else all_runs(experiment_id, OF_TRIALS)
 
 
-def has_trials(experiment_id: str) -> bool:
-    """Whether a trial of an experiment's current study has begun; one run is asked for, however many there are."""
+def any_trial(experiment_id: str) -> RunFacts | None:
+    """Return any one trial's run of an experiment's current study; one is asked for, however many there are. None of none."""
     uid = current_study(experiment_id)
     own = _of_study(uid) if uid else OF_TRIALS
-    return bool(client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1))
+    return next(map(RunFacts.of, client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1)), None)
 
 
 def parent_runs(experiment_id: str, study_uid: str) -> list[RunFacts]:
@@ -239,8 +241,14 @@ def restore_run(run_id: str) -> None:
 
 
 def history(run_id: str, metric: str) -> dict[int, float]:
-    """Return the values of a metric by step, in the order of the steps; of a step logged twice, the later value."""
-    points = sorted(client().get_metric_history(run_id, metric), key=lambda point: (point.step, point.timestamp))
+    """Return the values of a metric by step, in the order of the steps; of a step logged twice, the later value.
+
+    `metric`: its present name, of a run under the names of before too.
+    """
+    found = client().get_metric_history(run_id, metric) or (
+        client().get_metric_history(run_id, names.former(metric)) if names.former(metric) != metric else []
+    )
+    points = sorted(found, key=lambda point: (point.step, point.timestamp))
     return {point.step: point.value for point in points}
 
 
@@ -271,3 +279,12 @@ def source_of(run_id: str) -> Source | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Source(**json.loads(artifact_folder(run_id, f"{SOURCE_FOLDER}/{SOURCE_FILE}", Path(folder)).read_text()))
+
+
+def metric_sources_of(run_id: str) -> list[Source]:
+    """Return the sources of users' metrics that a run was measured by."""
+    if METRICS_FILE not in artifacts(run_id):
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        content = json.loads(artifact_folder(run_id, METRICS_FILE, Path(folder)).read_text())
+    return [Source(**source) for source in content]

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.metrics import Direction, as_cost
 from pipelines.tracking import store as tracking
 from sweeps.results.verdict import FEWEST_SEEDS
-from sweeps.stores.record import find, owned_by
-from sweeps.stores.store import val_accuracy
+from sweeps.stores.record import StoredStudy, find, owned_by
+from sweeps.stores.store import first_value
 
 CLEARLY = 0.05  # p value at which a configuration is behind the best
 
@@ -29,7 +30,8 @@ def chosen(name: str) -> int | None:
 
     By Optuna's storage, as everything here: a run that was deleted in MLflow changes no choice.
     """
-    return choose({trial: accuracies(study) for trial, study in confirmed_trials(name).items()})
+    confirmed = {trial: values(study) for trial, study in confirmed_trials(name).items()}
+    return choose(confirmed, StoredStudy(name).store.directions()[0]) if confirmed else None
 
 
 def complete(study: str) -> list[FrozenTrial]:
@@ -38,24 +40,24 @@ def complete(study: str) -> list[FrozenTrial]:
     return [trial for trial in stored.store.trials() if trial.state == TrialState.COMPLETE] if stored else []
 
 
-def accuracies(study: str, first: int | None = None) -> list[float]:
-    """Return the validation accuracies, 0 to 1, of the complete seeds of a confirming study, among its `first` or all."""
-    return [val_accuracy(trial) for trial in complete(study) if first is None or trial.number < first]
+def values(study: str, first: int | None = None) -> list[float]:
+    """Return the objective on validation images of the complete seeds of a confirming study, among its `first` or all."""
+    return [first_value(trial) for trial in complete(study) if first is None or trial.number < first]
 
 
-def choose(by_configuration: Mapping[int, Sequence[float]]) -> int | None:
-    """Return the configuration with the best mean validation accuracy among those that are not clearly behind; None of none.
+def choose(by_configuration: Mapping[int, Sequence[float]], direction: Direction = "maximize") -> int | None:
+    """Return the configuration with the best mean validation value among those that are not clearly behind; None of none.
 
-    One with fewer than FEWEST_SEEDS seeds is chosen only where all have fewer.
+    `direction`: of the objective. One with fewer than FEWEST_SEEDS seeds is chosen only where all have fewer.
     """
-    behind = clearly_behind(by_configuration)
+    behind = clearly_behind(by_configuration, direction)
     left = {number: values for number, values in by_configuration.items() if number not in behind and values}
     enough = {number: values for number, values in left.items() if len(values) >= FEWEST_SEEDS} or left
-    return max(enough, key=lambda number: float(np.mean(enough[number])), default=None)
+    return min(enough, key=lambda number: as_cost(float(np.mean(enough[number])), direction), default=None)
 
 
-def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
-    """Return the configurations whose mean validation accuracy is below that of the best beyond doubt (Welch's test, one-sided).
+def clearly_behind(by_configuration: Mapping[int, Sequence[float]], direction: Direction = "maximize") -> set[int]:
+    """Return the configurations whose mean validation value is worse than the best's beyond doubt (Welch's test, one-sided).
 
     Those with fewer than FEWEST_SEEDS seeds are neither best nor behind.
     """
@@ -64,12 +66,13 @@ def clearly_behind(by_configuration: Mapping[int, Sequence[float]]) -> set[int]:
     known = {number: values for number, values in by_configuration.items() if len(values) >= FEWEST_SEEDS}
     if not known:
         return set()
-    best = max(known, key=lambda number: float(np.mean(known[number])))
+    best = min(known, key=lambda number: as_cost(float(np.mean(known[number])), direction))
     behind = set()
     for number, values in known.items():
         with warnings.catch_warnings():  # equal values have no deviation; then p is 0, or no number
             warnings.simplefilter("ignore", RuntimeWarning)
-            p = ttest_ind(known[best], values, equal_var=False, alternative="greater").pvalue
+            better = "greater" if direction == "maximize" else "less"
+            p = ttest_ind(known[best], values, equal_var=False, alternative=better).pvalue
         if number != best and p < CLEARLY:
             behind.add(number)
     return behind

@@ -1,6 +1,6 @@
-"""Reading back: tidy DataFrames of one study at a time, ordered by validation accuracy."""
+"""Reading back: tidy DataFrames of one study at a time, the best by the study's first objective first."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,20 +10,17 @@ from pipelines.errors import UserError
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
-from sweeps.study.study import OBJECTIVES
+from sweeps.study.study import Objective
 
-VAL_ACCURACY = "final_validation_accuracy"  # the metric: of the kept epoch
 WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
-MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second", "gpu_hours"}
+MEASURED = {"seconds", "samples_per_second", "gpu_hours"}
+PARTS = ("val", "test")  # the images that a metric's column is of
+BEFORE = "accuracy,loss"  # what runs without a tag `metrics` were measured by, of versions before
 ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
 WORDS = {"study", "state", "model", "device", "dataset"}
-DEVIATIONS = {"val_sd": "final_validation_accuracy_sd", "test_sd": "test_accuracy_sd"}
 WANTED = facts.Wanted(
-    metrics=(
-        *(VAL_ACCURACY, "test_accuracy", "parameters", "epochs_trained", "kept_epoch", "seconds"),
-        *("samples_per_second", "gpu_hours", *DEVIATIONS.values()),
-    ),
-    tags=("study", "trial", "ended", "failure", "device", "dataset", "objectives"),
+    metrics=("parameters", "epochs_trained", "kept_epoch", "seconds", "samples_per_second", "gpu_hours"),
+    tags=("study", "trial", "ended", "failure", "device", "dataset", "objectives", "metrics"),
 )
 RENAMED = {"epochs": "max_epochs"}  # the setting; `epochs` are those trained
 STATES = {"RUNNING": "running", "SCHEDULED": "waiting", "FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
@@ -48,16 +45,17 @@ def studies() -> pd.DataFrame:
 
 
 def runs(study: str | None = None) -> pd.DataFrame:
-    """Return one row a trial of one study: complete ones first, best validation accuracy first.
+    """Return one row a trial of one study: complete ones first, the best by the first objective on validation images first.
 
     `study`: its name; the latest sweep that has trials if not given.
-    Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
-    test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
-    max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
+    Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_NAME and test_NAME of
+    the kept epoch for every metric that was measured, the first objective first (val_accuracy, test_accuracy, val_loss, …;
+    accuracies 0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), protocol if it is
+    not held_out, task if it is regression, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
     samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset, run_id.
-    A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_sd and test_sd, the epochs of
-    all together, and no kept_epoch. Where trials failed, `failure` says why.
-    Where the protocol holds no images out there is no validation accuracy.
+    A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_NAME_sd and test_NAME_sd, the
+    epochs of all together, and no kept_epoch. Where trials failed, `failure` says why.
+    Where the protocol holds no images out, val_NAME is NaN.
     A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
     rest; those come first.
     Raises UserError for an unknown study.
@@ -74,8 +72,11 @@ def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:
     experiment_id = _experiment(study)
     if experiment_id is None:
         return _table([])
-    best = facts.of_best_trials(experiment_id, WANTED, VAL_ACCURACY, top)
-    if best and "," in _objectives(best[0]):
+    any_trial = facts.any_trial(experiment_id, WANTED)
+    objectives = objectives_of(any_trial) if any_trial else []
+    if len(objectives) == 1:
+        best = facts.of_best_trials(experiment_id, WANTED, objectives[0].column, objectives[0].direction, top)
+    else:
         best = facts.of_trials(experiment_id, WANTED)  # which of them are on the front, all together say
     frame = _table(best)
     return frame[frame.state == "complete"].head(top).reset_index(drop=True)
@@ -95,7 +96,7 @@ def _experiment(study: str | None) -> str | None:
         return _renamed(study, known)
     if study is not None:
         return str(wanted.experiment_id.iloc[0])
-    return next(filter(facts.has_trials, wanted.experiment_id), None)
+    return next((each for each in wanted.experiment_id if facts.any_trial(each, WANTED)), None)
 
 
 def _renamed(study: str, known: pd.DataFrame) -> str:
@@ -118,17 +119,26 @@ def _table(found: Sequence[RunFacts]) -> pd.DataFrame:
         return pd.DataFrame(
             columns=["study", "trial", "state", "val_accuracy", "test_accuracy", "epochs", "seconds", "run_id"]
         )
-    objectives = _objectives(found[0])
-    return _ordered(_typed(pd.DataFrame([row(run) for run in found])), objectives.split(","))
+    measured = {f"{part}_{name}{end}" for name in measured_of(found[0]) for part in PARTS for end in ("", "_sd")}
+    return _ordered(_typed(pd.DataFrame([row(run) for run in found]), measured), objectives_of(found[0]))
 
 
-def _objectives(run: RunFacts) -> str:
-    return run.tags.get("objectives", "val_accuracy")
+def objectives_of(run: RunFacts) -> list[Objective]:
+    """Return what the study of a run optimises."""
+    return [Objective.parse(text) for text in run.tags.get("objectives", "accuracy").split(",")]
+
+
+def measured_of(run: RunFacts) -> list[str]:
+    """Return the names of the metrics that a run was measured by, the first objective first."""
+    names = [objective.short for objective in objectives_of(run) if objective.metric]
+    return [*dict.fromkeys([*names, *run.tags.get("metrics", BEFORE).split(",")])]
 
 
 def row(run: RunFacts) -> dict[str, Any]:
     """Return what is known of a trial from its run, as `runs` has it, untyped."""
     tags, metrics, params = run.tags, run.metrics, run.params
+    columns = [f"{part}_{name}" for name in measured_of(run) for part in PARTS]
+    deviations = [f"{column}_sd" for column in columns]
     settings = {
         RENAMED.get(name, name): value for name, value in sorted(params.items()) if name not in ("model", "dataset")
     }
@@ -136,9 +146,8 @@ def row(run: RunFacts) -> dict[str, Any]:
         "study": tags["study"],
         "trial": int(tags["trial"]),
         "state": ended if (ended := tags.get("ended")) in ENDS else STATES[run.status],
-        "val_accuracy": metrics.get(VAL_ACCURACY),
-        "test_accuracy": metrics.get("test_accuracy"),
-        **{name: metrics[metric] for name, metric in DEVIATIONS.items() if metric in metrics},
+        **{column: metrics.get(column) for column in columns},
+        **{column: metrics[column] for column in deviations if column in metrics},
         **settings,
         "model": params.get("model"),
         "parameters": metrics.get("parameters"),
@@ -154,11 +163,11 @@ def row(run: RunFacts) -> dict[str, Any]:
     }
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def _typed(frame: pd.DataFrame, measured: Collection[str]) -> pd.DataFrame:
     for name in frame.columns:
         if name in WHOLE:
             frame[name] = frame[name].astype("Float64").astype("Int64")
-        elif name in MEASURED:
+        elif name in MEASURED or name in measured:
             frame[name] = frame[name].astype("float64")
         elif name in WORDS:
             frame[name] = frame[name].astype("category")
@@ -167,19 +176,22 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _ordered(frame: pd.DataFrame, objectives: list[str]) -> pd.DataFrame:
-    """Return complete trials before the others, a front before the rest, high validation accuracy before low."""
+def _ordered(frame: pd.DataFrame, objectives: list[Objective]) -> pd.DataFrame:
+    """Return complete trials before the others, a front before the rest, the better by the first objective before the worse."""
     keys = {"incomplete": frame.state != "complete"}
     if len(objectives) > 1:
         from sweeps.stores.store import front
 
         complete = frame.state == "complete"
-        measured = frame.loc[complete, objectives].astype("float64").to_numpy()
+        measured = frame.loc[complete, [each.column for each in objectives]].astype("float64").to_numpy()
         frame["on_front"] = False
-        frame.loc[complete, "on_front"] = front(measured, [OBJECTIVES[objective] for objective in objectives])
+        frame.loc[complete, "on_front"] = front(measured, [each.direction for each in objectives])
         keys["behind"] = ~frame.on_front
+    first = objectives[0]
     order = frame.assign(**keys).sort_values(
-        [*keys, "val_accuracy", "trial"], ascending=[True] * len(keys) + [False, True], ignore_index=True
+        [*keys, first.column, "trial"],
+        ascending=[True] * len(keys) + [first.direction == "minimize", True],
+        ignore_index=True,
     )
     return order.drop(columns=list(keys))
 

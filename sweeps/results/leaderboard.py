@@ -1,4 +1,4 @@
-"""The leaderboard: complete trials by validation accuracy, and how far the chosen one is from each published test accuracy."""
+"""The leaderboard: complete trials by the objective on validation images, and how far the chosen one is from published values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +9,11 @@ from rich.console import Console
 import models
 from pipelines import paths
 from pipelines.errors import UserError
+from pipelines.metrics import ACCURACY, Metric, short
 from sweeps.results import frames, systems
 from sweeps.results.frames import RENAMED
-from sweeps.results.statistics import format_published, summary
-from sweeps.results.tables import number, percent, terminal
+from sweeps.results.statistics import Summary, format_published, summary
+from sweeps.results.tables import number, terminal
 from sweeps.results.verdict import of_seeds
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import study_names
@@ -24,26 +25,34 @@ IMPORTANCE_TRIALS = 8  # fewer complete trials say nothing of importance
 
 @dataclass(frozen=True)
 class Gap:
-    """A published accuracy, as its author gives it, beside the test accuracy of the trial that validation chose."""
+    """A published value, as its author gives it, beside the test value of the trial that validation chose: `gap` above it.
+
+    `images`: so many test images is that; nothing for what is no share of them.
+    """
 
     target: str
     published: str
-    points: float
-    images: int
+    gap: str
+    images: str
 
 
-def gaps(study: Study, test_accuracy: float) -> list[Gap]:
-    """Return the gap to each target in points and in test images; positive is above the published number."""
-    test_images = study.dataset.test_examples
-    return [
-        Gap(
-            target.name,
-            format_published(target.accuracy, target.kind),
-            points := 100 * test_accuracy - target.accuracy,
-            round(points / 100 * test_images),
+def gaps(study: Study, chosen: "pd.Series[Any]") -> list[Gap]:
+    """Return the gap of a trial, a row of `runs`, to each target; positive is above the published number."""
+    by_name = {metric.name: metric for metric in study.measured}
+    found = []
+    for target in study.targets:
+        metric = by_name[short(target.of)]
+        gap = metric.scale * float(chosen[f"test_{metric.name}"]) - target.published
+        images = f"{round(gap / 100 * study.dataset.test_examples):+d}" if metric.of_images else ""
+        found.append(
+            Gap(
+                target.name,
+                format_published(target.published, target.kind, metric) + metric.called,
+                f"{gap:+.2f} points" if metric.scale == 100 else f"{gap:+.3g}",
+                images,
+            )
         )
-        for target in study.targets
-    ]
+    return found
 
 
 def failures(frame: pd.DataFrame) -> list[str]:
@@ -92,9 +101,10 @@ def show(name: str | None, console: Console) -> None:
         return
     console.print(terminal(ranking(complete, study)))
     if study.trainings > 1:
-        console.print(f"accuracies: means and standard deviations of {_models(study)} a trial", soft_wrap=True)
+        what = "accuracies" if study.objective is ACCURACY else "values"
+        console.print(f"{what}: means and standard deviations of {_models(study)} a trial", soft_wrap=True)
     if "on_front" in complete:
-        others = ", ".join(study.objectives)
+        others = ", ".join(objective.column for objective in study.objectives)
         console.print(
             f"*: on the front of {others}: no other trial is better in one of them and as good in the rest",
             soft_wrap=True,
@@ -109,19 +119,24 @@ def show(name: str | None, console: Console) -> None:
     weights = store.importances() if len(complete) >= IMPORTANCE_TRIALS else {}
     if weights:
         text = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-        console.print(f"importance for validation accuracy (fANOVA over {len(complete)} complete trials): {text}")
+        what = f"validation {study.objective.label}"
+        console.print(f"importance for {what} (fANOVA over {len(complete)} complete trials): {text}")
 
 
 def ranking(complete: pd.DataFrame, study: Study) -> list[list[str]]:
     """Return the best complete trials as the rows of a table, its head first."""
-    several, on_gpu = "val_sd" in complete, "gpu_hours" in complete
-    head = ["trial", "validation", "test", "epochs", *([] if several else ["kept"]), "minutes"]
+    objective, *others = [each.metric for each in study.objectives if each.metric]
+    several, on_gpu = f"val_{objective.name}_sd" in complete, "gpu_hours" in complete
+    ranked = [f"validation{objective.called}", f"test{objective.called}"]
+    further = [f"validation {metric.label}" for metric in others]
+    head = ["trial", *ranked, *further, "epochs", *([] if several else ["kept"]), "minutes"]
     lines = [[*head, *(["GPU hours"] if on_gpu else []), "parameters", "searched"]]
     for _, row in complete.head(SHOWN).iterrows():
         lines.append(
             [
                 f"{row.trial}{' *' if row.get('on_front') else ''}",
-                *_accuracies(row),
+                *(_value(row, part, objective) for part in frames.PARTS),
+                *(_value(row, "val", metric) for metric in others),
                 number(row.epochs),
                 *([] if several else [number(row.kept_epoch)]),
                 number(row.seconds / 60, ".1f"),
@@ -133,35 +148,43 @@ def ranking(complete: pd.DataFrame, study: Study) -> list[list[str]]:
     return lines
 
 
-def _accuracies(row: "pd.Series[Any]") -> list[str]:
-    """Return validation and test accuracy, with their deviations where a trial is several models."""
-    pairs = [(row[f"{part}_accuracy"], row.get(f"{part}_sd")) for part in ("val", "test")]
-    return [percent(100 * mean, None if sd is None else 100 * sd) for mean, sd in pairs]
+def _value(row: "pd.Series[Any]", part: str, metric: Metric) -> str:
+    """Return a trial's value by a metric, with its deviation where it is several models."""
+    mean, sd = row[f"{part}_{metric.name}"], row.get(f"{part}_{metric.name}_sd")
+    return metric.text(metric.scale * mean, None if sd is None else metric.scale * sd)
 
 
 def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
     """Print every seed of one configuration, their mean, and where the published numbers lie."""
-    lines = [["trial", "test", "epochs", "minutes", "parameters"]]
+    metric = study.objective
+    lines = [["trial", f"test{metric.called}", "epochs", "minutes", "parameters"]]
     for _, row in complete.sort_values("trial").iterrows():
         facts = number(row.epochs), number(row.seconds / 60, ".1f"), number(row.parameters, ",")
-        lines.append([str(row.trial), _accuracies(row)[1], *facts])
+        lines.append([str(row.trial), _value(row, "test", metric), *facts])
     console.print(terminal(lines))
-    measured = summary([100 * accuracy for accuracy in complete.test_accuracy])
+
+    def over_seeds(of: Metric) -> Summary:
+        return summary([of.scale * value for value in complete[f"test_{of.name}"]])
+
+    measured = over_seeds(metric)
+    reached = f"test {metric.label} {metric.text(measured.mean, measured.sd)}"
     if measured.sd is None or measured.interval is None:
-        console.print(f"one seed: test accuracy {measured.mean:.2f} %; protocol {study.protocol}")
+        console.print(f"one seed: {reached}; protocol {study.protocol}")
     else:
-        low, high = measured.interval
+        low, high = (f"{end:{metric.form}}" for end in measured.interval)
         console.print(
-            f"{measured.n} seeds of one configuration: test accuracy {measured.mean:.2f} ± {measured.sd:.2f} %, 95 % interval of "
-            f"the mean {low:.2f} to {high:.2f}; protocol {study.protocol}",
+            f"{measured.n} seeds of one configuration: {reached}, 95 % interval of the mean {low} to {high}; protocol "
+            f"{study.protocol}",
             soft_wrap=True,
         )
     if not study.dataset.comparable:
         _say_not_comparable(study, console)
         return
+    by_name = {metric.name: metric for metric in study.measured}
     for target in study.targets:
-        word = of_seeds(measured, target.accuracy, target.kind)
-        console.print(f"  {format_published(target.accuracy, target.kind)}  {target.name}: {word}")
+        of = by_name[short(target.of)]
+        word = of_seeds(over_seeds(of), target.published, target.kind, of.direction)
+        console.print(f"  {format_published(target.published, target.kind, of)}{of.called}  {target.name}: {word}")
 
 
 def _say_not_comparable(study: Study, console: Console) -> None:
@@ -177,15 +200,15 @@ def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, consol
     if not study.dataset.comparable:
         _say_not_comparable(study, console)
         return
-    seeds = f"mean of {_models(study)}"
+    seeds, metric = f"mean of {_models(study)}", study.objective
+    reached = metric.text(metric.scale * chosen[f"test_{metric.name}"])
     console.print(
-        f"trial {chosen.trial}, chosen by validation among {looked_at}: test accuracy {100 * chosen.test_accuracy:.2f} %, "
+        f"trial {chosen.trial}, chosen by validation among {looked_at}: test {metric.label} {reached}, "
         f"unconfirmed ({'one seed' if study.trainings == 1 else seeds})",
     )
-    for gap in gaps(study, chosen.test_accuracy):
-        console.print(
-            f"  {gap.published}  {gap.target}: {gap.points:+.2f} points ({gap.images:+d} images), unconfirmed",
-        )
-    if study.dataset.name == "mnist":
+    for gap in gaps(study, chosen):
+        images = f" ({gap.images} images)" if gap.images else ""
+        console.print(f"  {gap.published}  {gap.target}: {gap.gap}{images}, unconfirmed")
+    if study.dataset.name == "mnist" and metric is ACCURACY:
         references = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in models.REFERENCES.items())
         console.print(f"  reference lines: {references}")

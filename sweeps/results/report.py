@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pipelines import paths
 from pipelines.errors import UserError
+from pipelines.metrics import NOTHING, Metric, short
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
@@ -17,12 +18,12 @@ from sweeps.results import frames, plots, systems
 from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, ranking
 from sweeps.results.statistics import format_published
 from sweeps.results.systems import System
-from sweeps.results.tables import NOTHING, html, interval, markdown, number, percent
+from sweeps.results.tables import html, interval, markdown, number
 from sweeps.results.verdict import luck_of_the_best, mcnemar
 from sweeps.stores.record import StoredStudy
 
 OF_THE_STUDY = {  # figures on the parent run
-    "study_curves.png": "Validation accuracy of every trial, epoch by epoch",
+    "study_curves.png": "Every trial on the validation images, epoch by epoch",
     "images_by_class.png": "The images",
 }
 OF_THE_CHOSEN = {  # figures of the run that validation chose
@@ -33,11 +34,12 @@ OF_THE_CHOSEN = {  # figures of the run that validation chose
     "font_digits.png": "Digits from fonts",
 }
 HOW_TO_READ = (
-    "Would this system, trained again, be above the published accuracy on these test images? **Reached**: all of the 95 % "
-    "interval of its mean over trainings lies above it; **not reached**: all of it below; **undecidable**: neither. The chosen "
-    "configuration has the best mean validation accuracy; its intervals are widened for the number of configurations among which "
-    "it was chosen, those of the others for the number of systems compared (Bonferroni). They hold for a number of seeds "
-    "that was fixed beforehand. On other images: the same, with the finite number of test images taken into account."
+    "Would this system, trained again, be better than the published value on these test images? **Reached**: all of the 95 % "
+    "interval of its mean over trainings is; **not reached**: all of it is worse; **undecidable**: neither. The chosen "
+    "configuration has the best mean by the objective on validation images; its intervals are widened for the number of "
+    "configurations among which it was chosen, those of the others for the number of systems compared (Bonferroni). They "
+    "hold for a number of seeds that was fixed beforehand. On other images: the same, with the finite number of test images "
+    "taken into account."
 )
 
 
@@ -77,6 +79,8 @@ class Report:
     def __init__(self, name: str):
         stored = StoredStudy(name)
         self.store, self.study = stored.store, stored.read()
+        self.metric = self.study.objective
+        self.by_name = {metric.name: metric for metric in self.study.measured}
         if not self.study.search:
             owner = stored.owner
             shown = f"sweep report {owner} shows its seeds" if owner else f"sweep best {name} shows its seeds"
@@ -147,7 +151,8 @@ class Report:
     def _verdicts(self) -> str:
         if not self.systems:
             return self._unconfirmed()
-        lines = [["system", "models", "validation", "test", "published", "verdict", "95 % interval", "on other images"]]
+        measured = [f"validation{self.metric.called}", f"test{self.metric.called}"]
+        lines = [["system", "models", *measured, "published", "verdict", "95 % interval", "on other images"]]
         for system in self.systems:
             rows = self.judged[self.judged.system == system.name]
             about = [
@@ -159,9 +164,11 @@ class Report:
             for _, row in rows.iterrows():
                 images = "" if row.images == self.study.dataset.test_examples else f" of {row.images:,} images"
                 verdict = f"**{row.verdict}**" if system.chosen else row.verdict
-                published = f"{format_published(row.published, row.kind)}{images}, {row.target}"
-                beyond = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high)}"
-                lines.append([*about, published, verdict, interval(row.low, row.high), beyond])
+                metric = self.by_name[row.metric]
+                value = format_published(row.published, row.kind, metric)
+                published = f"{value}{metric.called}{images}, {row.target}"
+                beyond = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high, metric)}"
+                lines.append([*about, published, verdict, interval(row.low, row.high, metric), beyond])
                 about = [""] * 4
             if rows.empty:
                 lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
@@ -173,15 +180,17 @@ class Report:
         if self.complete.empty or not self.study.dataset.comparable:
             return said
         chosen = self.complete.iloc[0]
-        found = gaps(self.study, float(chosen.test_accuracy))
+        found = gaps(self.study, chosen)
         lines = [["published", "gap", "test images"]]
-        lines += [[f"{gap.published}, {gap.target}", f"{gap.points:+.2f} points", f"{gap.images:+d}"] for gap in found]
+        lines += [[f"{gap.published}, {gap.target}", gap.gap, gap.images or NOTHING] for gap in found]
         return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{markdown(lines)}"
 
     def _pairs(self) -> Iterator[str]:
         """Yield McNemar's test between the chosen system's model and each other's, on the same test images."""
         for other in self.systems[1:]:
             first, second = self.systems[0].rightly, other.rightly
+            if first is None or second is None:  # of a regression
+                return
             alone = int((first & ~second).sum()), int((second & ~first).sum())
             yield (
                 f"- {self.systems[0].name} and {other.name}, one model each (the best by validation, or the ensemble), on the "
@@ -192,60 +201,73 @@ class Report:
     def _seeds(self) -> str:
         if self.seeds.empty:
             return "None."
-        lines = [["trial", "phase", "seed", "state", "validation", "test", "kept epoch", "epochs", "run"]]
+        called = self.metric.called
+        measured = [f"validation{called}", f"test{called}"]
+        lines = [["trial", "phase", "seed", "state", *measured, "kept epoch", "epochs", "run"]]
         for _, row in self.seeds.iterrows():
-            accuracies = [percent(100 * row.val_accuracy), percent(100 * row.test_accuracy)]
+            values = [self._shown(row[f"{part}_{self.metric.name}"]) for part in frames.PARTS]
             epochs = [number(row.kept_epoch), number(row.epochs)]
             seed = self.runs[row.run_id].params.get("seed", NOTHING)
-            lines.append([str(row.trial), row.phase, seed, row.state, *accuracies, *epochs, f"`{row.run_id}`"])
+            lines.append([str(row.trial), row.phase, seed, row.state, *values, *epochs, f"`{row.run_id}`"])
         return markdown(lines)
 
     def _reads(self) -> str:
-        measured = [run for run in self.runs.values() if "test_accuracy" in run.metrics]
+        column, metric = f"test_{self.metric.name}", self.metric
+        measured = [run for run in self.runs.values() if column in run.metrics]
         reads = sum(int(run.metrics.get("test_reads", 1)) for run in measured)
-        looked_at = int(self.frame.test_accuracy.notna().sum())
+        looked_at = int(self.frame[column].notna().sum())
         images = self.study.dataset.test_examples
-        spread = (
-            self.seeds[(self.seeds.phase == "confirm") & (self.seeds.state == "complete")]
-            .groupby("trial")
-            .test_accuracy
-        )
+        spread = self.seeds[(self.seeds.phase == "confirm") & (self.seeds.state == "complete")].groupby("trial")[column]
         variances = spread.var(ddof=1)[spread.count() > 1]
+        deviation, source = None, ""
         if len(variances):
             deviation = float(np.sqrt(variances.mean() / self.study.trainings))
-            source = "the deviation of a trial's accuracy, from the fresh seeds"
-        else:
-            mean = float(self.frame.test_accuracy.mean())
+            source = f"the deviation of a trial's {metric.label}, from the fresh seeds"
+        elif metric.of_images:
+            mean = float(self.frame[column].mean())
             deviation, source = (mean * (1 - mean) / images) ** 0.5, f"the deviation of a mean over {images:,} images"
-        luck = 100 * luck_of_the_best(looked_at, deviation)
-        best = self.frame[self.frame.test_accuracy == self.frame.test_accuracy.max()].iloc[0]
+        luck = ""
+        if deviation is not None:
+            points = [metric.scale * value for value in (luck_of_the_best(looked_at, deviation), deviation)]
+            by, of = (f"{each:.2f} points" if metric.scale == 100 else f"{each:.2g}" for each in points)
+            where = "above" if metric.direction == "maximize" else "below"
+            luck = (
+                f"Were all equally good, the best of {looked_at} would by luck alone stand {by} {where} their mean ({of} is "
+                f"{source}). "
+            )
+        ranked = self.frame[self.frame[column].notna()].sort_values(column, ascending=metric.direction == "minimize")
+        best = ranked.iloc[0]
         return (
             f"They were read at least {reads} times, by {len(measured)} runs, and chose nothing. {looked_at} configurations of "
-            f"the search have a test accuracy. Were all equally good, the best of {looked_at} would by luck alone stand "
-            f"{luck:.2f} points above their mean ({100 * deviation:.2f} points is {source}). The best by test accuracy is trial "
-            f"{best.trial} with {percent(100 * best.test_accuracy)}: chosen so, a number says nothing."
+            f"the search have a test {metric.label}. {luck}The best by test {metric.label} is trial {best.trial} with "
+            f"{self._shown(best[column])}: chosen so, a number says nothing."
         )
+
+    def _shown(self, value: float) -> str:
+        """Return a value of the objective as it is written."""
+        return self.metric.text(self.metric.scale * value)
 
     def _leaderboard(self) -> str:
         lines = ranking(self.complete, self.study)
-        return f"By validation accuracy.\n\n{markdown(lines)}" if len(lines) > 1 else "No trial is complete."
+        said = f"By validation {self.metric.label}."
+        return f"{said}\n\n{markdown(lines)}" if len(lines) > 1 else "No trial is complete."
 
     def _cost(self) -> str:
         ended = [run for run in self.trials if "epochs_trained" in run.metrics and run.end_time]
         ended.sort(key=lambda run: run.end_time or 0)
         lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
-        for target in sorted(self.study.targets, key=lambda target: target.accuracy):
-            published = f"{format_published(target.accuracy, target.kind)}, {target.name}"
-            at = next((i for i, run in enumerate(ended, 1) if 100 * _val_accuracy(run) >= target.accuracy), None)
+        for target in self.study.sorted_targets():
+            metric = self.by_name[short(target.of)]
+            published = f"{format_published(target.published, target.kind, metric)}{metric.called}, {target.name}"
+            reached = [_reached(run, metric, target.published) for run in ended]
+            at = reached.index(True) + 1 if any(reached) else None
             if at is None:
                 lines.append([published, "not reached on validation", *[NOTHING] * 3])
                 continue
             until = [run.metrics for run in ended[:at]]
             epochs, seconds = (sum(each[name] for each in until) for name in ("epochs_trained", "seconds"))
             lines.append([published, str(at), f"{epochs:,.0f}", f"{seconds:,.0f}", ended[at - 1].tags["trial"]])
-        what = (
-            "Of the trials that had ended when the first of them reached the published accuracy *on validation images*."
-        )
+        what = "Of the trials that had ended when the first of them reached the published value *on validation images*."
         return f"{what}\n\n{markdown(lines)}" if len(lines) > 1 else "The study has no targets."
 
     def _ended_early(self) -> str:
@@ -266,7 +288,7 @@ class Report:
             return f"Fewer than {IMPORTANCE_TRIALS} complete trials say nothing of importance."
         lines = [["hyperparameter", "importance"]]
         lines += [[f"`{name}`", f"{weight:.2f}"] for name, weight in self.store.importances().items()]
-        return f"For validation accuracy, fANOVA over {len(self.complete)} complete trials.\n\n{markdown(lines)}"
+        return f"For validation {self.metric.label}, fANOVA over {len(self.complete)} complete trials.\n\n{markdown(lines)}"
 
     def _provenance(self) -> str:
         lines = [["trial", "phase", "run", "seed", "data set digest", "model source", "commit", "device", "libraries"]]
@@ -285,5 +307,7 @@ class Report:
         return f"{said}\n\n{markdown(lines)}"
 
 
-def _val_accuracy(run: RunFacts) -> float:
-    return float(run.metrics.get("final_validation_accuracy", 0))
+def _reached(run: RunFacts, metric: Metric, published: float) -> bool:
+    """Whether a run reached a published value on validation images."""
+    value = run.metrics.get(f"val_{metric.name}")
+    return value is not None and metric.cost(metric.scale * value) <= metric.cost(published)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models import Kind
+from pipelines.metrics import ACCURACY, Metric
 
 CONFIDENCE = 0.95
 
@@ -38,12 +39,13 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(n, mean, sd, (mean - of_mean, mean + of_mean), (mean - of_one, mean + of_one))
 
 
-def rounding_of(accuracy: float, kind: Kind) -> float:
-    """Return how far from a published number, in percent, those lie that round to it: 0 unless it was published as rounded."""
-    return 0.5 * 10 ** -len(f"{accuracy:g}".partition(".")[2]) if kind == "about" else 0.0
+def rounding_of(published: float, kind: Kind) -> float:
+    """Return how far from a published number those lie that round to it: 0 unless it was published as rounded."""
+    return 0.5 * 10 ** -len(f"{published:g}".partition(".")[2]) if kind == "about" else 0.0
 
 
-def format_published(accuracy: float, kind: Kind) -> str:
-    """Return a published accuracy (percent) as its author gives it."""
+def format_published(published: float, kind: Kind, metric: Metric = ACCURACY) -> str:
+    """Return a published value, in the unit in which its metric is shown, as its author gives it."""
     sign = {"printed": "", "about": "about ", "above": "above ", "goal": "goal "}[kind]
-    return f"{sign}{accuracy:.2f} %" if kind == "printed" else f"{sign}{accuracy:g} %"
+    unit = " %" if metric.scale == 100 else ""
+    return metric.text(published) if kind == "printed" and unit else f"{sign}{published:g}{unit}"

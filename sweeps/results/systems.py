@@ -1,7 +1,7 @@
 """Reading back what was confirmed: DataFrames of the seeds, and of the verdict on every published accuracy."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,69 +13,99 @@ from rich.console import Console
 
 from pipelines import datasets, paths
 from pipelines.errors import UserError, first_line
+from pipelines.metrics import Labels, Metric, is_regression, short
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
+from pipelines.tracking.run import PREDICTIONS, PROBABILITIES
 from sweeps.results import choice, ensemble, frames
 from sweeps.results.choice import confirmed_trials, final_trials
 from sweeps.results.statistics import format_published
-from sweeps.results.tables import interval, percent, terminal
-from sweeps.results.verdict import Interval, beyond_these_images, of_the_ensemble, of_the_mean, verdict
-from sweeps.stores.record import StoredStudy
+from sweeps.results.tables import interval, terminal
+from sweeps.results.verdict import Interval, of_the_ensemble, of_the_mean, on_further_images, verdict
+from sweeps.stores.record import StoredStudy, adopt_source
 from sweeps.stores.store import Store
 
 OF_A_SEED = [
-    *("study", "trial", "phase", "seed", "state", "val_accuracy", "test_accuracy"),
-    *("kept_epoch", "epochs", "seconds", "run_id"),
+    *("study", "trial", "phase", "seed", "state"),
+    *("kept_epoch", "epochs", "seconds", "run_id"),  # after the metrics
 ]
 OF_A_VERDICT = [
-    *("study", "system", "chosen", "target", "published", "kind", "images"),
+    *("study", "system", "chosen", "target", "metric", "published", "kind", "images"),
     *("models", "lost", "val_mean", "test_mean", "test_sd"),
     *("low", "high", "verdict", "beyond_low", "beyond_high", "beyond", "comparisons"),
 ]
 
 
 @dataclass(frozen=True)
-class System:
-    """What can be trained again and has a verdict: a configuration, its final training, or an ensemble. In percent.
+class Measured:
+    """What a system is by one metric, in the unit in which that is shown: accuracies in percent.
 
-    `here`: the interval of its accuracy on these test images over trainings; `beyond`: on further images of the same kind; both
-    corrected for `comparisons`. `run_ids`: the runs that it was measured with; `lost`: those that diverged or
-    failed, and count in nothing. `rightly`: which test images one model of it
-    classifies rightly: the best by validation, or the ensemble.
+    `here`: the interval of its mean on these test images over trainings; `beyond`: on further images of the same kind.
+    """
+
+    val_mean: float | None
+    test_mean: float
+    test_sd: float | None
+    here: Interval | None
+    beyond: Interval | None
+
+
+@dataclass(frozen=True)
+class System:
+    """What can be trained again and has a verdict: a configuration, its final training, or an ensemble.
+
+    `measured`: by the objective, `metric`, and by every metric that a target is of, by name; the intervals are corrected for
+    `comparisons`. `run_ids`: the runs that it was measured with; `lost`: those that diverged or failed, and count in nothing.
+    `rightly`: which test images one model of it classifies rightly: the best by validation, or the ensemble; None of a
+    regression.
     """
 
     name: str
     chosen: bool
     run_ids: Sequence[str]
     lost: int
-    val_mean: float | None
-    test_mean: float
-    test_sd: float | None
-    here: Interval | None
-    beyond: Interval | None
+    metric: Metric
+    measured: Mapping[str, Measured]
     comparisons: int
-    rightly: NDArray[np.bool_]
+    rightly: NDArray[np.bool_] | None
+
+    @property
+    def val_mean(self) -> float | None:
+        """Its mean objective on validation images."""
+        return self.measured[self.metric.name].val_mean
+
+    @property
+    def test_mean(self) -> float:
+        """Its mean objective on test images."""
+        return self.measured[self.metric.name].test_mean
+
+    @property
+    def test_sd(self) -> float | None:
+        """The deviation of that over trainings."""
+        return self.measured[self.metric.name].test_sd
 
 
 def confirmations(study: str | None = None) -> pd.DataFrame:
     """Return one row a seed of every configuration of a study that was trained again, in the order of trials and seeds.
 
     `study`: its name; the latest sweep if not given. Columns: study, trial (whose configuration it is), phase (confirm, or final:
-    trained on the validation images too), seed (its number, from 0), state, val_accuracy and test_accuracy (0 to 1), kept_epoch
-    (from 1), epochs, seconds, run_id. Raises UserError for an unknown study.
+    trained on the validation images too), seed (its number, from 0), state, val_NAME and test_NAME for every metric, as in
+    `runs`, kept_epoch (from 1), epochs, seconds, run_id. Raises UserError for an unknown study.
     """
     name = name_of(study)
     found = []
-    experiment = StoredStudy(name).experiment()
+    stored = StoredStudy(name)
+    experiment = stored.experiment()
+    measured = [f"{part}_{metric.name}" for metric in stored.read().measured for part in frames.PARTS]
+    columns = [*OF_A_SEED[:5], *measured, *OF_A_SEED[5:]]
     for phase, trials in (("confirm", confirmed_trials(name)), ("final", final_trials(name))):
         for number, confirming in trials.items():
             uid = Store(confirming).uid
             for run in facts.of_trials(experiment.experiment_id, frames.WANTED, uid) if experiment else []:
                 row = frames.row(run)
                 own = {"study": name, "trial": number, "phase": phase, "seed": row["trial"]}
-                found.append({key: (row | own)[key] for key in OF_A_SEED})
-    frame = pd.DataFrame(found, columns=OF_A_SEED)
-    frame = frame.astype({"val_accuracy": "float64", "test_accuracy": "float64", "seconds": "float64"})
+                found.append({key: (row | own).get(key) for key in columns})
+    frame = pd.DataFrame(found, columns=columns).astype({name: "float64" for name in (*measured, "seconds")})
     frame = frame.astype({name: "Float64" for name in ("kept_epoch", "epochs")}).astype(
         {name: "Int64" for name in ("kept_epoch", "epochs")}
     )
@@ -83,14 +113,14 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
 
 
 def verdicts(study: str | None = None) -> pd.DataFrame:
-    """Return one row for every system of a study and published accuracy; accuracies in percent.
+    """Return one row for every system of a study and published value; in the unit shown: accuracies in percent.
 
     Systems: every confirmed configuration, the final training of the chosen one, and the ensemble that validation chooses.
-    `chosen`: the configuration with the best mean validation accuracy. Its verdict is the study's, corrected for the number of
-    configurations among which it was chosen (`comparisons`), those of the others for the number of systems. `low` to `high`: the
-    95 % interval of the mean over trainings on these test images; `beyond_low` to `beyond_high`: on further images of the same
-    kind. `models`: so many were trained; `lost`: and so many diverged or failed. `images`: of the published accuracy. Raises
-    UserError for an unknown study.
+    `chosen`: the configuration with the best mean objective on validation images. Its verdict is the study's, corrected for the
+    number of configurations among which it was chosen (`comparisons`), those of the others for the number of systems. `low` to
+    `high`: the 95 % interval of the mean over trainings on these test images; `beyond_low` to `beyond_high`: on further images of
+    the same kind. `models`: so many were trained; `lost`: and so many diverged or failed. `images`: of the published value,
+    `metric`: its metric. Raises UserError for an unknown study.
     """
     name = name_of(study)
     return judged(name, systems(name))
@@ -99,62 +129,74 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
 def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
     """Return the rows of `verdicts` for the systems of a study; none where its test images are not those of published numbers."""
     definition = StoredStudy(study).read()
-    rows = [
-        {
-            "study": study,
-            "system": system.name,
-            "chosen": system.chosen,
-            "target": target.name,
-            "published": target.accuracy,
-            "kind": target.kind,
-            "images": target.test_images,
-            "models": len(system.run_ids),
-            "lost": system.lost,
-            "val_mean": system.val_mean,
-            "test_mean": system.test_mean,
-            "test_sd": system.test_sd,
-            **_ends(system.here, "low", "high"),
-            "verdict": verdict(system.here, target.accuracy, target.kind),
-            **_ends(system.beyond, "beyond_low", "beyond_high"),
-            "beyond": verdict(system.beyond, target.accuracy, target.kind),
-            "comparisons": system.comparisons,
-        }
-        for system in (found if definition.dataset.comparable else [])
-        for target in sorted(definition.targets, key=lambda target: target.accuracy)
-    ]
+    by_name = {metric.name: metric for metric in definition.measured}
+    rows = []
+    for system in found if definition.dataset.comparable else []:
+        for target in definition.sorted_targets():
+            metric = by_name[short(target.of)]
+            measured = system.measured[metric.name]
+            compared = target.published, target.kind, metric.direction
+            rows.append(
+                {
+                    "study": study,
+                    "system": system.name,
+                    "chosen": system.chosen,
+                    "target": target.name,
+                    "metric": metric.name,
+                    "published": target.published,
+                    "kind": target.kind,
+                    "images": target.test_images,
+                    "models": len(system.run_ids),
+                    "lost": system.lost,
+                    "val_mean": measured.val_mean,
+                    "test_mean": measured.test_mean,
+                    "test_sd": measured.test_sd,
+                    **_ends(measured.here, "low", "high"),
+                    "verdict": verdict(measured.here, *compared),
+                    **_ends(measured.beyond, "beyond_low", "beyond_high"),
+                    "beyond": verdict(measured.beyond, *compared),
+                    "comparisons": system.comparisons,
+                }
+            )
     return pd.DataFrame(rows, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
 
 
 def systems(study: str) -> list[System]:
     """Return what of a study was confirmed: the chosen configuration first, then its final training, the ensemble, the others."""
-    definition = StoredStudy(study).read()
-    dataset = datasets.load(definition.dataset)
+    stored = StoredStudy(study)
+    definition = stored.read()
+    adopt_source(stored.attributes)  # users' metrics are computed of ensembles
+    dataset, objective = datasets.load(definition.dataset), definition.objective
+    labels, regression = dataset.test.y, definition.task == "regression"
+    wanted = [
+        objective,
+        *(metric for metric in definition.measured if metric.name in definition.judged() - {objective.name}),
+    ]
     seeds = confirmations(study)
-    complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
+    own, on_test = f"val_{objective.name}", f"test_{objective.name}"
+    complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
     lost = seeds[seeds.state.isin(["diverged", "failed", "pruned"])].groupby(["phase", "trial"]).size()
     confirmed = dict(by_trial(complete[complete.phase == "confirm"]))
     finals = dict(by_trial(complete[complete.phase == "final"]))
     chosen = choice.chosen(study)
-    order = sorted(confirmed, key=lambda number: (number != chosen, -confirmed[number].val_accuracy.mean()))
-    predicted = {number: Predicted.of(list(rows.run_id)) for number, rows in confirmed.items()}
-    members = ensemble.choose({number: predicted[number].validation for number in order}, dataset.validation.y)
+    order = sorted(confirmed, key=lambda number: (number != chosen, objective.cost(confirmed[number][own].mean())))
+    predicted = {number: Predicted.of(list(rows.run_id), dataset) for number, rows in confirmed.items()}
+    members = ensemble.choose(
+        {number: predicted[number].validation for number in order}, dataset.validation.y, objective
+    )
     comparisons = len(confirmed) + len(finals) + bool(members)
 
     def one(name: str, rows: pd.DataFrame, test: ensemble.Probabilities, among: int, is_chosen: bool) -> System:
-        accuracies = [100 * accuracy for accuracy in rows.test_accuracy]
-        rightly = test.argmax(axis=2) == dataset.test.y
+        best = test[int(np.argmin([objective.cost(0 if np.isnan(value) else value) for value in rows[own]]))]
         return System(
             name,
             is_chosen,
             list(rows.run_id),
             int(lost.get((rows.phase.iloc[0], rows.trial.iloc[0]), 0)),
-            None if rows.val_accuracy.isna().any() else 100 * float(rows.val_accuracy.mean()),
-            float(np.mean(accuracies)),
-            float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
-            of_the_mean(accuracies, len(dataset.test), among),
-            beyond_these_images(rightly, among),
+            objective,
+            {metric.name: _measured(metric, rows, labels, test, among) for metric in wanted},
             among,
-            rightly[int(np.argmax(rows.val_accuracy.fillna(0)))],
+            None if regression else best.argmax(axis=1) == labels,
         )
 
     found = []
@@ -162,11 +204,11 @@ def systems(study: str) -> list[System]:
         among = len(confirmed) if number == chosen else comparisons
         found.append(one(f"trial {number}", confirmed[number], predicted[number].test, among, number == chosen))
     for number, rows in finals.items():
-        of_final = Predicted.of(list(rows.run_id)).test
+        of_final = Predicted.of(list(rows.run_id), dataset).test
         found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, is_chosen=False))
     if members:
         test = [predicted[number].test for number in members]
-        both = [of_the_ensemble(test, dataset.test.y, further, comparisons) for further in (False, True)]
+        validation = [predicted[number].validation for number in members]
         found.insert(
             1 + len(finals),
             System(
@@ -174,16 +216,36 @@ def systems(study: str) -> list[System]:
                 False,
                 [run_id for number in members for run_id in confirmed[number].run_id],
                 sum(int(lost.get(("confirm", number), 0)) for number in members),
-                100 * ensemble.accuracy([predicted[number].validation for number in members], dataset.validation.y),
-                100 * ensemble.accuracy(test, dataset.test.y),
-                None,
-                both[0],
-                both[1],
+                objective,
+                {
+                    metric.name: Measured(
+                        metric.scale * ensemble.value(validation, dataset.validation.y, metric),
+                        metric.scale * ensemble.value(test, labels, metric),
+                        None,
+                        *(of_the_ensemble(test, labels, further, comparisons, metric) for further in (False, True)),
+                    )
+                    for metric in wanted
+                },
                 comparisons,
-                np.concatenate(test).mean(axis=0).argmax(axis=1) == dataset.test.y,
+                None if regression else np.concatenate(test).mean(axis=0).argmax(axis=1) == labels,
             ),
         )
     return found
+
+
+def _measured(
+    metric: Metric, rows: pd.DataFrame, labels: Labels, test: ensemble.Probabilities, comparisons: int
+) -> Measured:
+    """Return what the seeds in `rows`, which predict `test`, are by a metric."""
+    values = [metric.scale * value for value in rows[f"test_{metric.name}"]]
+    validation = rows[f"val_{metric.name}"]
+    return Measured(
+        None if validation.isna().any() else metric.scale * float(validation.mean()),
+        float(np.mean(values)),
+        float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        of_the_mean(values, len(labels) if metric.of_images else None, comparisons),
+        on_further_images(metric, values, labels, test, comparisons),
+    )
 
 
 def show(study: str, console: Console, found: Sequence[System] | None = None) -> None:
@@ -192,13 +254,14 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
     if not found:
         console.print(f"no seed is complete yet: sweep confirm {study} resumes")
         return
-    verdicts = judged(study, found)
+    verdicts, called = judged(study, found), found[0].metric.called
     rows = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]
-    console.print(terminal([["", "models", "validation", "test"], *rows]))
+    console.print(terminal([["", "models", f"validation{called}", f"test{called}"], *rows]))
     console.print(
-        "*: chosen, by its mean validation accuracy; means and standard deviations over fresh seeds", soft_wrap=True
+        f"*: chosen, by its mean validation {found[0].metric.label}; means and standard deviations over fresh seeds",
+        soft_wrap=True,
     )
-    for line in in_lines(verdicts):
+    for line in in_lines(verdicts, {metric.name: metric for metric in StoredStudy(study).read().measured}):
         console.print(line, soft_wrap=True)
     if verdicts.empty:
         console.print(without_verdict(study), soft_wrap=True)
@@ -213,8 +276,11 @@ def without_verdict(study: str) -> str:
     return f"no verdict: {definition.dataset.name} has {own} test images of its own, published accuracies are of others"
 
 
-def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
-    """Yield the verdicts on the chosen configuration, and then of the other systems, a line for each target."""
+def in_lines(verdicts: pd.DataFrame, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Yield the verdicts on the chosen configuration, and then of the other systems, a line for each target.
+
+    `metrics`: by name.
+    """
     for system, rows in verdicts.groupby("system", sort=False):
         chosen = bool(rows.chosen.iloc[0])
         if not chosen:
@@ -225,44 +291,53 @@ def in_lines(verdicts: pd.DataFrame) -> Iterator[str]:
             continue
         for _, row in rows.iterrows():
             images = "" if row.images == 10_000 else f" of {row.images:,} images"
+            metric = metrics[row.metric]
+            here, beyond = interval(row.low, row.high, metric), interval(row.beyond_low, row.beyond_high, metric)
             yield (
-                f"  {format_published(row.published, row.kind)}{images}  {row.target}: {row.verdict} (95 % interval of the mean "
-                f"{interval(row.low, row.high)}); on other images {row.beyond} ({interval(row.beyond_low, row.beyond_high)})"
+                f"  {format_published(row.published, row.kind, metric)}{metric.called}{images}  {row.target}: {row.verdict} "
+                f"(95 % interval of the mean {here}); on other images {row.beyond} ({beyond})"
             )
 
 
 def cells(system: System) -> list[str]:
-    """Return how many models a system has (and how many were lost), its validation and its test accuracy, for a table."""
+    """Return how many models a system has (and how many were lost), its objective on validation and test images, for a table."""
     return [
         str(len(system.run_ids)) + (f" ({system.lost} lost)" if system.lost else ""),
-        percent(system.val_mean),
-        percent(system.test_mean, system.test_sd),
+        system.metric.text(system.val_mean),
+        system.metric.text(system.test_mean, system.test_sd),
     ]
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The class probabilities of some runs, seeds × images × classes; no `validation` where none was held out."""
+    """What some runs predict, seeds × images × classes, or as labels are; no `validation` where none was held out."""
 
     validation: ensemble.Probabilities
     test: ensemble.Probabilities
 
     @classmethod
-    def of(cls, run_ids: Sequence[str]) -> "Predicted":
+    def of(cls, run_ids: Sequence[str], dataset: datasets.Dataset) -> "Predicted":
         """Read those of single models from the runs' artifacts; raises UserError where they are gone or damaged."""
+        file_name = PREDICTIONS if is_regression(dataset.test.y) else PROBABILITIES
         found: dict[str, list[NDArray[np.float32]]] = {"validation": [], "test": []}
         with tempfile.TemporaryDirectory() as folder:
             for run_id in run_ids:
                 try:
-                    path = tracking.artifact_folder(run_id, "probabilities.npz", Path(folder) / run_id)
+                    path = tracking.artifact_folder(run_id, file_name, Path(folder) / run_id)
                     with np.load(path, allow_pickle=False) as file:
                         for part, values in found.items():
                             values.append(file[part] if part in file.files else np.empty((0, 0), np.float32))
                 except Exception as error:  # every kind of artifact store raises its own, and numpy and zipfile theirs
                     raise UserError(
                         f"the predictions of run {run_id} are gone or damaged ({first_line(error)}): sweep rerun {run_id} makes "
-                        "them again; put its probabilities.npz in their place"
+                        f"them again; put its {file_name} in their place"
                     ) from error
+        if is_regression(dataset.test.y):
+            labels = {"validation": dataset.validation.y, "test": dataset.test.y}
+            found = {
+                part: [each.reshape(labels[part].shape) if each.size else each for each in values]
+                for part, values in found.items()
+            }
         return cls(np.stack(found["validation"]), np.stack(found["test"]))
 
 

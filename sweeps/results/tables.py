@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-NOTHING = "–"  # a cell without a value
+from pipelines.metrics import ACCURACY, NOTHING, Metric
+
 STYLE = """
 body {font-family: sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; line-height: 1.4}
 table {border-collapse: collapse; margin: 1em 0; font-size: 0.9em}
@@ -24,13 +25,15 @@ def number(value: Any, form: str = "") -> str:
 
 def percent(mean: Any, deviation: Any = None) -> str:
     """Return a number that is in percent; of several models with its standard deviation."""
-    spread = "" if deviation is None or pd.isna(deviation) else f" ± {deviation:.2f}"
-    return NOTHING if mean is None or pd.isna(mean) else f"{mean:.2f}{spread} %"
+    return ACCURACY.text(mean, deviation)
 
 
-def interval(low: float, high: float) -> str:
-    """Return an interval in percent; of one that there is not, why."""
-    return "too few seeds" if pd.isna(low) else f"{low:.2f} to {min(high, 100):.2f}"
+def interval(low: float, high: float, metric: Metric = ACCURACY) -> str:
+    """Return an interval in the unit in which its metric is shown, percent for accuracy; of one that there is not, why."""
+    if pd.isna(low):
+        return "too few seeds"
+    worst, best = (end * metric.scale for end in metric.range)
+    return f"{max(low, worst):{metric.form}} to {min(high, best):{metric.form}}"
 
 
 def terminal(lines: Sequence[Sequence[str]]) -> Table:

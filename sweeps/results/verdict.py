@@ -1,9 +1,9 @@
 """The verdict: would this configuration, trained again, be above a published accuracy on these test images?
 
-The published number is a constant, the estimand the mean test accuracy over seeds, the interval Student's t interval. All
-accuracies are in percent. For normally distributed seeds a wrong "reached" has a probability of 2.5 %. A tail of unlucky seeds
-makes it more: 4 % at a skewness of -0.5, 5 % at -1, 11 % for an exponential one (simulated; the 51 seeds of the baselines have a
-skewness of -0.1).
+Or below, for what is to be small. The published number is a constant, the estimand the mean test value over seeds, the interval
+Student's t interval. All values are in the unit in which their metric is shown: accuracies in percent. For normally distributed
+seeds a wrong "reached" has a probability of 2.5 %. A tail of unlucky seeds makes it more: 4 % at a skewness of -0.5, 5 % at -1,
+11 % for an exponential one (simulated; the 51 seeds of the baselines have a skewness of -0.1).
 """
 
 from collections.abc import Sequence
@@ -14,50 +14,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Kind
+from pipelines.metrics import ACCURACY, Direction, Labels, Metric, MetricError, measure
 from sweeps.results.statistics import Summary, rounding_of
 
 Word = Literal["reached", "not reached", "undecidable"]
 ERROR = 0.05  # of a wrong "reached" or a wrong "not reached", together, over all comparisons with a target
 FEWEST_SEEDS = 3  # the t interval of two is wider than all that is of interest
+GROUPS = 20  # of test images, each left out once, for metrics that are no mean over images
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a mean accuracy lies, in percent."""
+    """Where a mean lies: accuracies in percent, see `Metric.scale`."""
 
     low: float
     high: float
 
 
-def verdict(interval: Interval | None, published: float, kind: Kind = "printed") -> Word:
-    """Return whether all of `interval` lies above a published accuracy, all of it below, or neither.
+def verdict(
+    interval: Interval | None, published: float, kind: Kind = "printed", direction: Direction = "maximize"
+) -> Word:
+    """Return whether all of `interval` is better than a published value, all of it worse, or neither.
 
-    A rounded number ("about") stands for all that round to it, and is reached above the highest of them. None: too few seeds.
+    Better is above, or, where `direction` is to minimize, below. A rounded number ("about") stands for all that round to it, and
+    is reached beyond the best of them. None: too few seeds.
     """
     reach = rounding_of(published, kind)
     if interval is None:
         return "undecidable"
-    if interval.low > published + reach:
-        return "reached"
-    return "not reached" if interval.high < published - reach else "undecidable"
+    above, below = interval.low > published + reach, interval.high < published - reach
+    reached, missed = (above, below) if direction == "maximize" else (below, above)
+    return "reached" if reached else "not reached" if missed else "undecidable"
 
 
-def of_seeds(measured: Summary, published: float, kind: Kind) -> Word:
+def of_seeds(measured: Summary, published: float, kind: Kind, direction: Direction = "maximize") -> Word:
     """Return the verdict on several seeds of one configuration that nothing chose, by the interval of their mean."""
     enough = measured.interval is not None and measured.n >= FEWEST_SEEDS
-    return verdict(Interval(*measured.interval) if enough and measured.interval else None, published, kind)
+    found = Interval(*measured.interval) if enough and measured.interval else None
+    return verdict(found, published, kind, direction)
 
 
-def of_the_mean(accuracies: Sequence[float], images: int, comparisons: int = 1) -> Interval | None:
+def of_the_mean(accuracies: Sequence[float], images: int | None, comparisons: int = 1) -> Interval | None:
     """Return the interval of the mean over seeds, for these `images` test images; None for fewer than FEWEST_SEEDS.
 
     `comparisons`: among how many configurations this one is compared with the target (Bonferroni). Accuracies come in steps of
     one image: the deviation is taken to be at least that of rounding to them, so that the interval of equal ones is not empty.
+    `images` is None for values without such steps.
     """
     n = len(accuracies)
     if n < FEWEST_SEEDS:
         return None
-    rounding = 100 / images / 12**0.5
+    rounding = 100 / images / 12**0.5 if images else 0.0
     return _t_interval(
         float(np.mean(accuracies)), max(float(np.std(accuracies, ddof=1)), rounding) / n**0.5, n, comparisons
     )
@@ -77,31 +84,76 @@ def beyond_these_images(correct: NDArray[np.bool_], comparisons: int = 1) -> Int
     return _t_interval(100 * float(correct.mean()), 100 * float(of_seeds + of_images) ** 0.5, seeds, comparisons)
 
 
-def of_the_ensemble(
-    members: Sequence[NDArray[np.floating]],
-    labels: NDArray[np.integer],
-    further_images: bool = False,
+def on_further_images(
+    metric: Metric,
+    values: Sequence[float],
+    labels: Labels,
+    predicted: NDArray[np.floating],
     comparisons: int = 1,
 ) -> Interval | None:
-    """Return the interval of the accuracy of an ensemble that is trained again, over the seeds of its members.
+    """Return the interval of any metric on further images of the same kind, as `beyond_these_images` does of the accuracy.
+
+    `values`: of each seed, in the unit shown; `predicted`: seeds × images × …, what each seed predicts for the test images. None
+    too where the metric is not defined without some of the images.
+    """
+    if metric is ACCURACY:
+        return beyond_these_images(predicted.argmax(axis=2) == labels, comparisons)
+    if len(values) < FEWEST_SEEDS:
+        return None
+    try:
+        of_images = metric.scale**2 * _variance_of_images(metric, labels, predicted)
+    except MetricError:
+        return None
+    of_seeds = float(np.var(values, ddof=1)) / len(values)
+    return _t_interval(float(np.mean(values)), (of_seeds + of_images) ** 0.5, len(values), comparisons)
+
+
+def _variance_of_images(metric: Metric, labels: Labels, predicted: NDArray[np.floating]) -> float:
+    """Return the variance of a metric's mean over models (first axis of `predicted`) that stems from which images there are.
+
+    That of the delete-a-group jackknife: it holds for metrics that are no means over images too.
+    """
+    group = np.random.default_rng(0).permutation(len(labels)) % GROUPS
+    without_one = [
+        np.mean([measure([metric], labels[kept], each[kept])[metric.name] for each in predicted])
+        for kept in (group != number for number in range(GROUPS))
+    ]
+    return float((GROUPS - 1) * np.var(without_one))
+
+
+def of_the_ensemble(
+    members: Sequence[NDArray[np.floating]],
+    labels: Labels,
+    further_images: bool = False,
+    comparisons: int = 1,
+    metric: Metric = ACCURACY,
+) -> Interval | None:
+    """Return the interval of a metric of an ensemble that is trained again, over the seeds of its members.
 
     `members`: for each configuration, seeds × images × classes, the probabilities; the ensemble is the mean of all. Its variance
     is that of the delete-one jackknife within configurations. `further_images`: on other images of the same kind, as in
-    `beyond_these_images`. None where a configuration has fewer than FEWEST_SEEDS.
+    `on_further_images`. None where a configuration has fewer than FEWEST_SEEDS.
     """
     if min(map(len, members)) < FEWEST_SEEDS:
         return None
     total, n = sum(each.sum(axis=0) for each in members), sum(map(len, members))
-    correct = total.argmax(axis=1) == labels
-    variance = (
-        np.var(correct, ddof=1) / len(labels) if further_images else (1 / len(labels)) ** 2 / 12
-    )  # that of rounding
+    mean = total / n
     of_seeds = 0.0
     for each in members:
-        without_one = [((total - member).argmax(axis=1) == labels).mean() for member in each]
+        without_one = [metric.compute(labels, (total - member) / (n - 1)) for member in each]
         of_seeds += (len(each) - 1) ** 2 / len(each) * float(np.var(without_one, ddof=1))
-    variance = variance + of_seeds if further_images else max(variance, of_seeds)
-    return _t_interval(100 * float(correct.mean()), 100 * float(variance) ** 0.5, n - len(members) + 1, comparisons)
+    if not further_images:
+        rounding = (1 / len(labels)) ** 2 / 12 if metric.of_images else 0.0
+        variance = max(rounding, of_seeds)
+    elif metric is ACCURACY:
+        variance = of_seeds + float(np.var(mean.argmax(axis=1) == labels, ddof=1)) / len(labels)
+    else:
+        try:
+            variance = of_seeds + _variance_of_images(metric, labels, mean[np.newaxis])
+        except MetricError:
+            return None
+    value = metric.scale * metric.compute(labels, mean)
+    return _t_interval(value, metric.scale * variance**0.5, n - len(members) + 1, comparisons)
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -15,6 +15,7 @@ class Assignment:
 
     study: Study
     source: models.Source | None  # of a user's model
+    metric_sources: tuple[models.Source, ...]  # of users' metrics
     code: Mapping[str, str]  # the commit of the user's code, which a worker elsewhere cannot ask for
     study_digest: str
     phase: tracking.Phase

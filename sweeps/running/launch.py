@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, datasets, paths, provenance
+from pipelines import backend, checkpoint, datasets, metrics, paths, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
@@ -23,9 +23,9 @@ from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
 from sweeps.stores.storage import kind_of, store_error_line, study_lock
 from sweeps.stores.storage import url as optuna_url
-from sweeps.stores.store import Store, val_accuracy
+from sweeps.stores.store import Store, first_value
 from sweeps.study import samplers
-from sweeps.study.study import OBJECTIVES, Study
+from sweeps.study.study import Study
 from sweeps.study.study_file import in_a_line
 
 CHANGED_SOURCE = "the source of its model has changed"
@@ -68,7 +68,12 @@ def run(
         )
     dataset = datasets.load(study.dataset)
     _check_training(study, dataset)
+    dataset = dataset.for_task(study.task)
     population.check(study, backend.name())
+    try:
+        metrics.check(study.measured, len(dataset.classes))
+    except ValueError as error:
+        raise UserError(f"study {study.name!r}: {error}") from error
     folder = paths.make_mlruns()
     try:
         if line := moved.settle_in():
@@ -105,6 +110,10 @@ def run(
 
 def _check_training(study: Study, dataset: datasets.Dataset) -> None:
     """Raise UserError for training settings that the data set cannot have."""
+    if study.task == "classification" and not dataset.classes:
+        raise UserError(
+            f"study {study.name!r}: the labels of data set {dataset.name} are numbers to predict: give task: regression"
+        )
     asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
     if asked and not dataset.has_images:
         raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
@@ -114,7 +123,9 @@ def closing_summary(study: Study, result: Result) -> list[str]:
     """Return what was found, and which commands come next."""
     snapshot, lines = result.snapshot, []
     if snapshot.best:
-        found = f"best by validation: trial {snapshot.best.number} with {100 * val_accuracy(snapshot.best):.2f} %"
+        reached = study.objective.text(study.objective.scale * first_value(snapshot.best))
+        what = f"{study.objective.label} " if study.objective.called else ""
+        found = f"best by validation: trial {snapshot.best.number} with {what}{reached}"
         lines.append(f"{found}, of {snapshot.done} trials and {snapshot.epochs_spent} epochs")
     if result.paused:
         lines.append(result.paused)
@@ -147,7 +158,7 @@ def _prepare(
         within = owned.parent_run().run_id if owned else None
         if owned is None:
             tracking.find_experiment(study.name)
-        store = Store.create(study.name, [OBJECTIVES[name] for name in study.objectives])
+        store = Store.create(study.name, study.directions)
         study = _check_definition(store, study, new_source)
         chosen = _choose_sampler(store, study)
         uid = store.uid
@@ -165,6 +176,7 @@ def _prepare(
     return store, Assignment(
         resolved,
         models.source(study.model),
+        tuple(metrics.sources(study.users_metrics())),
         provenance.code(),
         digest,
         phase,
@@ -184,10 +196,11 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     """Refuse to resume a study that is stored under another definition; return it with the stored reference to its model."""
     attributes, source = store.attributes(), models.source(study.model)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
-    if not begun and store.directions() == [OBJECTIVES[name] for name in study.objectives]:
+    if not begun and store.directions() == study.directions:
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
         store.remember(names.DEFINITION, study.definition())
         store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.METRIC_SOURCES, [each.content() for each in metrics.sources(study.users_metrics())])
         store.remember(names.CHOSEN_SAMPLER, None)
         return study
     now = study.definition()  # before the stored source takes the place of the present one

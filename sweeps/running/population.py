@@ -46,7 +46,7 @@ def check(study: Study, backend: str) -> None:
 
 def shared(study: Study) -> list[str]:
     """Return the searched hyperparameters that decide shapes: a population's trials have them in common."""
-    names, dataset = [], datasets.load(study.dataset)
+    names, dataset = [], datasets.load(study.dataset).for_task(study.task)
     of_data = dataset.shape, len(dataset.classes)
     for name, entry in study.search.items():
         values: Sequence[Scalar] = entry.choice if isinstance(entry, Choice) else _inside(entry)

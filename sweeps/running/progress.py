@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.stores.store import curve, val_accuracy
+from pipelines.metrics import Metric
+from sweeps.stores.store import best_first, curve, first_value
 from sweeps.study.study import format_params
 
 ROWS = 12
@@ -26,6 +27,7 @@ class Snapshot:
     trials: list[FrozenTrial]
     tickets: int | None
     epochs_spent: int
+    objective: Metric
     searches: bool = True  # else the trials are seeds of one configuration, and none is better than another
 
     def count(self, *states: TrialState) -> int:
@@ -44,20 +46,25 @@ class Snapshot:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The completed trial with the highest validation accuracy; None too where nothing is searched."""
-        return max(self._complete, key=val_accuracy, default=None) if self.searches else None
+        """The completed trial that is best by validation; None too where nothing is searched."""
+        return next(iter(best_first(self._complete, self.objective.direction)), None) if self.searches else None
 
     @property
     def _complete(self) -> list[FrozenTrial]:
         return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
 
+    def shown(self, value: float) -> str:
+        """Return a value of the objective as it is written."""
+        return self.objective.text(self.objective.scale * value)
+
     def line(self) -> str:
         """Everything in one line."""
         best = "no trial complete yet"
         if self.best:
-            best = f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
+            best = f"best{self.objective.called} {self.shown(first_value(self.best))} (trial {self.best.number})"
         elif self._complete:
-            best = f"mean accuracy {100 * sum(map(val_accuracy, self._complete)) / len(self._complete):.2f} %"
+            mean = sum(map(first_value, self._complete)) / len(self._complete)
+            best = f"mean {self.objective.label} {self.shown(mean)}"
         return (
             f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
             f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
@@ -107,7 +114,8 @@ class Display:
 
 
 def _table(snapshot: Snapshot, epochs: int) -> Table:
-    columns = ("validation", "searched") if snapshot.searches else ("accuracy",)
+    objective = snapshot.objective
+    columns = (f"validation{objective.called}", "searched") if snapshot.searches else (objective.label,)
     table = Table("trial", "state", "epoch", *columns, box=None, pad_edge=False)
     started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or curve(trial)]
     for trial in started[-ROWS:]:
@@ -115,12 +123,12 @@ def _table(snapshot: Snapshot, epochs: int) -> Table:
         reached = curve(trial)
         complete = trial.state == TrialState.COMPLETE
         so_far = [*reached.values()] if snapshot.searches else [*reached.values()][-1:]
-        best = val_accuracy(trial) if complete else max(so_far, default=None)
+        best = first_value(trial) if complete else min(so_far, key=objective.cost, default=None)
         table.add_row(
             f"{trial.number}{' *' if trial == snapshot.best else ''}",
             Text(state, STYLES.get(state, "")),
             f"{len(reached)}/{epochs}",
-            f"{100 * best:.2f} %" if best is not None else "",
+            snapshot.shown(best) if best is not None else "",
             *([format_params(trial.params)] if snapshot.searches else []),
         )
     return table

@@ -31,8 +31,7 @@ from sweeps.running.progress import Display, Snapshot
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
 from sweeps.stores.storage import kind_of
-from sweeps.stores.store import AHEAD, Lost, Store, curve, front, val_accuracy
-from sweeps.study.study import OBJECTIVES
+from sweeps.stores.store import AHEAD, Lost, Store, best_first, curve, front
 
 POLL = 0.5  # seconds between looks at the stores
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
@@ -141,7 +140,9 @@ class Supervisor:
             self._store.queue_ahead(limit, len(trials) - waiting)
             trials = self._store.trials()
         held = [trial for trial in trials if limit is None or trial.number < limit]
-        return Snapshot(held, limit, self._store.epochs_spent(), searches=bool(self._study.search))
+        return Snapshot(
+            held, limit, self._store.epochs_spent(), self._study.objective, searches=bool(self._study.search)
+        )
 
     def settle(self) -> None:
         """When no worker is left: release what they held, give every run its true end state, draw the study's figures."""
@@ -205,8 +206,9 @@ class Supervisor:
         if keep is None:
             return
         complete = [trial for trial in snapshot.trials if trial.state == TrialState.COMPLETE]
-        ahead = front([trial.values for trial in complete], [OBJECTIVES[name] for name in self._study.objectives])
-        ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: (not pair[0], -val_accuracy(pair[1])))
+        complete = best_first(complete, self._study.directions[0])
+        ahead = front([trial.values for trial in complete], self._study.directions)
+        ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: not pair[0])
         removed = set(self._store.attributes().get(names.MODELS_REMOVED, []))
         for _, trial in ranked[keep:]:
             if trial.number in removed or trial.number in self._unremovable:
@@ -241,7 +243,10 @@ class Supervisor:
                 title = f"{name_shown}: {len(curves)} trials, {snapshot.epochs_spent} epochs"
                 best = snapshot.best.number if snapshot.best else None
                 images = watched_images(self._study.protocol)
-                drawn.draw(folder / "study_curves.png", lambda: study_curves(curves, early, best, title, images))
+                drawn.draw(
+                    folder / "study_curves.png",
+                    lambda: study_curves(curves, early, best, title, images, study.objective),
+                )
             new = bool(study.search) and not self._store.attributes().get(names.IMAGES_DRAWN)
             if new:
                 self._draw_images(folder, drawn)
@@ -258,7 +263,7 @@ class Supervisor:
 
     def _draw_images(self, folder: Path, drawn: Drawn) -> None:
         """Draw the data set, each image of it: the training ones at half the size of the others."""
-        dataset = datasets.load(self._study.dataset)
+        dataset = datasets.load(self._study.dataset).for_task(self._study.task)
         if not dataset.has_images or not dataset.classes:
             self._say(f"figures of images are left out: data set {dataset.name} has no images in classes")
             return

@@ -26,6 +26,7 @@ def of_trial(study: Study, number: int, uid: str, phase: tracking.Phase) -> dict
         "trial": str(number),
         "protocol": study.protocol,
         "model_digest": models.digest(study.model),
-        "objectives": ",".join(study.objectives),
+        "objectives": ",".join(map(str, study.objectives)),
+        "metrics": ",".join(metric.name for metric in study.measured),
         "sampler": samplers.chosen_sampler(study).name,
     }

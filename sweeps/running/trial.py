@@ -63,6 +63,6 @@ class TrialControl:
         step = epoch + 1  # epochs trained: the resource that pruners count
         if step not in self._reported:
             self._run.send_checkpoint(self._saved, epoch)
-            self._store.report(self._trial, mean.val_accuracy, step)
+            self._store.report(self._trial, mean.validation[self._assignment.study.objective.name], step)
         alone = len(self._assignment.study.objectives) == 1
         return End.PRUNED if alone and self._trial.should_prune() else None

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from optuna.trial import FrozenTrial, TrialState
 
 import models
-from pipelines import backend, checkpoint, datasets, device, paths, provenance
+from pipelines import backend, checkpoint, datasets, device, metrics, paths, provenance
 from pipelines.config import RunConfig
 from pipelines.datasets.spec import KnownDataset
 from pipelines.errors import (
@@ -29,6 +29,7 @@ from pipelines.errors import (
 )
 from pipelines.examine import examine
 from pipelines.execute import count_parameters, execute
+from pipelines.metrics import MetricError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from pipelines.train import End, EpochMetrics, Epochs, tell
@@ -83,6 +84,8 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         watch = Watchdog(slot.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(slot.number, assignment.gpus))
         backend.load()
+        for source in assignment.metric_sources:
+            metrics.adopt(source)
         if assignment.source:
             models.adopt(assignment.source)
         datasets.load(assignment.study.dataset)
@@ -106,7 +109,8 @@ def _look_at_model(assignment: Assignment, store: Store) -> None:
     if store.attributes().get(names.LOOKED_AT) == looked_at:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
-    examine(study.model, config.hyperparameters, datasets.load(study.dataset), saved=study.keep_models != 0)
+    dataset = datasets.load(study.dataset).for_task(study.task)
+    examine(study.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
 
 
@@ -217,7 +221,7 @@ class _Worker:
             control = TrialControl(
                 self._assignment, self._stop, store, claimed, self._lease, trial, run, saved, self._watch, self._meter
             )
-            targets = [target.accuracy for target in study.targets]
+            targets = [(metrics.short(target.of), target.published) for target in study.targets]
             outcome = yield from execute(config, run, control, saved, targets, self._ends_that_keep_models())
         except Exception as error:
             if kind_of(error) in (ErrorKind.AWAY, ErrorKind.WANT, ErrorKind.REFUSED):
@@ -234,7 +238,12 @@ class _Worker:
             run.close(RUN_STATUS[TrialState.WAITING])
             store.release(claimed)
         elif outcome.end == End.COMPLETED:
-            store.finish(claimed, TrialState.COMPLETE, outcome.values(study.objectives), ended=outcome.end)
+            store.finish(
+                claimed,
+                TrialState.COMPLETE,
+                outcome.values([objective.short for objective in study.objectives]),
+                ended=outcome.end,
+            )
             _close(run, saved, TrialState.COMPLETE, outcome.end)
         else:
             store.finish(claimed, TrialState.PRUNED, ended=outcome.end)
@@ -245,7 +254,7 @@ class _Worker:
         if key not in self._counted:
             self._watch.progress()
             self._counted[key] = count_parameters(
-                self._study.model, hyperparameters, datasets.load(self._study.dataset)
+                self._study.model, hyperparameters, datasets.load(self._study.dataset).for_task(self._study.task)
             )
         return self._counted[key]
 
@@ -265,7 +274,7 @@ class _Worker:
                 run.log_artifacts(Path(name))
             run.send()
         self._failed = True
-        place = models.place_of(error, self._study.model)
+        place = (isinstance(error, MetricError) and error.place) or models.place_of(error, self._study.model)
         self._store.note(claimed, names.FAILURE, f"{type(error).__name__} at {place}")
         reason = f"{type(error).__name__}: {first_line(error)} ({place})"
         self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
@@ -301,6 +310,8 @@ class _Worker:
         run.log_inputs(config.params(), dataset.name, dataset.digest)
         if assignment.source:
             run.log_source(assignment.source)
+        if assignment.metric_sources:
+            run.log_metric_sources(assignment.metric_sources)
         self._store.note(claimed, names.RUN_ID, run.run_id)
         return run
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 import models
+from pipelines import metrics
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import ExperimentFacts, RunFacts
@@ -107,6 +108,8 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
     content = dict(attributes[names.STUDY])
     if attributes.get(names.SOURCE):
         content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
+    sources = [models.Source(**source) for source in attributes.get(names.METRIC_SOURCES) or []]
+    content["metric_digests"] = {source.reference: source.digest for source in sources}
     if (
         names.DEFINITION in attributes and not as_written
     ):  # with the settings of its model's recipe, whatever that says now
@@ -120,7 +123,9 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
 
 
 def adopt_source(attributes: Mapping[str, Any]) -> None:
-    """Let the source that is kept with a study be that of its model in this process."""
+    """Let the sources that are kept with a study be those of its model and metrics in this process."""
+    for source in attributes.get(names.METRIC_SOURCES) or []:
+        metrics.adopt(models.Source(**source))
     if attributes.get(names.SOURCE):
         models.adopt(models.Source(**attributes[names.SOURCE]))
 

@@ -34,13 +34,13 @@ from sqlalchemy.orm import Session
 
 from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, without_passwords
+from pipelines.metrics import Direction, as_cost
 from pipelines.tracking import store as tracking
 from pipelines.tracking.store import TrackingError
 from sweeps.stores import names
 from sweeps.stores.budget import Ledger
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL, Lease
 from sweeps.stores.storage import open_storage, study_names, url
-from sweeps.study.study import Direction
 
 AHEAD = 10  # trials that wait, at least, while there are any left
 TAKEN = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
@@ -201,7 +201,8 @@ class Store:
                 reported, noted = TrialIntermediateValueModel, TrialUserAttributeModel
                 session.execute(sqlalchemy.delete(reported).where(reported.trial_id == trial.trial_id))
                 own = noted.trial_id == trial.trial_id
-                named = noted.key.in_(forgotten) | noted.key.startswith(names.CURVE)
+                curves = noted.key.startswith(names.CURVE) | noted.key.startswith(names.FORMER_CURVE)
+                named = noted.key.in_(forgotten) | curves
                 session.execute(sqlalchemy.delete(noted).where(own, named))
             return sorted(int(trial.number) for trial in trials)
 
@@ -279,12 +280,12 @@ class Store:
         """Remember something of a trial."""
         self._storage.set_trial_user_attr(trial._trial_id, key, value)
 
-    def report(self, trial: optuna.Trial, val_accuracy: float, step: int) -> None:
-        """Report the validation accuracy after `step` epochs; see `curve`."""
+    def report(self, trial: optuna.Trial, value: float, step: int) -> None:
+        """Report the first objective after `step` epochs; see `curve`."""
         if len(trial.study.directions) == 1:
-            trial.report(val_accuracy, step)
+            trial.report(value, step)
         else:  # Optuna takes no reports then, and its TPE sampler trips over any
-            trial.set_user_attr(f"{names.CURVE}{step}", val_accuracy)
+            trial.set_user_attr(f"{names.CURVE}{step}", value)
 
     def finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, *, ended: str
@@ -393,14 +394,14 @@ class Store:
         return {trial_id for trial_id, beat in beats if beat is None or beat.replace(tzinfo=None) < oldest}
 
     def importances(self) -> dict[str, float]:
-        """Return the share of the variance of validation accuracy that each hyperparameter explains (fANOVA), largest first.
+        """Return the share of the first objective's variance that each hyperparameter explains (fANOVA), largest first.
 
         Empty when nothing can be said.
         """
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
-            return optuna.importance.get_param_importances(self.study(), evaluator=evaluator, target=val_accuracy)
-        except RuntimeError:  # every trial has the same validation accuracy
+            return optuna.importance.get_param_importances(self.study(), evaluator=evaluator, target=first_value)
+        except RuntimeError:  # every trial has the same value
             return {}
 
     # Budget
@@ -443,14 +444,24 @@ def _note(trial: TrialModel, key: str, value: Any, session: Session) -> None:
     session.add(noted)
 
 
-def val_accuracy(trial: FrozenTrial) -> float:
-    """Return a complete trial's validation accuracy, 0 to 1: always the first objective."""
+def first_value(trial: FrozenTrial) -> float:
+    """Return a complete trial's first objective, always a metric on validation images."""
     return float(trial.values[0])
 
 
+def best_first(trials: Iterable[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
+    """Return complete trials in the order of their first objective, whose `direction` that is; of equals, the earlier first."""
+    return sorted(trials, key=lambda trial: (as_cost(first_value(trial), direction), trial.number))
+
+
 def curve(trial: FrozenTrial) -> dict[int, float]:
-    """Return the validation accuracies that a trial has reported, by epochs trained."""
-    noted = {int(k.removeprefix(names.CURVE)): v for k, v in trial.user_attrs.items() if k.startswith(names.CURVE)}
+    """Return the values of the first objective that a trial has reported, by epochs trained."""
+    noted = {
+        int(key.removeprefix(prefix)): value
+        for prefix in (names.FORMER_CURVE, names.CURVE)
+        for key, value in trial.user_attrs.items()
+        if key.startswith(prefix)
+    }
     return dict(sorted((noted or trial.intermediate_values).items()))
 
 

@@ -19,7 +19,7 @@ PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
 
 
 def pruner(study: Study) -> optuna.pruners.BasePruner:
-    """Return the study's pruner; it sees validation accuracy after every epoch."""
+    """Return the study's pruner; it sees the objective on validation images after every epoch."""
     return _pruner(named(study.pruner), study.longest_training)
 
 

@@ -7,7 +7,7 @@ from sweeps.study.chosen import check_chosen, named
 from sweeps.study.pruners import PRUNERS, pruner
 from sweeps.study.samplers import NEEDS, SAMPLER_NAMES, SAMPLERS, chosen_sampler, has, points, sampler
 from sweeps.study.space import suggest
-from sweeps.study.study import OBJECTIVES, Study
+from sweeps.study.study import Study
 
 
 def check(study: Study) -> None:
@@ -37,14 +37,14 @@ def _rehearse(study: Study, sampler_name: str) -> None:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        directions = [OBJECTIVES[objective] for objective in study.objectives]
+        directions = study.directions
         stage = optuna.create_study(sampler=sampler(study, 0), directions=directions)
         for number in range(trials):
             trial = stage.ask()
             suggest(trial, study.search)
             stage.tell(trial, [number / trials] * len(directions))
         kind, name = "pruner", named(study.pruner).name
-        stage = optuna.create_study(pruner=pruner(study), direction="maximize")
+        stage = optuna.create_study(pruner=pruner(study), direction=directions[0])
         trial = stage.ask()
         trial.report(0.5, 1)
         trial.should_prune()

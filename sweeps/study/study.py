@@ -10,11 +10,13 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_serializer, model_validator
 
 import models
+from pipelines import metrics
 from pipelines.config import RunConfig, TrainingSettings
 from pipelines.datasets.spec import KnownDataset, SpecField
+from pipelines.metrics import Direction, Metric, Task
 
 Scalar = bool | int | float | str | None
 
@@ -206,21 +208,103 @@ class Budget(_Strict):
         return self
 
 
-class TargetEntry(_Strict):
-    """A published test accuracy, in percent, to compare with; the fields are those of `models.Target`."""
+PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
+COSTS: dict[str, Direction] = {PARAMETERS: "minimize", "seconds": "minimize"}  # objectives that are no metrics
+FORMER_ACCURACY = "val_accuracy"  # what objectives called it before there were other metrics
 
-    accuracy: float = Field(gt=0, le=100)
+
+class Objective(_Strict):
+    """What a study optimises: a metric, on validation images, or a cost. `direction`: to be given for a user's metric."""
+
+    name: str
+    direction: Direction
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        content = {"name": given} if isinstance(given, str) else given
+        if not isinstance(content, dict) or "name" not in content:
+            return content
+        name, direction = content["name"], content.get("direction")
+        if name == FORMER_ACCURACY:
+            name = "accuracy"
+        metrics.check_name(name, [*COSTS])
+        if metrics.is_users(name) and direction is None:
+            raise ValueError(f"{name} needs a direction: {{name: {name}, direction: minimize}}, or maximize")
+        own = None if metrics.is_users(name) else COSTS.get(name) or metrics.get(name).direction
+        if own and direction not in (None, own):
+            raise ValueError(f"{name} is to be {own}d: leave direction out, got {direction!r}")
+        return content | {"name": name, "direction": own or direction}
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, str]:
+        return {"name": self.name, "direction": self.direction} if metrics.is_users(self.name) else self.name
+
+    @property
+    def metric(self) -> Metric | None:
+        """The metric; None for a cost."""
+        return None if self.name in COSTS else metrics.get(self.name, self.direction)
+
+    @property
+    def short(self) -> str:
+        """What tables and tags call it."""
+        return metrics.short(self.name)
+
+    @property
+    def column(self) -> str:
+        """The name of its value, in MLflow and in `runs()`."""
+        return self.name if self.name in COSTS else f"val_{self.short}"
+
+    def __str__(self) -> str:
+        return f"{self.short} {self.direction}" if metrics.is_users(self.name) else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> "Objective":
+        """Return the objective that is written so."""
+        name, _, direction = text.partition(" ")
+        if direction:  # a user's, whose source is not asked for
+            return cls.model_construct(name=f":{name}", direction=direction)
+        return cls.model_validate(name)
+
+
+class TargetEntry(_Strict):
+    """A published value on test images, to compare with: an accuracy in percent, or any metric in its own unit.
+
+    The other fields are those of `models.Target`.
+    """
+
+    accuracy: float | None = Field(None, gt=0, le=100)
+    metric: str | None = None
+    value: float | None = Field(None, allow_inf_nan=False)
     name: str
     source: str = ""
     conditions: str = ""
     kind: models.Kind = "printed"
     test_images: int = Field(10_000, ge=1)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.accuracy is None) == (self.metric is None) or (self.metric is None) != (self.value is None):
+            raise ValueError("give accuracy (in percent), or metric and value: {metric: rmse, value: 0.9, name: …}")
+        if self.metric is not None and self.value is not None:
+            metrics.check_name(self.metric)
+            low, high = metrics.get(self.metric).range
+            if not low <= self.value <= high:
+                raise ValueError(f"{self.metric} lies between {low:g} and {high:g}, and value is {self.value:g}")
+        return self
+
+    @property
+    def of(self) -> str:
+        """The metric, as a study file names it."""
+        return self.metric or "accuracy"
+
+    @property
+    def published(self) -> float:
+        """The value in the unit in which the metric is shown: percent for an accuracy."""
+        return self.accuracy if self.value is None else metrics.get(self.of).scale * self.value  # type: ignore[return-value]
+
 
 StartPoint = Literal["recipe"] | dict[str, Scalar]
-PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
-Direction = Literal["maximize", "minimize"]
-OBJECTIVES: dict[str, Direction] = {"val_accuracy": "maximize", PARAMETERS: "minimize", "seconds": "minimize"}
 CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
 
 
@@ -232,11 +316,14 @@ class Study(_Strict):
     model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
     dataset: SpecField = KnownDataset(name="mnist")
     protocol: models.Protocol = "held_out"
+    task: Task = "classification"
+    metric_digests: dict[str, str] = Field({}, exclude=True)  # of the sources of users' metrics; no key of a file
     arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
     training: dict[str, Any] = {}
     search: dict[str, Entry]  # empty: trials differ by their seeds alone
     constraints: list[str] = []
-    objectives: list[Literal["val_accuracy", "parameters", "seconds"]] = ["val_accuracy"]
+    objectives: list[Objective] = []  # at least one, once it is checked; the first rules
+    metrics: list[str] = []  # measured besides the objectives and those that always are
     repeats: int = Field(1, ge=1, le=20)
     folds: int | None = Field(None, ge=2, le=20)
     sampler: str | dict[str, Any] = "tpe"
@@ -253,13 +340,21 @@ class Study(_Strict):
     keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
     population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_objective(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("objectives") is None:
+            task = content.get("task", "classification")
+            return content | ({"objectives": [metrics.default(task)]} if task in [*metrics.ALWAYS] else {})
+        return content
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.objectives[:1] != ["val_accuracy"] or len(set(self.objectives)) < len(self.objectives):
-            others = ", ".join(name for name in OBJECTIVES if name != "val_accuracy")
-            raise ValueError(f"objectives must begin with val_accuracy and may add, once each, {others}")
+        self._check_metrics()
         if self.repeats > 1 and self.folds:
             raise ValueError("give repeats or folds, not both")
+        if self.population > 1 and self.task != "classification":
+            raise ValueError("population: its program trains classifications; leave it out for task regression")
         if self.population > 1 and (self.trainings > 1 or self.protocol == "reshuffled"):
             raise ValueError(
                 "population: its trials share their images, and are one model each: give no repeats, no folds, and no protocol "
@@ -280,6 +375,32 @@ class Study(_Strict):
                 )
         return self
 
+    def _check_metrics(self) -> None:
+        names = [objective.short for objective in self.objectives]
+        if not names or self.objectives[0].metric is None or len(set(names)) < len(names):
+            raise ValueError(
+                f"objectives begin with a metric ({', '.join(metrics.METRICS)}, or one of yours), and name each once; "
+                f"{' and '.join(COSTS)} may follow"
+            )
+        for name in self.metrics:
+            metrics.check_name(name)
+        measured = {metric.name: metric for metric in self.measured}
+        references = [*(o.name for o in self.objectives if o.metric), *self.metrics]
+        if len({metrics.short(name) for name in references}) < len(set(references)):
+            raise ValueError(
+                "objectives and metrics: two functions have one name, which names their columns: rename one"
+            )
+        for metric in measured.values():
+            if metric.task not in (None, self.task):
+                raise ValueError(
+                    f"{metric.name} is a metric of task {metric.task}, and this study's task is {self.task}"
+                )
+        for target in self.targets:
+            if metrics.short(target.of) not in measured:
+                raise ValueError(
+                    f"target {target.name} is of {target.of}, which is not measured: name it under metrics"
+                )
+
     def _check_that_nothing_chooses(self) -> None:
         if self.pruner not in ("none", {"name": "none"}) or len(self.objectives) > 1 or self.constraints:
             raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
@@ -289,6 +410,47 @@ class Study(_Strict):
             )
         if self.trainings > 1 and not self.seeds:
             raise ValueError("without a search each trial is a seed: give budget.trials instead of repeats or folds")
+
+    @property
+    def objective(self) -> Metric:
+        """The metric that is the first objective: it rules kept epoch, patience, pruner, ranking and confirmation."""
+        metric = self.objectives[0].metric
+        assert metric is not None
+        return metric
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Which way each objective goes."""
+        return [objective.direction for objective in self.objectives]
+
+    @property
+    def measured(self) -> list[Metric]:
+        """The metrics that are measured after each epoch and of the kept one, the first objective first."""
+        names = dict.fromkeys(
+            [*(o.name for o in self.objectives if o.metric), *metrics.ALWAYS[self.task], *self.metrics]
+        )
+        directions = {objective.name: objective.direction for objective in self.objectives}
+        return [metrics.get(name, directions.get(name)) for name in names]
+
+    def judged(self) -> set[str]:
+        """Return the names of the metrics that a target is of."""
+        return {metrics.short(target.of) for target in self.targets}
+
+    def sorted_targets(self) -> list[TargetEntry]:
+        """Return the targets, the easiest first, one metric after the other."""
+        by_name = {metric.name: metric for metric in self.measured}
+        order = [*by_name]
+        return sorted(
+            self.targets,
+            key=lambda each: (
+                order.index(metrics.short(each.of)),
+                -by_name[metrics.short(each.of)].cost(each.published),
+            ),
+        )
+
+    def users_metrics(self) -> list[str]:
+        """Return those of its metrics that are users', as the study file names them."""
+        return [metric.reference for metric in self.measured if metric.reference]
 
     @property
     def settings(self) -> TrainingSettings:
@@ -345,6 +507,10 @@ class Study(_Strict):
             seed=seed,
             repeats=self.repeats,
             folds=self.folds,
+            task=self.task,
+            objective=self.objectives[0].name,
+            direction=self.objectives[0].direction if metrics.is_users(self.objectives[0].name) else None,
+            metrics=[*dict.fromkeys([*(o.name for o in self.objectives[1:] if o.metric), *self.metrics])],
         )
 
     def seed_of(self, trial: int) -> int:
@@ -355,12 +521,27 @@ class Study(_Strict):
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this study this study: all but what may change on resuming."""
-        empty = set() if self.seeds else {"seeds"}  # of a study from before there were any
+        new = {"seeds": [], "metrics": [], "task": "classification"}  # a study from before there were any has none
+        empty = {name for name, value in new.items() if getattr(self, name) == value}
         content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
+        content["objectives"] = [self._defined(objective) for objective in self.objectives]
+        content |= {"metrics": [self._source_of(name) for name in self.metrics]} if self.metrics else {}
         if self.model_digest:  # a user's model is its source, wherever that lies
             content["model"] = f"source {self.model_digest}"
         content["dataset"] = self.dataset.identity
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
+
+    def _defined(self, objective: Objective) -> str:
+        """Return an objective as the definition has it: accuracy under its name of before, which is in every older digest."""
+        if objective.name == "accuracy":
+            return FORMER_ACCURACY
+        own = metrics.is_users(objective.name)
+        return f"{self._source_of(objective.name)} {objective.direction}" if own else objective.name
+
+    def _source_of(self, reference: str) -> str:
+        """Return what a metric is known by: a user's by its source, wherever that lies."""
+        digest = self.metric_digests.get(reference)
+        return f"{metrics.short(reference)} of source {digest}" if digest else reference
 
     def digest(self) -> str:
         """Return a short digest of the definition."""

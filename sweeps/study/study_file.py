@@ -1,5 +1,6 @@
 """Study files: read, checked, and answered with one clear line when something is wrong."""
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 import models
+from pipelines import metrics
 from pipelines.config import TrainingSettings
 from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
@@ -32,14 +34,14 @@ RESERVED = {  # what a run's parameters and a row of `runs()` call by these name
         "trial",
         "state",
         "device",
+        "task",
+        "objective",
         "objectives",
+        "metrics",
         "on_front",
     ),
+    *(f"{part}_{metric}{end}" for part in ("val", "test") for metric in metrics.METRICS for end in ("", "_sd")),
     *(
-        "val_accuracy",
-        "test_accuracy",
-        "val_sd",
-        "test_sd",
         "max_epochs",
         "kept_epoch",
         "seconds",
@@ -190,14 +192,15 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
 
     `folders`: where a user's model is looked for; None: it is known in this process already, else it lies in the current folder.
     """
-    _check_names(content, [key for key in Study.model_fields if key != "model_digest"], where, "key")
+    _check_names(content, [key for key, field in Study.model_fields.items() if not field.exclude], where, "key")
     if "name" in content and not isinstance(content["name"], str | None):
         raise UserError(
             f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
         )
     _check_sections(content, where)
     digest = _check_model(content, where, folders)
-    content = content | {"dataset": _dataset(content.get("dataset", DEFAULT), where, folders)}
+    content = content | {"dataset": _dataset(content.get("dataset", DEFAULT), where, folders, content.get("task"))}
+    metric_digests = _check_metrics(content, where, folders)
     arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
     training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
     _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
@@ -216,7 +219,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        study = Study(**(content | {"training": training, "arguments": fixed, "model_digest": digest}))
+        digests = {"model_digest": digest, "metric_digests": metric_digests}
+        study = Study(**(content | {"training": training, "arguments": fixed} | digests))
     except ValidationError as error:
         raise UserError(f"{where}: {first_mistake(error)}") from error
     try:
@@ -242,13 +246,14 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the targets of the recipe, where the study's test images are those of its author."""
     recipe = models.recipe(content["model"])
     same_images = (recipe.protocol == "reshuffled") == (content.get("protocol") == "reshuffled")
-    if content["dataset"].name != DEFAULT or not same_images:
+    if content["dataset"].name != DEFAULT or not same_images or content.get("task") == "regression":
         return []
-    return [{key: getattr(target, key) for key in TargetEntry.model_fields} for target in recipe.targets]
+    keys = TargetEntry.model_fields.keys() & {field.name for field in dataclasses.fields(models.Target)}
+    return [{key: getattr(target, key) for key in keys} for target in recipe.targets]
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
-    lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "seeds")]
+    lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "metrics", "seeds")]
     for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
         if (
             key in content
@@ -285,12 +290,29 @@ def _check_model(content: dict[str, Any], where: str, folders: Sequence[Path] | 
     return source.digest if source else None
 
 
-def _dataset(said: Any, where: str, folders: Sequence[Path] | None) -> Spec:
+def _dataset(said: Any, where: str, folders: Sequence[Path] | None, task: Any = None) -> Spec:
     """Return the data set that a study file names; data of one's own is looked for in `folders`, or else in the current one."""
     try:
-        return parse(said).placed(folders if folders is not None else [Path.cwd()])
+        spec = parse(said).placed(folders if folders is not None else [Path.cwd()])
     except UserError as error:
         raise UserError(f"{where}: dataset: {error}") from error
+    return spec.predicting_numbers() if task == "regression" else spec
+
+
+def _check_metrics(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> dict[str, str]:
+    """Return the digests of the sources of users' metrics, by what the file calls them; raises UserError for what is not one."""
+    entries = [*as_list(content.get("objectives") or []), *as_list(content.get("metrics") or [])]
+    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
+    found = {}
+    for name in names:
+        if not isinstance(name, str) or not metrics.is_users(name):
+            continue  # what else there is, the study says
+        try:
+            metrics.check_name(name)
+            found[name] = metrics.resolve(name, folders).digest
+        except (models.NoModel, ValueError) as error:
+            raise UserError(f"{where}: metric: {error}") from error
+    return found
 
 
 def _check_entry(entry: Any, where: str) -> None:

@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import models
-from pipelines import serving
+from pipelines import datasets, serving
 from pipelines.config import RunConfig
-from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.decode import BLACK, WHITE, read
 from pipelines.datasets.known import KNOWN
 from pipelines.errors import UserError
 from pipelines.figures.style import is_ink
+from pipelines.metrics import ACCURACY, Metric
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
 from sweeps.results import choice, systems, tables
 from sweeps.results.choice import clearly_behind
 from sweeps.results.verdict import FEWEST_SEEDS
-from sweeps.stores.store import Store
+from sweeps.stores.record import StoredStudy
 from sweeps.tasks import logged
 
 UNKNOWN = "unknown"
@@ -32,7 +32,7 @@ IMAGES = "images"
 MOST_NAMED, LONGEST_TAG = 65_536, 4_000  # classes, characters
 LOOKED_AT = 100  # images, for whether they are light on black
 FAINTEST = 32  # steps of grey, of 255, that an image has at least from its darkest pixel to its lightest
-VALIDATION = "val_accuracies"  # tag of a version: those of its configuration's seeds, 0 to 1
+FORMER_VALIDATION = "val_accuracies"  # what versions before called a champion's tag `val_accuracy`
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,28 @@ def promote(study: str) -> str:
     """Register the model of a study's chosen configuration as its data set's champion, if it is better; return what was done.
 
     Better: the present champion's configuration is clearly behind by validation, as in the race of `sweep confirm`; a test
-    accuracy decides nothing. The model is the first seed of the final training, or else the seed with the best validation
-    accuracy. A configuration that is champion already gets its tags, or its final training, brought up to date.
+    value decides nothing. The model is the first seed of the final training, or else the seed that is best by validation. It is
+    named after the data set, and after the study's objective where that is not the accuracy. A configuration that is champion
+    already gets its tags, or its final training, brought up to date.
     """
     seeds = systems.confirmations(study)
-    complete = seeds[(seeds.state == "complete") & seeds.test_accuracy.notna()]
+    stored = StoredStudy(study)
+    definition = stored.read()
+    objective = definition.objective
+    validation, on_test = f"val_{objective.name}", f"test_{objective.name}"
+    complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
     of_confirm = complete[complete.phase == "confirm"]
     number = choice.chosen(study)
     own = of_confirm[of_confirm.trial == number]
     if len(own) < FEWEST_SEEDS:
         return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
     final = complete[(complete.phase == "final") & (complete.trial == number)]
-    row = final.iloc[0] if len(final) else own[own.val_accuracy == own.val_accuracy.max()].iloc[0]
+    values = list(own[validation])
+    row = final.iloc[0] if len(final) else own.iloc[int(np.argmin([objective.cost(value) for value in values]))]
     run = tracking.get_run(row.run_id)
-    uid = Store(study).uid
+    uid = stored.uid
     digest = str(tracking.get_run(own.run_id.iloc[0]).tags.get("dataset_digest"))
-    dataset = logged.load(run).dataset
-    name = _name(run.tags["dataset"], digest)
+    name = _name(run.tags["dataset"], digest, objective)
     present = registry.champion(name)
     if present is not None:
         if present.tags.get("split_digest") != digest:
@@ -76,15 +81,15 @@ def promote(study: str) -> str:
                 f"delete the alias {registry.ALIAS!r} of the registered model {name!r} to start over"
             )
         same = (present.tags.get("study_uid"), present.tags.get("trial")) == (uid, str(number))
-        before = json.loads(present.tags.get(VALIDATION, "[]"))
+        before = json.loads(present.tags.get(validation) or present.tags.get(FORMER_VALIDATION, "[]"))
         if not before:
             raise UserError(
-                f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {VALIDATION}): "
+                f"the champion of {name}, version {present.number}, was not registered by sweep confirm (no tag {validation}): "
                 f"delete its alias {registry.ALIAS!r} in the MLflow UI to start over"
             )
-        if not same and 0 not in clearly_behind({0: before, 1: list(own.val_accuracy)}):
-            theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before)})"
-            ours = f"trial {number} of {study} ({_mean(own.val_accuracy)})"
+        if not same and 0 not in clearly_behind({0: before, 1: values}, objective.direction):
+            theirs = f"trial {present.tags.get('trial')} of {present.tags.get('study')} ({_mean(before, objective)})"
+            ours = f"trial {number} of {study} ({_mean(values, objective)})"
             return f"the champion of {name} stays {theirs}: {ours} is not clearly better by validation"
     tags = {
         "study": study,
@@ -93,24 +98,25 @@ def promote(study: str) -> str:
         "model": run.params["model"],
         "phase": str(row.phase),
         "dataset": run.tags["dataset"],
+        "task": definition.task,
         "dataset_digest": run.tags.get("dataset_digest", UNKNOWN),
         "split_digest": digest,
         "git_commit": run.tags.get("git_commit", UNKNOWN),
         "seed": run.params["seed"],
-        **_how_to_ask(logged.configuration(run), dataset),
-        VALIDATION: json.dumps(list(own.val_accuracy)),
-        "test_accuracy": f"{row.test_accuracy:.4f}",
+        **_how_to_ask(logged.configuration(run)),
+        validation: json.dumps(values),
+        on_test: f"{row[on_test]:.4f}",
         **_verdicts(study, str(row.phase), int(row.trial)),
     }
     version = registry.find(name, row.run_id)
     if version is None:
         trained = logged.load(run)
         example = trained.dataset.test.x[:1].astype(np.float32)
-        model = serving.with_scaling(trained.model, trained.scaling)
+        model = serving.with_scaling(trained.model, trained.scaling, trained.config.task)
         version = registry.register(name, row.run_id, model, example, models.source(trained.config.model))
     registry.promote(version, tags)
     return (
-        f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(own.val_accuracy)}; "
+        f"champion of {name}: version {version.number}, trial {number} of {study}, {_mean(values, objective)}; "
         f"sweep predict IMAGE asks models:/{name}@{registry.ALIAS}, docs/verdicts.md says how to serve it"
     )
 
@@ -130,7 +136,7 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
     named = [
         each
         for each in found
-        if dataset is None or each == dataset or re.fullmatch(f"{re.escape(dataset)}-[0-9a-f]{{8}}", each)
+        if dataset is None or each == dataset or re.fullmatch(rf"{re.escape(dataset)}-[0-9a-f]{{8}}(-\w+)?", each)
     ]
     if len(named) > 1:
         raise UserError(f"there are several champions of {dataset}: name one of {', '.join(named)} with --dataset")
@@ -138,6 +144,11 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
     if version is None:
         raise UserError(f"there is no champion of {dataset!r}: expected one of {', '.join(found)}")
     name, asked = named[0], json.loads(version.tags.get(ASKED, "{}"))
+    if version.tags.get("task") == "regression":
+        raise UserError(
+            f"the champion of {name} predicts numbers, not classes: serve it with mlflow models serve -m "
+            f"models:/{name}@{registry.ALIAS}"
+        )
     shape, fit = tuple(asked.get("shape", (28, 28, 1))), asked.get("fit", "pad")
     if asked.get("kind", IMAGES) != IMAGES:
         raise UserError(
@@ -155,13 +166,15 @@ def predict(files: Sequence[Path], dataset: str | None, invert: bool) -> Answer:
     return Answer(of, list(zip(files, ranked, (_doubt(image, ink) for image in images), strict=True)))
 
 
-def _name(dataset: str, digest: str) -> str:
+def _name(dataset: str, digest: str, objective: Metric) -> str:
     """Return under which name the champion of a data set is registered: two of one's own may be called alike."""
-    return dataset if dataset in KNOWN else f"{dataset}-{digest[:8]}"
+    own = dataset if dataset in KNOWN else f"{dataset}-{digest[:8]}"
+    return own if objective is ACCURACY else f"{own}-{objective.name}"
 
 
-def _how_to_ask(config: RunConfig, dataset: Dataset) -> dict[str, str]:
+def _how_to_ask(config: RunConfig) -> dict[str, str]:
     """Return the tag that says what a champion takes and what its answers mean."""
+    dataset = datasets.load(config.dataset)
     facts: dict[str, Any] = {"kind": IMAGES if dataset.has_images else "numbers", "shape": list(dataset.shape)}
     if dataset.has_images:
         facts |= {"fit": getattr(config.dataset, "fit", "pad"), "ink": is_ink(dataset.test.x[:LOOKED_AT])}
@@ -185,13 +198,15 @@ def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
     """Return the verdict on every target, a tag each."""
     system = f"trial {trial}" if phase == "confirm" else f"trial {trial}, all training images"
     judged = systems.verdicts(study)
+    by_name = {metric.name: metric for metric in StoredStudy(study).read().measured}
     return {
         f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
-            f"{row.verdict} ({tables.interval(row.low, row.high)}, {row.models} seeds)"
+            f"{row.verdict} ({tables.interval(row.low, row.high, by_name[row.metric])}, {row.models} seeds)"
         )
         for _, row in judged[judged.system == system].iterrows()
     }
 
 
-def _mean(accuracies: Sequence[float] | Any) -> str:
-    return f"{100 * float(np.mean(accuracies)):.2f} % on validation"
+def _mean(values: Sequence[float], metric: Metric) -> str:
+    called = f"{metric.label} " if metric.called else ""
+    return f"{called}{metric.text(metric.scale * float(np.mean(values)))} on validation"

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from pipelines import datasets
 from pipelines.errors import UserError
-from sweeps.results.choice import accuracies, chosen, clearly_behind, complete, confirmed_trials
+from sweeps.results.choice import chosen, clearly_behind, complete, confirmed_trials, values
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.running import launch
 from sweeps.running.resources import Resources
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, find
-from sweeps.stores.store import Store, curve, val_accuracy
+from sweeps.stores.store import Store, best_first, curve
 from sweeps.study import study_file
 from sweeps.study.study import Study
 
@@ -58,7 +58,7 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
         )
     _check_dataset(owner, stored)
     best: list[Candidate] = []
-    for trial in sorted(found, key=lambda trial: (-val_accuracy(trial), trial.number)):
+    for trial in best_first(found, owner.objective.direction):
         candidate = Candidate(name, trial.number, study_of(owner, trial, seeds))
         if not any(_same_configuration(candidate.study, other.study) for other in best):
             best.append(candidate)
@@ -90,6 +90,9 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
             "arguments": config.changed_arguments(),
             "training": training.model_dump(),
             "search": {},
+            "task": owner.task,
+            "objectives": [owner.model_dump()["objectives"][0]],
+            "metrics": config.metrics,
             "budget": {"trials": seeds},
             "targets": [target.model_dump() for target in owner.targets],
             "seed": int(own_seed.generate_state(1)[0]),
@@ -108,14 +111,15 @@ def run(name: str, top: int, seeds: int, resources: Resources, console: Console,
     behind, until there are `seeds`.
     `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
     """
-    together = StoredStudy(name).resumable().population
+    owner = StoredStudy(name).resumable()
+    together, direction = owner.population, owner.objective.direction
     fewest = min(max(FEWEST_SEEDS, together), seeds)
     for so_far in range(fewest, seeds + 1):
         racing = candidates(name, top, so_far)
         if so_far == fewest:  # what is asked for is possible
             _caution(Store(name), seeds, console)
         if so_far > fewest:
-            behind = clearly_behind({each.number: accuracies(each.study.name, so_far - 1) for each in racing})
+            behind = clearly_behind({each.number: values(each.study.name, so_far - 1) for each in racing}, direction)
             for each in racing:
                 if each.number in behind and ended(each) < so_far:
                     said = (
@@ -184,8 +188,10 @@ def _same_configuration(first: Study, second: Study) -> bool:
 
 def _kept_epoch(trial: FrozenTrial, study: Study) -> int:
     """Return the epoch whose weights a complete seed kept, from 1."""
-    accuracy_of = curve(trial)
-    return max(accuracy_of) if study.settings.keep == "last" else max(accuracy_of, key=accuracy_of.__getitem__)
+    reached = curve(trial)
+    if study.settings.keep == "last":
+        return max(reached)
+    return min(reached, key=lambda epoch: study.objective.cost(reached[epoch]))
 
 
 def _check_dataset(owner: Study, stored: StoredStudy) -> None:

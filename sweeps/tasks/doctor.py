@@ -16,8 +16,10 @@ from pipelines import addresses, datasets, paths
 from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
+from pipelines.tracking.names import CURVE
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
+from sweeps.results import frames
 from sweeps.running import repair, tags
 from sweeps.running.repair import Problem
 from sweeps.stores import names, record
@@ -25,13 +27,13 @@ from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import FILE as OPTUNA_FILE
 from sweeps.stores.storage import kind_of, study_names
 from sweeps.stores.storage import url as optuna_url
-from sweeps.stores.store import Store, curve, val_accuracy
-from sweeps.study.study import Study
+from sweeps.stores.store import Store, curve, first_value
+from sweeps.study.study import Objective, Study
 
 RESTORED = "from Optuna's storage, by sweep doctor"  # a tag
 RUN_ID = re.compile(r"[0-9a-f]{32}")  # as MLflow gives them, and calls the folder of a run's files
 ROUNDS = 5  # a run that was written anew may need its curve, and so on
-TOLERANCE = 1e-9  # of accuracies, 0 to 1, which both stores keep as doubles
+TOLERANCE = 1e-9  # of values that both stores keep as doubles
 
 
 def examine(name: str | None = None) -> Iterator[Problem]:
@@ -214,30 +216,32 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     run = TrackedRun.create(experiment_id, parent.run_id, f"trial {trial.number}", own)
     run.log_params(config.params())
     for step, value in curve(trial).items():
-        run.log_metric("val_accuracy", value, step)
+        run.log_metric(CURVE + study.objectives[0].column, value, step)
     if trial.state == TrialState.COMPLETE:
-        run.log_summary({_kept_accuracy(own): val_accuracy(trial)})
+        run.log_summary({_kept(study.objectives[0], own): first_value(trial)})
     repair.close_run(run.run_id, trial)
 
 
 def _drift(run: RunFacts, trial: FrozenTrial) -> Iterator[Problem]:
-    """Yield where MLflow has another accuracy than Optuna, or lacks one."""
-    log = TrackedRun(run.run_id).log_metric
+    """Yield where MLflow has another value of the objective than Optuna, or lacks one."""
+    log, objective = TrackedRun(run.run_id).log_metric, frames.objectives_of(run)[0]
     if trial.state == TrialState.COMPLETE:
-        name, wanted = _kept_accuracy(run.tags), val_accuracy(trial)
+        name, wanted = _kept(objective, run.tags), first_value(trial)
         found = run.metrics.get(name)
         if found is None or abs(found - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f}, its run has {name} {found}"
             yield Problem(what, "log it again", functools.partial(log, name, wanted, 0))
-    steps = tracking.history(run.run_id, "val_accuracy")
+    curve_name = CURVE + objective.column
+    steps = tracking.history(run.run_id, curve_name)
     for step, wanted in curve(trial).items():
         if step not in steps or abs(steps[step] - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f} after {step} epochs, its run {steps.get(step)}"
-            yield Problem(what, "log it again", functools.partial(log, "val_accuracy", wanted, step))
+            yield Problem(what, "log it again", functools.partial(log, curve_name, wanted, step))
 
 
-def _kept_accuracy(run_tags: Mapping[str, str]) -> str:
-    return f"{VALIDATION if run_tags.get('protocol', 'held_out') == 'held_out' else TEST}_accuracy"
+def _kept(objective: Objective, run_tags: Mapping[str, str]) -> str:
+    """Return the name of the objective of the kept epoch, as the run with these tags has it."""
+    return f"{VALIDATION if run_tags.get('protocol', 'held_out') == 'held_out' else TEST}_{objective.short}"
 
 
 def orphans() -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from pipelines.figures import dataset as of_dataset
 from pipelines.figures import network as draw
 from pipelines.figures.style import Drawn
 from pipelines.inside import Network
+from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames
 from sweeps.tasks import logged
@@ -54,7 +55,8 @@ class Explained:
         self.dataset, self.classes = self.trained.dataset, self.trained.dataset.classes
         if not self.dataset.has_images or not self.classes:
             raise UserError(
-                f"run {run_id} was trained on {self.dataset.name}, which has no images in classes: nothing to draw"
+                f"run {run_id} was trained on {self.dataset.name}, which has no images in classes: sweep explain draws what is "
+                "inside a classifier of images"
             )
         self.digit = min(DIGIT, len(self.classes) - 1) if asked.digit is None else asked.digit
         if not 0 <= self.digit < len(self.classes):
@@ -220,7 +222,8 @@ def best_of(study: str | None) -> str:
     best: Any = frames.best_runs(study, top=1)
     if best.empty:
         raise UserError("no trial of the study is complete yet: resume it, or name a run")
-    if np.isnan(best.val_accuracy.iloc[0]):
+    (objective, *_) = frames.objectives_of(tracking.get_run(str(best.run_id.iloc[0])))
+    if np.isnan(best[objective.column].iloc[0]):
         raise UserError(
             f"study {best.study.iloc[0]!r} holds no images out, so none of its runs is the best: name a run"
         )

@@ -2,8 +2,9 @@
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,10 @@ from rich.console import Console
 from pipelines import backend
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
+from pipelines.tracking.names import CURVE
 from pipelines.tracking.records import RunFacts
-from pipelines.tracking.run import MODEL_FILE
+from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES
+from sweeps.results import frames
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.record import StoredStudy, by_uid
@@ -22,8 +25,6 @@ from sweeps.study.study import Study
 from sweeps.tasks import logged
 
 CUT_SHORT = ("pruned", "budget")  # ends of a run that was not over by itself
-CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
-SUMMARY = ("final_validation_accuracy", "test_accuracy", "test_loss")
 
 
 def run(run_id: str, device: backend.Device, console: Console) -> bool:
@@ -62,6 +63,9 @@ def study_of(run: RunFacts) -> Study:
             "arguments": config.changed_arguments(),
             "training": training,
             "search": {},
+            "task": config.task,
+            "objectives": [{"name": config.objective, "direction": config.direction or config.measured[0].direction}],
+            "metrics": config.metrics,
             "repeats": config.repeats,
             "folds": config.folds,
             "seeds": [config.seed],
@@ -77,16 +81,24 @@ def compare(original: RunFacts, again: RunFacts) -> Iterator[str]:
     """Yield how far the curves, the summary and the predictions of two runs of one configuration differ."""
     ids = original.run_id, again.run_id
     yield f"run {ids[0]} and its rerun {ids[1]}:"
-    differences = [*_of_the_ends(original, again), *_of_the_curves(*ids), *_of_the_summaries(original, again)]
+    measured = frames.measured_of(original)
+    curves = [name for name in ("loss", "accuracy") if name in original.metrics]
+    curves += [f"{CURVE}val_{name}" for name in measured]
+    summary = [f"{part}_{name}" for part in frames.PARTS for name in measured]
+    differences = [
+        *_of_the_ends(original, again),
+        *_of_the_curves(curves, *ids),
+        *_of_the_summaries(summary, original, again),
+    ]
     yield from (f"  {difference}" for difference in differences)
     predicted = [_predictions(run_id) for run_id in ids]
     otherwise = 0
-    if all(len(each) for each in predicted) and len(predicted[0]) == len(predicted[1]):
-        otherwise = int((predicted[0] != predicted[1]).sum())
+    if all(len(each) for each in predicted) and predicted[0].shape == predicted[1].shape:
+        otherwise = int((predicted[0] != predicted[1]).reshape(len(predicted[0]), -1).any(axis=1).sum())
         yield f"  {otherwise} of {len(predicted[0])} predictions on test images are others"
     else:
         yield "  predictions: not compared, since one of the runs has none"
-    epochs = len(tracking.history(ids[0], CURVES[0]))
+    epochs = len(tracking.history(ids[0], "loss"))
     if not epochs:
         yield "  nothing to compare: the run has no epoch"
     else:
@@ -103,8 +115,8 @@ def _of_the_ends(*runs: RunFacts) -> Iterator[str]:
         yield f"ended as {then}; now as {now}"
 
 
-def _of_the_curves(*run_ids: str) -> Iterator[str]:
-    for name in CURVES:
+def _of_the_curves(curves: Sequence[str], *run_ids: str) -> Iterator[str]:
+    for name in curves:
         then, now = (tracking.history(run_id, name) for run_id in run_ids)
         both = sorted(set(then) & set(now))
         apart = [step for step in both if not _same(then[step], now[step])]
@@ -115,8 +127,8 @@ def _of_the_curves(*run_ids: str) -> Iterator[str]:
             yield f"{name}: {len(then)} epochs then, {len(now)} now"
 
 
-def _of_the_summaries(*runs: RunFacts) -> Iterator[str]:
-    for name in SUMMARY:
+def _of_the_summaries(summary: Sequence[str], *runs: RunFacts) -> Iterator[str]:
+    for name in summary:
         then, now = (run.metrics.get(name, float("nan")) for run in runs)
         if not _same(then, now):
             yield f"{name}: {then:.6g} then, {now:.6g} now ({now - then:+.3g})"
@@ -126,15 +138,18 @@ def _same(then: float, now: float) -> bool:
     return then == now or (math.isnan(then) and math.isnan(now))
 
 
-def _predictions(run_id: str) -> NDArray[np.int64]:
-    """Return the classes that a run's models, one after the other, give the test images; none where they are not stored."""
-    names = sorted(name for name in tracking.artifacts(run_id) if Path(name).name == "probabilities.npz")
+def _predictions(run_id: str) -> NDArray[Any]:
+    """Return the classes that a run's models, one after the other, give the test images, or a regression's values.
+
+    None where they are not stored.
+    """
+    names = sorted(name for name in tracking.artifacts(run_id) if Path(name).name in (PROBABILITIES, PREDICTIONS))
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             path = tracking.artifact_folder(run_id, name, Path(folder))
             with np.load(path, allow_pickle=False) as file:
-                found.append(file["test"].argmax(axis=1))
+                found.append(file["test"].argmax(axis=1) if path.name == PROBABILITIES else file["test"])
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 

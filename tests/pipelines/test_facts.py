@@ -13,7 +13,7 @@ from pipelines.tracking.facts import Wanted
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 
-METRIC = "final_validation_accuracy"
+METRIC = "val_accuracy"
 WANTED = Wanted(metrics=(METRIC, "seconds"), tags=("trial", "ended"))
 VALUES = {0: 0.97, 1: math.nan, 2: 0.99, 10: 0.98, 9: 0.98, 4: None, 5: 0.995, 6: 0.999, 7: 1.0}
 PRUNED, DELETED, UNFINISHED = 5, 6, 7
@@ -38,6 +38,7 @@ def experiment(request: pytest.FixtureRequest, outputs: Path, monkeypatch: pytes
 def make_trial(experiment_id: str, parent: str, uid: str, number: int, value: float | None) -> TrackedRun:
     tags = {"phase": "sweep", "study_uid": uid, "trial": str(number), "ended": "completed", "git_commit": "def"}
     run = TrackedRun.create(experiment_id, parent, f"trial {number}", tags)
+    run.log_metric("epoch_val_accuracy", 0.9, 1)
     run.log_inputs({"dropout": number / 10, "l2": 0.001}, "mnist-5k", "abc")
     run.log_summary({"seconds": 1.0 * number, "unwanted": 5.0} | ({} if value is None else {METRIC: value}))
     run.send()
@@ -63,7 +64,9 @@ def as_mlflow_has_them(experiment_id: str) -> list[RunFacts]:
     return [
         replace(
             each,
-            metrics={name: value for name, value in each.metrics.items() if name in WANTED.metrics},
+            metrics={
+                name: value for name, value in each.metrics.items() if name in (*WANTED.metrics, "epoch_val_accuracy")
+            },
             tags={name: value for name, value in each.tags.items() if name in WANTED.tags},
         )
         for each in whole
@@ -75,10 +78,12 @@ def test_the_facts_are_mlflows(experiment: str) -> None:
     for uid in ("uid", None):
         assert comparable(facts.of_trials(experiment, WANTED, uid)) == everything
     assert set(everything) == set(VALUES) - {DELETED}
-    assert everything[1].metrics == {METRIC: "nan", "seconds": "1.0"} and everything[4].metrics == {"seconds": "4.0"}
+    curve = {"epoch_val_accuracy": "0.9"}
+    assert everything[1].metrics == {METRIC: "nan", "seconds": "1.0"} | curve
+    assert everything[4].metrics == {"seconds": "4.0"} | curve
     by_rank = [2, 9, 10, 0, 1, 4]  # equal ones by number; without an accuracy, or with NaN, last
     for most in range(1, 9):
-        best = comparable(facts.of_best_trials(experiment, WANTED, METRIC, most))
+        best = comparable(facts.of_best_trials(experiment, WANTED, METRIC, "maximize", most))
         assert best == {number: everything[number] for number in by_rank[:most]}
 
 
@@ -91,14 +96,14 @@ def test_a_server_gives_the_same(postgres: Postgres, tmp_path: Path, monkeypatch
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             experiment = store.open_experiment("study")
             if not found:
-                assert not facts.has_trials(experiment.experiment_id)
+                assert not facts.any_trial(experiment.experiment_id, WANTED)
                 parent = store.open_parent(experiment, "uid", "sweep", {})
                 make_trial(experiment.experiment_id, parent, "uid", 3, 0.5)
             with monkeypatch.context() as patch:  # to know whether there are any, one is enough
                 patch.delattr(store, "all_runs")
-                assert facts.has_trials(experiment.experiment_id)
+                assert facts.any_trial(experiment.experiment_id, WANTED)
             (each,) = facts.of_trials(experiment.experiment_id, WANTED)
-            (best,) = facts.of_best_trials(experiment.experiment_id, WANTED, METRIC, 5)
+            (best,) = facts.of_best_trials(experiment.experiment_id, WANTED, METRIC, "maximize", 5)
             assert best == each
             found.append((each.run_id, each.status, each.params, each.metrics[METRIC], each.tags["trial"]))
     assert found[0] == found[1]

@@ -13,7 +13,10 @@ from PIL import Image
 from pipelines import datasets, inside
 from pipelines.datasets.mnist import CLOTHES, DIGITS
 from pipelines.figures import curves, dataset, fonts, network, result, style
+from pipelines.metrics import ACCURACY, METRICS
 from pipelines.train import EpochMetrics
+
+MEASURED = [ACCURACY, METRICS["loss"]]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,15 @@ KERNELS = [np.random.default_rng(seed).normal(size=(3, 3, 20)) for seed in (0, 1
 
 
 def history(epochs: int) -> list[EpochMetrics]:
-    return [EpochMetrics(1 / (e + 1), 0.9, 1 / (e + 2), 0.9 + e / 1000, 0.001 * 0.9**e, 3.0) for e in range(epochs)]
+    return [
+        EpochMetrics(
+            {"loss": 1 / (e + 1), "accuracy": 0.9},
+            {"accuracy": 0.9 + e / 1000, "loss": 1 / (e + 2)},
+            0.001 * 0.9**e,
+            3.0,
+        )
+        for e in range(epochs)
+    ]
 
 
 def responses(n: int) -> list[tuple[str, Any]]:
@@ -148,9 +159,9 @@ def large(small: datasets.Dataset) -> datasets.Dataset:
 
 
 DRAWN: dict[str, Any] = {
-    "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation"),
-    "learning_curves of several": lambda d: curves.learning_curves([history(5), history(6)], [2, 5], "test"),
-    "study_curves": lambda d: curves.study_curves({0: [0.9, 0.95], 1: [0.8]}, {1}, 0, "tiny: 2 trials", "validation"),
+    "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation", MEASURED),
+    "learning_curves of several": lambda d: curves.learning_curves([history(5), history(6)], [2, 5], "test", MEASURED),
+    "study_curves": lambda d: curves.study_curves({0: [0.9, 0.95], 1: [0.8]}, {1}, 0, "tiny: 2 trials", "validation", ACCURACY),
     "confusion": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, DIGITS),
     "confusion of clothes": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, CLOTHES),
     "wrong_images": lambda d: result.wrong_images(certain(d.test.y), d.test.x, d.test.y, CLOTHES),
@@ -168,7 +179,9 @@ DRAWN: dict[str, Any] = {
     "codes of negative responses": lambda d: network.codes(
         d.test.x[:20].reshape(10, 2, 28, 28, 1), d.test.x[:2], -np.ones((10, 2, 3, 3, 4)), -np.ones((2, 3, 3, 4)), "c", DIGITS
     ),
-    "study_curves of a long name": lambda d: curves.study_curves({0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test"),
+    "study_curves of a long name": lambda d: curves.study_curves(
+        {0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test", ACCURACY
+    ),
     "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9), 1000),
     "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], CLOTHES),
     "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 4294967295", "seed 2")),
@@ -190,7 +203,7 @@ def test_the_style_is_applied_to_these_figures_alone() -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    assert curves.learning_curves([history(2)], [1], "validation").dpi == style.SHEET["figure.dpi"]
+    assert curves.learning_curves([history(2)], [1], "validation", MEASURED).dpi == style.SHEET["figure.dpi"]
     assert dict(mpl.rcParams) == before
 
 
@@ -199,7 +212,7 @@ def test_a_users_own_style_changes_no_size(tmp_path: Path) -> None:
 
     with mpl.rc_context({"savefig.dpi": 300, "savefig.bbox": "tight"}):
         drawn = style.Drawn(tmp_path)
-        drawn.draw(tmp_path / "figure.png", lambda: curves.learning_curves([history(2)], [1], "validation"))
+        drawn.draw(tmp_path / "figure.png", lambda: curves.learning_curves([history(2)], [1], "validation", MEASURED))
     with Image.open(tmp_path / "figure.png") as image:
         assert image.width == 902
 
@@ -209,7 +222,7 @@ def test_a_figure_that_fails_is_noted_and_the_next_is_drawn(tmp_path: Path, caps
     (tmp_path / "model_1").mkdir()
     bad = tmp_path / "model_1" / "bad.png"
     drawn.draw(bad, lambda: result.confusion(np.zeros((3, 10)), np.zeros(2, np.uint8), DIGITS))
-    drawn.draw(tmp_path / "good.png", lambda: curves.learning_curves([history(2)], [1], "validation"))
+    drawn.draw(tmp_path / "good.png", lambda: curves.learning_curves([history(2)], [1], "validation", MEASURED))
     assert [line.split(":")[:2] for line in drawn.failed] == [["model_1/bad.png", " IndexError"]]
     assert [path.name for path in tmp_path.rglob("*.png")] == ["good.png"]
     assert "Traceback" in capsys.readouterr().out

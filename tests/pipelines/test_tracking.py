@@ -9,7 +9,7 @@ from pipelines.tracking import store
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
 from pipelines.train import EpochMetrics
 
-METRICS = EpochMetrics(0.5, 0.9, 0.4, 0.92, 0.001, 1.5)
+METRICS = EpochMetrics({"loss": 0.5, "accuracy": 0.9}, {"accuracy": 0.92, "loss": 0.4}, 0.001, 1.5)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
     again.log_epoch(1, [METRICS], {"system/memory": 3.0})
     history = store.client().get_metric_history(run.run_id, "system/memory")
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 3.0)]
-    for name, value in vars(METRICS).items():
+    for name, value in METRICS.flat("epoch_val_").items():
         history = store.client().get_metric_history(run.run_id, name)
         assert [(metric.step, metric.value) for metric in history] == [(1, value), (2, value)]
 
@@ -111,12 +111,29 @@ def test_a_deleted_experiment_is_named(experiment: str) -> None:
 
 def test_of_several_models_the_mean_is_logged_and_each_ones_validation_accuracy(experiment: str) -> None:
     run = create(experiment)
-    other = EpochMetrics(0.7, 0.7, 0.6, 0.90, 0.001, 2.5)
+    other = EpochMetrics({"loss": 0.7, "accuracy": 0.7}, {"accuracy": 0.90, "loss": 0.6}, 0.001, 2.5)
     run.log_epoch(0, [METRICS, other], {})
     logged = store.get_run(run.run_id).metrics
-    assert logged["val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
-    assert (logged["val_accuracy_1"], logged["val_accuracy_2"]) == (0.92, 0.90)
+    assert logged["epoch_val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
+    assert (logged["epoch_val_accuracy_1"], logged["epoch_val_accuracy_2"]) == (0.92, 0.90)
     assert logged["epoch_seconds"] == 4.0  # one after the other
+
+
+def test_a_run_under_the_names_of_before_stays_under_them(experiment: str) -> None:
+    """One that a version before left half-trained: its curve has no gap, and what it came to is told from that."""
+    run = create(experiment)
+    for name, value in METRICS.flat().items():
+        store.client().log_metric(run.run_id, name, value, step=1)
+    resumed = TrackedRun(run.run_id)
+    resumed.log_epoch(0, [METRICS], {})
+    resumed.log_epoch(1, [METRICS], {})
+    resumed.log_summary({"val_accuracy": 0.99, "test_accuracy": 0.98, "train_loss": 0.1})
+    raw = store.client().get_run(run.run_id).data.metrics
+    assert raw["final_validation_accuracy"] == 0.99 and raw["final_train_loss"] == 0.1 and raw["val_accuracy"] == 0.92
+    assert not any(name.startswith("epoch_val") for name in raw)
+    read = store.get_run(run.run_id).metrics
+    assert (read["val_accuracy"], read["epoch_val_accuracy"], read["test_accuracy"]) == (0.99, 0.92, 0.98)
+    assert store.history(run.run_id, "epoch_val_accuracy") == {1: 0.92, 2: 0.92}
 
 
 def test_models_can_be_removed_and_nothing_else_is(experiment: str, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import backend, checkpoint, datasets, evaluate
+from pipelines import backend, checkpoint, datasets, evaluate, metrics
 from pipelines import train as training
 from pipelines.config import TrainingSettings
 from pipelines.datasets import Dataset, Examples
 from pipelines.images import Epoch
+from pipelines.metrics import ACCURACY, METRICS
 from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compile_model, kept_epoch, tell, train
 
 
@@ -26,6 +27,11 @@ def dataset() -> Dataset:
     """The 5k images, fewer of them."""
     whole = datasets.load("mnist-5k")
     return Dataset("few", Examples(whole.train.x[:600], whole.train.y[:600]), whole.validation, whole.test, "few")
+
+
+def epoch(loss: float, accuracy: float) -> EpochMetrics:
+    """Return an epoch of this loss and validation accuracy."""
+    return EpochMetrics({"loss": loss, "accuracy": 0.5}, {"accuracy": accuracy, "loss": loss}, 0.1, 1.0)
 
 
 class Witness:
@@ -44,7 +50,7 @@ class Witness:
 
     def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
         self.ended.append(epoch)
-        self.told.append([one.val_accuracy for one in metrics])
+        self.told.append([one.validation["accuracy"] for one in metrics])
         return self.after.get(epoch)
 
 
@@ -75,7 +81,12 @@ class Trained:
 @pytest.fixture
 def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
     def go(
-        control: Witness, seed: int = 5, file: str = "state.npz", models_at_once: int = 1, **settings: Any
+        control: Witness,
+        seed: int = 5,
+        file: str = "state.npz",
+        models_at_once: int = 1,
+        measured: Sequence[metrics.Metric] = (ACCURACY, METRICS["loss"]),
+        **settings: Any,
     ) -> tuple[Any, Trained]:
         import keras
 
@@ -87,7 +98,7 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
             model = models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
             compile_model(model, checked)
             path = tmp_path / (f"{index}-{file}" if index else file)
-            trainings.append(Training(model, dataset, checked, seed + index, path, "same"))
+            trainings.append(Training(model, dataset, checked, seed + index, path, "same", measured=measured))
         end = in_turn(train(trainings, control))
         return trainings[0].model, Trained(end, trainings)
 
@@ -110,6 +121,72 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callab
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "loss",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name, metric in METRICS.items()
+            if metric.task == "classification"
+        ),
+        pytest.param("numpy_metric.py:error", marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_ruled_by_any_metric_resumes_exactly(
+    run: Callable[..., Any], objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Curve, kept epoch and kept weights are those of the uninterrupted one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numpy_metric.py").write_text(
+        "def error(labels, taken):\n    return (labels != taken.argmax(1)).mean()\n"
+    )
+    names = dict.fromkeys([objective, "accuracy", "loss"])
+    measured = [metrics.get(name, "minimize") for name in names]
+    settings = {"lr_decay": 0.7, "epochs": 3, "patience": 2, "measured": measured}
+    whole, expected = run(Witness(), file="whole.npz", **settings)
+    run(Witness(before={1: End.PAUSED}), **settings)
+    resumed, trained = run(Witness(), **settings)
+    metric = measured[0]
+    assert [m.validation for m in trained.history] == [m.validation for m in expected.history]
+    values = [m.validation[metric.name] for m in expected.history]
+    best = min(values) if metric.direction == "minimize" else max(values)
+    assert trained.kept_epoch == expected.kept_epoch == values.index(best)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [name for name, metric in METRICS.items() if metric.task != "classification"])
+def test_a_regression_ruled_by_any_metric_resumes_exactly(dataset: Dataset, tmp_path: Path, objective: str) -> None:
+    import keras
+
+    def numbers(images: Examples) -> Examples:
+        return Examples(images.x, images.x.mean(axis=(1, 2, 3)) / 50)
+
+    parts = (numbers(part) for part in (dataset.train, dataset.validation, dataset.test))
+    dark, settings = Dataset("dark", *parts, "dark"), TrainingSettings(epochs=3, batch_size=100, patience=2)
+    measured = [METRICS[name] for name in dict.fromkeys([objective, "loss", "mae"])]
+
+    def go(control: Witness, file: str) -> tuple[Any, Trained]:
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+        compile_model(model, settings, "regression")
+        trained = [Training(model, dark, settings, 5, tmp_path / file, "same", measured=measured)]
+        return model, Trained(in_turn(train(trained, control)), trained)
+
+    whole, expected = go(Witness(), "whole.npz")
+    go(Witness(before={1: End.PAUSED}), "state.npz")
+    resumed, trained = go(Witness(), "state.npz")
+    assert trained.history[0].training.keys() == {"loss"}
+    assert [m.validation for m in trained.history] == [m.validation for m in expected.history]
+    values = [m.validation[objective] for m in expected.history]
+    assert trained.kept_epoch == expected.kept_epoch == values.index(min(values))
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)
+
+
 @pytest.mark.parametrize("batches", [2, 4, 100])
 def test_how_many_batches_a_call_has_changes_nothing(
     run: Callable[..., Any], batches: int, monkeypatch: pytest.MonkeyPatch
@@ -122,7 +199,7 @@ def test_how_many_batches_a_call_has_changes_nothing(
     for one, other in zip(expected.get_weights(), got.get_weights(), strict=True):
         np.testing.assert_array_equal(other, one)
     for one, other in zip(told.history, told_too.history, strict=True):
-        assert (other.loss, other.accuracy, other.val_loss) == (one.loss, one.accuracy, one.val_loss)
+        assert (other.training, other.validation) == (one.training, one.validation)
 
 
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="others are given whole arrays")
@@ -295,7 +372,7 @@ def test_models_side_by_side_train_as_alone_and_resume_where_each_was(run: Calla
     for beside, single in zip(together.trainings, alone, strict=True):
         assert [m.loss for m in beside.history] == [m.loss for m in single.history]
     assert control.begun == [0, 0, 1, 1, 2, 2, 3, 3] and control.ended == [0, 1, 2, 3]
-    assert control.told == [[t.history[e].val_accuracy for t in together.trainings] for e in range(4)]
+    assert control.told == [[t.history[e].validation["accuracy"] for t in together.trainings] for e in range(4)]
 
     class Stopping(Witness):
         def before_epoch(self, epoch: int) -> End | None:
@@ -333,7 +410,9 @@ def test_a_model_that_has_finished_waits_for_the_others(run: Callable[..., Any],
     first, second = resumed.trainings
     assert len(first.history) > len(second.history) == 2
     assert control.begun == list(range(2, len(first.history)))  # of the first model alone
-    assert [told[1] for told in control.told[2:]] == [second.history[-1].val_accuracy] * (len(first.history) - 2)
+    assert [told[1] for told in control.told[2:]] == [second.history[-1].validation["accuracy"]] * (
+        len(first.history) - 2
+    )
 
 
 def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
@@ -343,18 +422,20 @@ def test_models_side_by_side_end_together(run: Callable[..., Any]) -> None:
     _, patient = run(control, models_at_once=2, file="patient", epochs=9, patience=1, learning_rate=0.005)
     lengths = [len(t.history) for t in patient.trainings]
     assert len(control.ended) == max(lengths) and len(control.begun) == sum(lengths)
-    assert control.told[-1] == [t.history[-1].val_accuracy for t in patient.trainings]  # one waits for the other
+    assert control.told[-1] == [
+        t.history[-1].validation["accuracy"] for t in patient.trainings
+    ]  # one waits for the other
 
 
 def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset: Dataset) -> None:
     settings = {"epochs": 1, "pixels": "standardized"}
     _, plain = run(Witness(), file="plain", **settings)
     model, turned = run(Witness(), file="turned", rotation=180.0, shift=0.5, **settings)
-    assert turned.history[0].loss > plain.history[0].loss
+    assert turned.history[0].training["loss"] > plain.history[0].training["loss"]
     scaling = turned.trainings[0].scaling
     np.testing.assert_allclose(scaling.mean, dataset.train.x.mean(axis=0), rtol=1e-4)
     predicted = evaluate.probabilities(model, scaling(dataset.validation.x))
-    assert turned.history[0].val_accuracy == evaluate.accuracy(predicted, dataset.validation.y)
+    assert turned.history[0].validation["accuracy"] == ACCURACY.compute(dataset.validation.y, predicted)
 
 
 def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,10 +451,10 @@ def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pyt
 
 
 def test_kept_epoch() -> None:
-    history = [EpochMetrics(1, 0.5, 1, accuracy, 0.1, 1) for accuracy in (0.7, 0.9, 0.9, 0.8)]
-    assert kept_epoch(history, TrainingSettings(keep="best")) == 1
-    assert kept_epoch(history, TrainingSettings(keep="last")) == 3
-    assert kept_epoch([], TrainingSettings()) is None
+    history = [epoch(1.0, accuracy) for accuracy in (0.7, 0.9, 0.9, 0.8)]
+    assert kept_epoch(history, TrainingSettings(keep="best"), ACCURACY) == 1
+    assert kept_epoch(history, TrainingSettings(keep="last"), ACCURACY) == 3
+    assert kept_epoch([], TrainingSettings(), ACCURACY) is None
 
 
 def test_learning_rate_decays_to_its_floor() -> None:
@@ -391,7 +472,7 @@ class Recorded:
     """A training that has, or will have, these losses."""
 
     def __init__(self, losses: Sequence[float], behind: int):
-        self.metrics = [EpochMetrics(loss, 0.5, loss, 0.5, 0.1, 1.0) for loss in losses]
+        self.metrics = [epoch(loss, 0.5) for loss in losses]
         self.history, self.restored = self.metrics[:behind], False
 
     def finished(self, epochs: int) -> bool:

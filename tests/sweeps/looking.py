@@ -30,7 +30,7 @@ def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
         trial = stored[number]
         assert expected[row.state] == trial.state
         assert trial.user_attrs["run_id"] == row.run_id
-        steps = [metric.step for metric in tracking.client().get_metric_history(row.run_id, "val_accuracy")]
+        steps = [metric.step for metric in tracking.client().get_metric_history(row.run_id, "epoch_val_accuracy")]
         assert steps == list(range(1, len(steps) + 1))
         if trial.state.is_finished():
             assert not [path for path in tracking.artifacts(row.run_id) if path.startswith("checkpoint")]

@@ -25,8 +25,8 @@ WORSE = model(0.0, 0.0, 0.0, 0.0)
 def test_the_subset_with_the_best_mean_on_the_validation_images_is_chosen() -> None:
     predicted = {7: np.stack([GOOD, GOOD]), 3: np.stack([ALSO_GOOD, ALSO_GOOD]), 5: np.stack([WORSE, WORSE])}
     assert ensemble.choose(predicted, LABELS) == (7, 3)
-    assert ensemble.accuracy([predicted[7], predicted[3]], LABELS) == 1.0
-    assert ensemble.accuracy([predicted[7]], LABELS) == 0.75
+    assert ensemble.value([predicted[7], predicted[3]], LABELS) == 1.0
+    assert ensemble.value([predicted[7]], LABELS) == 0.75
 
 
 def test_of_equal_accuracies_the_smaller_loss_wins() -> None:
@@ -50,4 +50,4 @@ def test_every_model_counts_alike(sizes: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     members = [random.dirichlet([1, 1], (size, 4)) for size in sizes]
     flat = np.concatenate(members)
-    assert ensemble.accuracy(members, LABELS) == (flat.mean(axis=0).argmax(axis=1) == LABELS).mean()
+    assert ensemble.value(members, LABELS) == (flat.mean(axis=0).argmax(axis=1) == LABELS).mean()

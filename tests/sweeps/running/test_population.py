@@ -135,7 +135,7 @@ def test_a_member_equals_the_same_training_alone(model: str, few: Dataset, tmp_p
         whole.run_epoch()
     for one, other in zip(alone, together, strict=True):
         for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
-            expected, got = ([getattr(metrics, name) for metrics in each.history] for each in (one, other))
+            expected, got = ([metrics.flat()[name] for metrics in each.history] for each in (one, other))
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=5e-3, err_msg=f"{model} {name}")
         one.restore_kept()
         other.restore_kept()
@@ -200,8 +200,8 @@ def test_every_formulation_trains_the_same(formulation: Any, few: Dataset, tmp_p
     whole = Population(got, 2, formulation)
     whole.seat(got)
     whole.run_epoch()
-    np.testing.assert_allclose(got.history[0].loss, expected.history[0].loss, rtol=1e-4)
-    np.testing.assert_allclose(got.history[0].val_loss, expected.history[0].val_loss, rtol=1e-3)
+    np.testing.assert_allclose(got.history[0].training["loss"], expected.history[0].training["loss"], rtol=1e-4)
+    np.testing.assert_allclose(got.history[0].validation["loss"], expected.history[0].validation["loss"], rtol=1e-3)
 
 
 @under_jax
@@ -392,7 +392,7 @@ def test_a_killed_population_loses_an_epoch_of_each_and_fresh_seeds_train_togeth
     assert (code, err) == (0, ""), out
     seeds = systems.confirmations("tiny")
     assert list(seeds.state) == ["complete"] * 3
-    told = [tracking.client().get_metric_history(run_id, "val_accuracy") for run_id in seeds.run_id]
+    told = [tracking.client().get_metric_history(run_id, "epoch_val_accuracy") for run_id in seeds.run_id]
     assert max(each[0].timestamp for each in told) < min(each[-1].timestamp for each in told)
 
 

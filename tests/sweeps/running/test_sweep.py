@@ -72,9 +72,17 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     run = tracking.get_run(frame.run_id[0])
     assert run.status == "FINISHED"
     measured = run.metrics
-    for part in ("final_train", "final_validation", "test"):
+    for part in ("train", "val", "test"):
         assert 0 <= measured[f"{part}_accuracy"] <= 1 and measured[f"{part}_loss"] > 0
-    for name in ("loss", "accuracy", "val_loss", "learning_rate", "epoch_seconds", "parameters", "samples_per_second"):
+    for name in (
+        "loss",
+        "accuracy",
+        "epoch_val_loss",
+        "learning_rate",
+        "epoch_seconds",
+        "parameters",
+        "samples_per_second",
+    ):
         assert name in measured
     assert not [name for name in measured if name.startswith("gap_to")]  # mnist-5k is not comparable
     for tag in (

@@ -10,6 +10,7 @@ import yaml
 from optuna.trial import TrialState
 
 import models
+from pipelines.metrics import METRICS
 from sweeps.stores.store import Store
 from sweeps.study import pruners, samplers, study_file
 from sweeps.study.study import Study
@@ -19,13 +20,14 @@ from tests.models import test_models
 DOCS = Path(__file__).parents[3] / "docs"
 GUIDE = DOCS / "studies.md"
 COMPLETE, *EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-OWN_MODEL = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0]
+OWN_MODEL, OWN_METRIC = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to call `sweep` from, with the guide's own model."""
+    """A folder to call `sweep` from, with the guide's own model and metric."""
     (tmp_path / "my_model.py").write_text(OWN_MODEL)
+    (tmp_path / "metric.py").write_text(OWN_METRIC)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
@@ -117,5 +119,5 @@ def test_every_key_and_setting_is_described() -> None:
         assert any(key in yaml.safe_load(example) for example in [COMPLETE, *EXAMPLES]), key
     for setting in TrainingSettings.model_fields:
         assert f"| `{setting}` |" in text
-    for name in (*samplers.SAMPLER_NAMES, *pruners.PRUNERS):
+    for name in (*samplers.SAMPLER_NAMES, *pruners.PRUNERS, *METRICS):
         assert f"| `{name}` |" in text

@@ -51,7 +51,7 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     own = seeds[seeds.trial == int(found.tags["trial"])]
     assert own.val_accuracy.mean() == seeds.groupby("trial").val_accuracy.mean().max()
     assert own[own.run_id == found.run_id].val_accuracy.item() == own.val_accuracy.max()
-    assert json.loads(found.tags["val_accuracies"]) == list(own.val_accuracy)
+    assert json.loads(found.tags["val_accuracy"]) == list(own.val_accuracy)
     assert found.tags["dataset_digest"] == datasets.load("mnist-5k").digest
     assert found.tags["verdict 99.10 goal"].startswith(("undecidable (", "not reached ("))
     assert champion.promote("tiny") == said and registry.champion("mnist-5k") == found  # again changes nothing
@@ -123,7 +123,7 @@ def test_a_final_training_takes_the_place_of_its_own_configuration(here: list[st
     found, seeds = registry.champion("mnist-5k"), systems.confirmations("tiny")
     assert before is not None and found is not None and found.number == "2" and found.tags["phase"] == "final"
     assert found.run_id == seeds[seeds.phase == "final"].run_id.iloc[0]
-    assert found.tags["val_accuracies"] == before.tags["val_accuracies"]
+    assert found.tags["val_accuracy"] == before.tags["val_accuracies"]
     assert found.tags["split_digest"] == before.tags["split_digest"] != found.tags["dataset_digest"]
 
 

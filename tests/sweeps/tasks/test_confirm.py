@@ -18,7 +18,7 @@ from sweeps.results import choice, frames, leaderboard, systems
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import record
-from sweeps.stores.store import Store, val_accuracy
+from sweeps.stores.store import Store, first_value
 from sweeps.study import study_file
 from sweeps.tasks import champion, confirm, doctor
 from tests.conftest import run_in_process
@@ -30,7 +30,7 @@ def start(top: int, seeds: int, final: bool = False) -> bool:
 
 def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here: list[str]) -> None:
     study = seeded
-    ranked = sorted(study.trials(), key=lambda trial: (-val_accuracy(trial), trial.number))
+    ranked = sorted(study.trials(), key=lambda trial: (-first_value(trial), trial.number))
     numbers = [trial.number for trial in ranked[:2]]
     assert sorted(runs("tiny").trial) == [0, 1, 2, 3]  # the study's own trials, and no others
     assert list(frames.studies().study) == ["tiny"]

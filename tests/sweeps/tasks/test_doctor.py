@@ -104,12 +104,12 @@ def leave_a_trial_running(_: Path) -> None:
 
 
 def let_values_drift(_: Path) -> None:
-    TrackedRun(run_of(0).run_id).log_metric("final_validation_accuracy", 0.123, 0)
+    TrackedRun(run_of(0).run_id).log_metric("val_accuracy", 0.123, 0)
 
 
 def let_curves_drift(_: Path) -> None:
     time.sleep(0.002)  # of two values of a step the later counts
-    TrackedRun(run_of(1).run_id).log_metric("val_accuracy", 0.123, 2)
+    TrackedRun(run_of(1).run_id).log_metric("epoch_val_accuracy", 0.123, 2)
 
 
 def leave_checkpoints(_: Path) -> None:
@@ -147,7 +147,7 @@ def leave_parent_open(_: Path) -> None:
         (write_a_second_run, ["is a second one of trial 0"]),
         (write_a_run_of_no_trial, ["is of no trial: 7 is not there"]),
         (leave_a_trial_running, ["trial 2 is running, and its worker is gone"]),
-        (let_values_drift, ["its run has final_validation_accuracy 0.123"]),
+        (let_values_drift, ["its run has val_accuracy 0.123"]),
         (let_curves_drift, ["after 2 epochs, its run 0.123"]),
         (
             leave_checkpoints,
@@ -174,7 +174,7 @@ def test_what_is_broken_is_found_mended_and_then_gone(
         assert list(frame[column]) == list(whole[column]), column
     for number in (0, 1):
         curve = Store("tiny").trials()[number].intermediate_values
-        assert tracking.history(run_of(number).run_id, "val_accuracy") == curve
+        assert tracking.history(run_of(number).run_id, "epoch_val_accuracy") == curve
     assert {trial.state for trial in Store("tiny").trials()} <= {TrialState.COMPLETE, TrialState.WAITING}
 
 

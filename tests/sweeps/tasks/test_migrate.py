@@ -146,7 +146,7 @@ def test_an_unfinished_study_goes_on_there_from_its_checkpoint(
     assert last.state == TrialState.COMPLETE and len(last.intermediate_values) == 3
     assert "model.keras" in tracking.artifacts(Store("tiny").trials()[0].user_attrs["run_id"])
     assert Store("tiny").epochs_spent() == 4 + 3  # the one before the move was not trained again
-    steps = tracking.history(last.user_attrs["run_id"], "val_accuracy")
+    steps = tracking.history(last.user_attrs["run_id"], "epoch_val_accuracy")
     assert list(steps) == [1, 2, 3]
     assert not [path for path in tracking.artifacts(last.user_attrs["run_id"]) if path.startswith("checkpoint")]
 
@@ -174,8 +174,8 @@ def test_an_interrupted_copy_is_made_good_and_a_copy_that_differs_is_noticed(
     found = [*map(RunFacts.of, target.search_runs([experiment.experiment_id]))]
     assert len(found) == 5
     spoilt = next(run for run in found if run.tags.get("trial") == "2")
-    target.log_metric(spoilt.run_id, "val_accuracy", 0.5, step=1)
-    with pytest.raises(UserError, match=r"the copy differs from the original .*val_accuracy differ"):
+    target.log_metric(spoilt.run_id, "epoch_val_accuracy", 0.5, step=1)
+    with pytest.raises(UserError, match=r"the copy differs from the original .*epoch_val_accuracy differ"):
         migrate.run("tiny", there.storage, there.tracking, QUIET)
 
 
