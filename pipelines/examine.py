@@ -30,6 +30,7 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, sav
         place = models.place_of(error, name)
         raise UserError(f"build of model {name} raises {reason} ({place}) for {hyperparameters}") from error
     wanted, classes = dataset.shape, len(dataset.classes)
+    kind = "images" if dataset.has_images else "examples"
     if not isinstance(model, keras.Model):
         raise UserError(f"build of model {name} returns {_a(type(model).__name__)}, not a keras.Model")
     if not model.built or not getattr(model, "inputs", None):
@@ -40,7 +41,7 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, sav
             "of build"
         )
     if len(model.inputs) != 1 or not _fits(model.inputs[0].shape[1:], wanted):
-        raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the examples of {dataset.name} are {wanted}")
+        raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the {kind} of {dataset.name} are {wanted}")
     outputs, what = (classes, "class") if classes else (int(np.prod(dataset.train.y.shape[1:])), "value of a label")
     if len(model.outputs) != 1 or tuple(model.outputs[0].shape[1:]) != (outputs,):
         raise UserError(

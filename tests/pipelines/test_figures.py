@@ -73,7 +73,7 @@ def test_wrong_images_come_first_the_surest_before_all(small: datasets.Dataset) 
     colors = [text.get_color() for text in axes.texts]
     assert colors[:2] == [style.WRONG] * 2 and set(colors[2:]) == {"black"}
     assert len(said) == result.TILES
-    whole, width = np.asarray(axes.images[0].get_array()), 28 + 28 * result.BESIDE
+    whole, width = np.asarray(axes.images[0].get_array()), 28 + round(28 * result.BESIDE)
     first, first_right = whole[:28, :28], whole[:28, 2 * width : 2 * width + 28]
     assert np.array_equal(first[..., 2], 255 - small.test.x[3, ..., 0]) and first[..., 0].min() > 200  # red on white
     assert (first_right == first_right[..., :1]).all() and first_right.min() == 0  # black on white

@@ -1,5 +1,6 @@
 """Training is a pure function of configuration and seed, and goes on exactly where it was interrupted."""
 
+import dataclasses
 import gc
 import math
 import weakref
@@ -26,7 +27,7 @@ from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compil
 def dataset() -> Dataset:
     """The 5k images, fewer of them."""
     whole = datasets.load("mnist-5k")
-    return Dataset("few", Examples(whole.train.x[:600], whole.train.y[:600]), whole.validation, whole.test, "few")
+    return dataclasses.replace(whole, name="few", train=whole.train[np.arange(600)], digest="few")
 
 
 def epoch(loss: float, accuracy: float) -> EpochMetrics:
