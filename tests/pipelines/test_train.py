@@ -51,7 +51,7 @@ class Witness:
 
     def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
         self.ended.append(epoch)
-        self.told.append([one.validation["accuracy"] for one in metrics])
+        self.told.append([one.validation.get("accuracy", math.nan) for one in metrics])
         return self.after.get(epoch)
 
 
@@ -456,6 +456,8 @@ def test_kept_epoch() -> None:
     assert kept_epoch(history, TrainingSettings(keep="best"), ACCURACY) == 1
     assert kept_epoch(history, TrainingSettings(keep="last"), ACCURACY) == 3
     assert kept_epoch([], TrainingSettings(), ACCURACY) is None
+    falling = [epoch(loss, 0.5) for loss in (0.7, 0.2, 0.2, 0.4)]
+    assert kept_epoch(falling, TrainingSettings(), METRICS["loss"]) == 1
 
 
 def test_learning_rate_decays_to_its_floor() -> None:

@@ -108,6 +108,15 @@ def test_a_minimised_loss_rules_all(run_here: Any, here: list[str], monkeypatch:
     assert again.objective.name == "loss" and again.settings.epochs == 3
 
 
+def test_a_pruner_ends_what_has_the_larger_loss(run_here: Any) -> None:
+    pruner = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 0}
+    start = [{"units": 32, "activation": "relu"}, {"units": 2, "activation": "tanh"}]
+    store = run_here(study(objectives=["loss"], pruner=pruner, start=start, budget={"trials": 2}))
+    better, worse = store.trials()
+    assert (better.state, worse.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert worse.intermediate_values[1] > better.intermediate_values[1]
+
+
 @pytest.mark.slow
 def test_several_metrics_and_a_cost(run_here: Any) -> None:
     """The first rules; the others are objectives too, and columns."""

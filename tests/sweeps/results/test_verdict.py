@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipelines.metrics import ACCURACY, METRICS
 from sweeps.results.verdict import (
     Interval,
     beyond_these_images,
@@ -13,6 +14,7 @@ from sweeps.results.verdict import (
     mcnemar,
     of_the_ensemble,
     of_the_mean,
+    on_further_images,
     verdict,
 )
 
@@ -84,6 +86,46 @@ def test_few_or_equal_seeds_decide_nothing_by_themselves() -> None:
 )
 def test_a_rounded_number_stands_for_all_that_round_to_it(kind: str, target: float, word: str) -> None:
     assert verdict(Interval(99.12, 99.2), target, kind) == word
+
+
+@given(ACCURACIES, TARGETS, st.sampled_from(["printed", "about"]))
+def test_what_is_to_be_small_is_reached_from_above(accuracies: list[float], target: float, kind: str) -> None:
+    """The verdict on losses is that on what they leave of 200, the other way round; a published one turned round alike."""
+    losses = [200 - accuracy for accuracy in accuracies]
+    found, mirrored = of_the_mean(accuracies, 10_000), of_the_mean(losses, 10_000)
+    if min(abs(found.low - target), abs(found.high - target)) > 0.1:  # else rounding decides
+        assert verdict(mirrored, round(200 - target, 2), kind, "minimize") == verdict(found, target, kind)
+    low, high = 0.1, 0.2
+    assert verdict(Interval(low, high), 0.3, direction="minimize") == "reached"
+    assert verdict(Interval(low, high), 0.05, direction="minimize") == "not reached"
+    assert verdict(Interval(low, high), 0.15, direction="minimize") == "undecidable"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "loss", pytest.param("auc", marks=pytest.mark.slow)])
+def test_the_interval_on_further_images_covers_a_metric_on_them(name: str) -> None:
+    """Of accuracy as `beyond_these_images` has it; of others by a jackknife, about as wide as new images make it."""
+    metric, images, seeds = METRICS[name], 500, 4
+
+    def drawn(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.integers(0, 3, images)
+        hard = rng.normal(1.5, 1.0, (1, images, 1)) * np.eye(3)[labels]  # of each image, for every seed
+        logits = hard + 0.5 * rng.normal(size=(seeds, images, 3))
+        powers = np.exp(logits)
+        return labels, powers / powers.sum(axis=2, keepdims=True)
+
+    rng, covered, values = np.random.default_rng(0), 0, []
+    worlds = [drawn(rng) for _ in range(24)]
+    for labels, predicted in worlds:
+        values.append([metric.scale * metric.compute(labels, each) for each in predicted])
+    truth = np.mean(values)
+    for of_seeds, (labels, predicted) in zip(values, worlds, strict=True):
+        found = on_further_images(metric, of_seeds, labels, predicted)
+        covered += found.low <= truth <= found.high
+    assert covered / len(worlds) >= 0.9
+    if metric is ACCURACY:
+        labels, predicted = worlds[0]
+        rightly = predicted.argmax(axis=2) == labels
+        assert on_further_images(metric, values[0], labels, predicted) == beyond_these_images(rightly)
 
 
 def draw(shape: str, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

@@ -56,7 +56,7 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     assert found.tags["verdict 99.10 goal"].startswith(("undecidable (", "not reached ("))
     assert champion.promote("tiny") == said and registry.champion("mnist-5k") == found  # again changes nothing
 
-    trained = systems.Predicted.of([found.run_id])
+    trained = systems.Predicted.of([found.run_id], data.load("mnist-5k"))
     model = registry.load(found, "tests.tiny_model")
     pixels = datasets.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)
@@ -78,7 +78,7 @@ def test_only_a_clearly_better_configuration_takes_its_place(before: list[float]
         "study": "other",
         "study_uid": "another",
         "trial": "3",
-        champion.VALIDATION: json.dumps(before),
+        "val_accuracy": json.dumps(before),
         "test_accuracy": "1.0",
     }
     for key, value in tags.items():
@@ -123,7 +123,7 @@ def test_a_final_training_takes_the_place_of_its_own_configuration(here: list[st
     found, seeds = registry.champion("mnist-5k"), systems.confirmations("tiny")
     assert before is not None and found is not None and found.number == "2" and found.tags["phase"] == "final"
     assert found.run_id == seeds[seeds.phase == "final"].run_id.iloc[0]
-    assert found.tags["val_accuracy"] == before.tags["val_accuracies"]
+    assert found.tags["val_accuracy"] == before.tags["val_accuracy"]
     assert found.tags["split_digest"] == before.tags["split_digest"] != found.tags["dataset_digest"]
 
 

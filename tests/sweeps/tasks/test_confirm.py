@@ -36,7 +36,8 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
     assert list(frames.studies().study) == ["tiny"]
 
     found = systems.confirmations()
-    assert list(found.columns) == systems.OF_A_SEED
+    measured = ["val_accuracy", "test_accuracy", "val_loss", "test_loss"]
+    assert list(found.columns) == [*systems.OF_A_SEED[:5], *measured, *systems.OF_A_SEED[5:]]
     assert found.trial.tolist() == sorted(numbers * 3) and found.seed.tolist() == [0, 1, 2] * 2
     assert set(found.state) == {"complete"} and found.run_id.is_unique
 
@@ -81,8 +82,9 @@ def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyP
     said = console.export_text()
     assert f"{chosen.system} *" in said and f"goal: {chosen.verdict} (95 % interval of the mean" in said
     of_it = seeds[seeds.trial == means.idxmax()]
-    predicted = systems.Predicted.of(list(of_it.run_id))
-    rightly = predicted.test.argmax(axis=2) == datasets.load("mnist-5k").test.y
+    images = datasets.load("mnist-5k")
+    predicted = systems.Predicted.of(list(of_it.run_id), images)
+    rightly = predicted.test.argmax(axis=2) == images.test.y
     np.testing.assert_allclose(rightly.mean(axis=1), of_it.test_accuracy)
 
 
@@ -161,7 +163,7 @@ def test_the_final_training_has_all_images_and_the_epochs_that_validation_chose(
 @pytest.mark.usefixtures("seeded")
 def test_one_that_is_clearly_behind_gets_no_more_seeds(here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = [each.number for each in confirm.candidates("tiny", 2, 3)]
-    monkeypatch.setattr(confirm, "clearly_behind", lambda accuracies: {second} & set(accuracies))
+    monkeypatch.setattr(confirm, "clearly_behind", lambda accuracies, _: {second} & set(accuracies))
     start(top=2, seeds=5)
     assert here == [f"tiny-confirm-{first} 4", f"tiny-confirm-{first} 5"]
 
@@ -269,5 +271,5 @@ def test_the_leaderboard_of_seeds_is_their_owners() -> None:
 
 def test_a_system_of_too_few_seeds_is_one_line() -> None:
     known = {"system": "trial 1, all training images", "chosen": False, "comparisons": 3, "low": float("nan")}
-    lines = list(systems.in_lines(pd.DataFrame([known | {"published": 99.1}, known | {"published": 99.26}])))
+    lines = list(systems.in_lines(pd.DataFrame([known | {"published": 99.1}, known | {"published": 99.26}]), {}))
     assert lines == ["trial 1, all training images, one of 3 systems compared:", "  too few seeds for a verdict"]
