@@ -1,6 +1,7 @@
 """Every test has outputs of its own, trains on the CPU, and uses real stores and processes."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -69,6 +70,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         pytest.skip(str(error))
     with server:
         yield server
+
+
+def let_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test images of `mnist-5k` count as those of published accuracies."""
+    from pipelines import datasets
+
+    known = datasets.KNOWN["mnist-5k"]
+    found = dataclasses.replace(known.load(), comparable=True)
+    monkeypatch.setitem(datasets.KNOWN, "mnist-5k", dataclasses.replace(known, comparable=True, load=lambda: found))
+    monkeypatch.setattr(datasets, "_known", lambda name: datasets.KNOWN[name].load())
 
 
 @pytest.fixture

@@ -166,7 +166,10 @@ def test_a_regression_ruled_by_any_metric_resumes_exactly(dataset: Dataset, tmp_
         return Examples(images.x, images.x.mean(axis=(1, 2, 3)) / 50)
 
     parts = (numbers(part) for part in (dataset.train, dataset.validation, dataset.test))
-    dark, settings = Dataset.of("dark", [*parts], (), False, "dark"), TrainingSettings(epochs=3, batch_size=100, patience=2)
+    dark, settings = (
+        Dataset.of("dark", [*parts], (), False, "dark"),
+        TrainingSettings(epochs=3, batch_size=100, patience=2),
+    )
     measured = [METRICS[name] for name in dict.fromkeys([objective, "loss", "mae"])]
 
     def go(control: Witness, file: str) -> tuple[Any, Trained]:

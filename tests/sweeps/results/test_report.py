@@ -15,7 +15,7 @@ from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.store import Store
 from sweeps.study import study_file
-from tests.conftest import TINY
+from tests.conftest import TINY, let_compare
 
 SECTIONS = [
     "Verdicts",
@@ -39,7 +39,7 @@ def section(text: str, title: str) -> str:
 
 
 def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     text = written("tiny")
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     judged, seeds = systems.verdicts("tiny"), systems.confirmations("tiny")

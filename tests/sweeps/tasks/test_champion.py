@@ -27,7 +27,7 @@ from sweeps.results import systems
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.store import Store
 from sweeps.tasks import champion, confirm, logged
-from tests.conftest import eventually
+from tests.conftest import eventually, let_compare
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def digits(tmp_path: Path) -> list[Path]:
 def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     monkeypatch: pytest.MonkeyPatch, digits: list[Path]
 ) -> None:
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     assert registry.champion("mnist-5k") is None
     said = champion.promote("tiny")
     found = registry.champion("mnist-5k")
@@ -56,7 +56,7 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     assert found.tags["verdict 99.10 goal"].startswith(("undecidable (", "not reached ("))
     assert champion.promote("tiny") == said and registry.champion("mnist-5k") == found  # again changes nothing
 
-    trained = systems.Predicted.of([found.run_id], data.load("mnist-5k"))
+    trained = systems.Predicted.of([found.run_id], datasets.load("mnist-5k"))
     model = registry.load(found, "tests.tiny_model")
     pixels = datasets.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)

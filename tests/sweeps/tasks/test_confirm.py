@@ -21,7 +21,7 @@ from sweeps.stores import record
 from sweeps.stores.store import Store, first_value
 from sweeps.study import study_file
 from sweeps.tasks import champion, confirm, doctor
-from tests.conftest import run_in_process
+from tests.conftest import let_compare, run_in_process
 
 
 def start(top: int, seeds: int, final: bool = False) -> bool:
@@ -65,7 +65,7 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
 @pytest.mark.usefixtures("seeded")
 def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdicts("tiny").empty  # the test images of mnist-5k are its own
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     found = verdicts("tiny")
     assert list(found.columns) == systems.OF_A_VERDICT
     assert found.chosen.tolist() == [True, False, False] and found.comparisons.tolist() == [2, 3, 3]
@@ -153,7 +153,7 @@ def test_the_final_training_has_all_images_and_the_epochs_that_validation_chose(
     monkeypatch.setattr(confirm.statistics, "median_low", lambda _: 7)  # more seeds may change it: too late
     here.clear()
     assert start(top=2, seeds=3, final=True) and here == []
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     judged = verdicts("tiny").set_index("system")
     row = judged.loc[f"trial {number}, all training images"]
     assert row.comparisons == 4 and np.isnan(row.val_mean) and row.models == 3
