@@ -61,7 +61,7 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     pixels = datasets.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)
     asked = champion.predict(digits, None, invert=False).classified
-    assert [classes[0][0] for _, classes, _ in asked] == trained.test[0][:5].argmax(axis=1).tolist()
+    assert [classes[0][0] for _, classes, _ in asked] == [str(label) for label in trained.test[0][:5].argmax(axis=1)]
     assert [classes[0][1] for _, classes, _ in asked] == pytest.approx(trained.test[0][:5].max(axis=1), abs=1e-5)
 
 
