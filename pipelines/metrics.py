@@ -53,7 +53,7 @@ class Metric:
     compute: Compute
     task: Task | None
     scale: int = 1
-    form: str = ".4g"
+    form: str = "#.4g"
     range: tuple[float, float] = (0, math.inf)
     fewest_classes: int = 2
     of_images: bool = False
