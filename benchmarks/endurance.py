@@ -101,7 +101,8 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
 
     def execute(_config: Any, run: Any, control: Any, *_: Any) -> Epochs[Outcome]:
         control.before_epoch(0)
-        control.after_epoch(0, [EpochMetrics(*[{"loss": 1.0, "accuracy": 0.5}] * 2, 0.1, 0.0)])
+        measured_now = {"loss": 1.0, "accuracy": 0.5}
+        control.after_epoch(0, [EpochMetrics(measured_now, measured_now, 0.1, 0.0)])
         measured = {"val_accuracy": 0.5, "test_accuracy": 0.5}
         run.log_summary(measured)
         memory = round(psutil.Process().memory_info().rss / 2**20)

@@ -124,7 +124,8 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     parts = {"test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
     if not training.dataset.watched:
         parts["validation"] = VALIDATION
-    predicted, measured = {}, {}
+    predicted: dict[str, Floats] = {}
+    measured: dict[str, float] = {}
     penalty = evaluate.penalty(training.model)
     for part, name in parts.items():
         images = getattr(training.dataset, part)

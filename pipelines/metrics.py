@@ -53,7 +53,7 @@ class Metric:
     compute: Compute
     task: Task | None
     scale: int = 1
-    form: str = ".4g"
+    form: str = "#.4g"
     range: tuple[float, float] = (0, math.inf)
     fewest_classes: int = 2
     of_images: bool = False
@@ -267,17 +267,18 @@ def sources(references: Iterable[str]) -> list[Source]:
     return [resolve(reference, None) for reference in references if is_users(reference)]
 
 
-def _function(reference: str) -> Callable[..., Any]:
+def _function(reference: str) -> Callable[[Labels, Predictions], Any]:
     if reference not in _adopted:
         adopt(find(reference, [Path.cwd()]))
-    function = getattr(_adopted[reference].entry(), short(reference), None)
+    function: Any = getattr(_adopted[reference].entry(), short(reference), None)
     if not callable(function):
         raise NoModel(f"{reference!r} has no function {short(reference)}(labels, predictions)")
     try:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise NoModel(f"{reference!r} must take two arguments, labels and predictions ({error})") from error
-    return function
+    found: Callable[[Labels, Predictions], Any] = function
+    return found
 
 
 def _call(reference: str, labels: Labels, predicted: Predictions) -> float:

@@ -143,7 +143,7 @@ class Training:
         checkpoint_path: Path,
         fingerprint: str,
         logits: bool = False,
-        measured: Sequence[Metric] = tuple(metrics.get(name) for name in metrics.ALWAYS["classification"]),
+        measured: Sequence[Metric] = tuple(map(metrics.get, metrics.ALWAYS["classification"])),
     ):
         """`measured`: what is measured after each epoch; the first rules kept epoch and patience."""
         self.logits, self.measured = logits, measured

@@ -47,8 +47,7 @@ def any_trial(experiment_id: str, wanted: Wanted) -> RunFacts | None:
     one = _own(experiment_id, store.current_study(experiment_id)).limit(1)
     with database.ManagedSessionMaker() as session:
         ids = [run_id for run_id, _ in session.execute(one)]
-        chosen = select(SqlRun.run_uuid, SqlRun.status).where(SqlRun.run_uuid.in_(ids))
-        return next(iter(_read(session, chosen, ids, wanted)), None)
+        return next(iter(_read(session, _of_these(ids), ids, wanted)), None)
 
 
 def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, direction: Direction, most: int) -> list[RunFacts]:
@@ -60,9 +59,10 @@ def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, direction: D
     database = _database()
     if database is None:
         return [each for each in of_trials(experiment_id, wanted) if each.status == FINISHED]
-    present, curve, former, number = (aliased(each) for each in (*[SqlLatestMetric] * 3, SqlTag))
+    present, curve, former = aliased(SqlLatestMetric), aliased(SqlLatestMetric), aliased(SqlLatestMetric)
+    number = aliased(SqlTag)
     # Without a curve of the present name, the metric of this name is the curve of before.
-    value = func.coalesce(former.value, case((curve.value.is_not(None), present.value)))
+    value: Any = func.coalesce(former.value, case((curve.value.is_not(None), present.value)))
     best = (
         _own(experiment_id, store.current_study(experiment_id))
         .where(SqlRun.status == FINISHED)
@@ -75,8 +75,7 @@ def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, direction: D
     )
     with database.ManagedSessionMaker() as session:
         ids = [run_id for run_id, _ in session.execute(best)]
-        chosen = select(SqlRun.run_uuid, SqlRun.status).where(SqlRun.run_uuid.in_(ids))
-        return _read(session, chosen, ids, wanted)
+        return _read(session, _of_these(ids), ids, wanted)
 
 
 def _database() -> SqlAlchemyStore | None:
@@ -97,6 +96,12 @@ def _own(experiment_id: str, study_uid: str | None) -> Select[Any]:
     return runs if study_uid is None else runs.join(uid, _belongs(uid, "study_uid") & (uid.value == study_uid))
 
 
+def _of_these(ids: Collection[str]) -> Select[Any]:
+    """Select run id and status of these runs."""
+    columns: Any = (SqlRun.run_uuid, SqlRun.status)
+    return select(*columns).where(SqlRun.run_uuid.in_(ids))
+
+
 def _belongs(facts: Any, key: str) -> ColumnElement[bool]:
     return and_(facts.run_uuid == SqlRun.run_uuid, facts.key == key)
 
@@ -107,7 +112,7 @@ def _read(session: Session, runs: Select[Any], ids: Any, wanted: Wanted) -> list
     for table, name, keys in texts:
         rows = session.execute(_facts(table, (table.value,), ids, keys))
         _file(found, name, ((run_id, key, value) for run_id, key, value in rows))
-    measured = SqlLatestMetric.key
+    measured: Any = SqlLatestMetric.key
     numbers = session.execute(
         _facts(SqlLatestMetric, (SqlLatestMetric.value, SqlLatestMetric.is_nan), ids, None).where(
             or_(measured.in_(list(wanted.metrics)), *map(measured.like, names.READ))

@@ -1,7 +1,6 @@
 """A stored study: what is known of it in both stores, looked up here alone, by our own id and never by a library's."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -141,5 +140,5 @@ def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] 
     content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
     content["start"] = began["start"]
     return study_file.overruled(
-        content, f"stored study {name!r}", budget, None, None, None if attributes.get(names.SOURCE) else [Path.cwd()]
-    )
+        content, f"stored study {name!r}", budget, None, None, None
+    )  # whose sources are adopted

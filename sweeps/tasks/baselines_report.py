@@ -11,9 +11,10 @@ from rich.console import Console
 import models
 from models import Protocol, Recipe, Target
 from pipelines.errors import UserError
+from pipelines.metrics import NOTHING
 from pipelines.tracking import store as tracking
 from sweeps.results.statistics import Summary, format_published, summary
-from sweeps.results.tables import NOTHING, interval, markdown, percent, terminal
+from sweeps.results.tables import interval, markdown, percent, terminal
 from sweeps.results.verdict import of_seeds
 from sweeps.stores.store import Store
 from sweeps.tasks import baselines

@@ -82,8 +82,8 @@ def compare(original: RunFacts, again: RunFacts) -> Iterator[str]:
     ids = original.run_id, again.run_id
     yield f"run {ids[0]} and its rerun {ids[1]}:"
     measured = frames.measured_of(original)
-    curves = [name for name in ("loss", "accuracy") if name in original.metrics]
-    curves += [f"{CURVE}val_{name}" for name in measured]
+    in_training = [name for name in ("loss", "accuracy") if name in original.metrics]
+    curves = [*in_training, *(f"{CURVE}val_{name}" for name in measured)]
     summary = [f"{part}_{name}" for part in frames.PARTS for name in measured]
     differences = [
         *_of_the_ends(original, again),

@@ -90,8 +90,8 @@ def test_a_minimised_loss_rules_all(run_here: Any, here: list[str], monkeypatch:
     assert (ensemble.low < ensemble.test_mean).all() and (ensemble.test_mean < ensemble.high).all()
 
     text = said(leaderboard.show, "tiny")
-    assert "validation loss" in text and f"{frame.val_loss[0]:.4g}" in text and "5 loss  easy: reached" in text
-    assert text.index(f"{frame.val_loss[0]:.4g}") < text.index(f"{frame.val_loss[2]:.4g}")
+    assert "validation loss" in text and f"{frame.val_loss[0]:#.4g}" in text and "5 loss  easy: reached" in text
+    assert text.index(f"{frame.val_loss[0]:#.4g}") < text.index(f"{frame.val_loss[2]:#.4g}")
     page = report.Report("tiny").text()
     assert "By validation loss." in page and "0.001 loss, hard" in page and "below their mean" in page
     assert f"The best by test loss is trial {frame.trial[frame.test_loss.idxmin()]} " in page
@@ -177,7 +177,10 @@ def cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.slow
 def test_a_metric_of_the_users_is_kept_with_the_study(run_here: Any, cost: Path) -> None:
     """Its source resumes the study where its file is gone; another source under the name is another study."""
-    first = study_file.check(TINY | SMALL | {"objectives": [OBJECTIVE], "budget": {"trials": 2}}, "test", [cost.parent])
+    shipped: dict[str, Any] = {"model": "softmax", "search": {"learning_rate": {"float": [1e-4, 0.1]}}, "start": []}
+    shipped["training"] = {"epochs": 2, "batch_size": 500}
+    content = TINY | SMALL | shipped | {"objectives": [OBJECTIVE]}
+    first = study_file.check(content | {"budget": {"trials": 2}}, "test", [cost.parent])
     run_here(first)
     cost.unlink()
     metrics._adopted.clear()
@@ -196,9 +199,7 @@ def test_a_metric_of_the_users_is_kept_with_the_study(run_here: Any, cost: Path)
     assert (again.objective.name, again.objective.direction) == ("weighted_cost", "minimize")
 
     cost.write_text(COST.replace("2.0", "3.0"))
-    changed = study_file.check(
-        TINY | SMALL | {"objectives": [OBJECTIVE], "budget": {"trials": 4}}, "test", [cost.parent]
-    )
+    changed = study_file.check(content | {"budget": {"trials": 4}}, "test", [cost.parent])
     with pytest.raises(UserError, match=r"trials under another definition \(objectives was .*weighted_cost of source"):
         run_here(changed)
 
