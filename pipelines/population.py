@@ -190,7 +190,7 @@ class Population:
                     epoch_seconds=seconds,
                 )
                 weights: Arrays = [states[kind][index][number].copy() for kind, index in self._weights]
-                training.note(metrics, weights, [values[number] for values in states["optimizer"]])
+                training.note(metrics, weights, [values[number] for values in states["optimizer"]], weights)
                 told.append(metrics)
             except Exception as error:
                 told.append(error)

@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import backend, checkpoint, evaluate
+from pipelines import backend, checkpoint, evaluate, losses, options, schedules
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.data import Bytes, Dataset
@@ -43,7 +44,7 @@ class End(enum.StrEnum):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch: losses in nats, accuracies 0 to 1, the learning rate used, wall seconds with validation."""
+    """One epoch: losses in nats, accuracies 0 to 1, the learning rate of its last batch, wall seconds with validation."""
 
     loss: float
     accuracy: float
@@ -76,22 +77,22 @@ class Control(Protocol):
 
 def compile_model(model: Any, settings: TrainingSettings) -> bool:
     """Give the model its optimizer, loss and metric; return whether its outputs are logits."""
-    import keras
-
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "adadelta": keras.optimizers.Adadelta,
-        "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=settings.momentum),
-    }
     logits = evaluate.gives_logits(model)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if logits else "sparse_categorical_crossentropy"
-    model.compile(optimizers[settings.optimizer](settings.learning_rate), loss, metrics=["accuracy"])
+    model.compile(_optimizer(settings), losses.of(settings, logits), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
     model.compute_metrics(None, np.zeros(1), np.zeros((1, model.output_shape[-1]), np.float32))
     model.reset_metrics()
     return logits
+
+
+def _optimizer(settings: TrainingSettings) -> Any:
+    import keras
+
+    given = settings.options_of("optimizer")
+    if settings.optimizer == "sgd":
+        given = {"momentum": settings.momentum} | given
+    return getattr(keras.optimizers, options.optimizer_class(settings.optimizer))(settings.learning_rate, **given)
 
 
 class Training:
@@ -114,6 +115,10 @@ class Training:
         self._checkpoint_path, self._fingerprint = checkpoint_path, fingerprint
         self._kept: list[Any] = []
         self.predict: Callable[[Arrays, Floats], Floats] | None = None  # by weights; in place of the model's own
+        self.batches = -(-len(dataset.train) // settings.batch_size)  # an epoch
+        schedules.schedule(model.optimizer, settings, self.batches)
+        if model.optimizer.use_ema:  # Keras ends every `fit` with the average, and a trial's epochs are one each
+            model.optimizer.finalize_variable_values = lambda variables: None
         saved = checkpoint.load(checkpoint_path, fingerprint)
         if saved:
             model.set_weights(saved.weights)
@@ -134,16 +139,23 @@ class Training:
         """Train one epoch more and note it."""
         metrics = self._train_epoch(len(self.history))
         optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
-        self.note(metrics, self.model.get_weights(), optimizer)
+        weights = evaluated = self.model.get_weights()
+        if self.model.optimizer.use_ema:
+            with self._averaged():
+                evaluated = self.model.get_weights()
+        self.note(metrics, weights, optimizer, evaluated)
         return metrics
 
-    def note(self, metrics: EpochMetrics, weights: Arrays, optimizer: Arrays) -> None:
-        """Write the checkpoint after an epoch; one with a NaN loss is not kept."""
+    def note(self, metrics: EpochMetrics, weights: Arrays, optimizer: Arrays, evaluated: Arrays) -> None:
+        """Write the checkpoint after an epoch; one with a NaN loss is not kept.
+
+        `weights` are those to train on with; `evaluated`, those to keep if the epoch is, are other ones under `use_ema`.
+        """
         if not metrics.finite:
             return
         self.history.append(metrics)
         if self.kept_epoch == len(self.history) - 1:
-            self._kept = weights
+            self._kept = evaluated
         state = checkpoint.State([vars(m) for m in self.history], weights, optimizer, self._kept)
         checkpoint.save(self._checkpoint_path, self._fingerprint, state)
 
@@ -158,6 +170,20 @@ class Training:
             return evaluate.probabilities(self.model, scaled, self.logits)
         return self.predict(self.model.get_weights(), scaled)
 
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the model, for the time being, the weights that are evaluated: under `use_ema` the average of those it had."""
+        optimizer = self.model.optimizer
+        if not optimizer.use_ema:
+            yield
+            return
+        raw = self.model.get_weights()
+        type(optimizer).finalize_variable_values(optimizer, self.model.trainable_variables)
+        try:
+            yield
+        finally:
+            self.model.set_weights(raw)
+
     def restore_kept(self) -> None:
         """Give the model the kept weights."""
         if self._kept:
@@ -171,19 +197,21 @@ class Training:
         order = self.order_of(epoch)
         for state, seed in zip(random_states(model), seeds_of(self.seed, epoch), strict=False):
             state.assign(seed)
-        model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
+        model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
         model.steps_per_execution = backend.batches_a_call()
         images = distorted(train.x[order], self.settings, self.seed, epoch)
         with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
             logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
-        predicted = evaluate.probabilities(model, self.scaling(validation.x), self.logits)
+        with self._averaged():
+            predicted = evaluate.probabilities(model, self.scaling(validation.x), self.logits)
+            val_loss = evaluate.loss(model, predicted, validation.y)
         return EpochMetrics(
             loss=float(logs["loss"][-1]),
             accuracy=float(logs["accuracy"][-1]),
-            val_loss=evaluate.loss(model, predicted, validation.y),
+            val_loss=val_loss,
             val_accuracy=evaluate.accuracy(predicted, validation.y),
-            learning_rate=self.settings.learning_rate_of(epoch),
+            learning_rate=float(schedules.rates(self.settings, self.history, self.batches)[-1]),
             epoch_seconds=time.perf_counter() - began,
         )
 

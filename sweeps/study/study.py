@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 import models
-from pipelines.config import RunConfig, TrainingSettings
+from pipelines import options
+from pipelines.config import ALWAYS, RunConfig, TrainingSettings
 
 Scalar = bool | int | float | str | None
 
@@ -292,9 +293,13 @@ class Study(_Strict):
     @property
     def settings(self) -> TrainingSettings:
         """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
-        if self.training.keys() >= TrainingSettings.model_fields.keys():  # as stored: the model need not be here
+        if self.training.keys() >= set(ALWAYS):  # as stored: the model need not be here
             return TrainingSettings(**self.training)
-        return TrainingSettings(**(dict(models.recipe(self.model).training) | self.training))
+        recipe = models.recipe(self.model).training
+        settings = options.overruled(recipe, self.training, self.search)
+        for part in {options.part_of(name) for name in settings if "." in name} & self.search.keys():
+            settings[str(part)] = self.search[str(part)].examples()[0]  # whose options these are
+        return TrainingSettings(**settings)
 
     @property
     def longest_training(self) -> int:
@@ -324,8 +329,8 @@ class Study(_Strict):
         return params
 
     def _recipe_point(self) -> dict[str, Scalar]:
-        published = TrainingSettings(**models.recipe(self.model).training).model_dump()
-        return self.active(models.arguments(self.model) | published)
+        published = TrainingSettings(**models.recipe(self.model).training).everything()
+        return self.active(published | models.arguments(self.model))
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
