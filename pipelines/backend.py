@@ -135,7 +135,7 @@ def batches(
     import tensorflow
 
     images_and_labels = [x, y]  # TensorFlow may never let go of `batch`, so that must let go of these
-    shape, kind = x.shape[1:], y.dtype
+    shape, of_labels, kind = x.shape[1:], y.shape[1:], y.dtype
 
     def batch(number: int) -> list[NDArray[Any]]:
         images, labels = (each[number * size : (number + 1) * size] for each in images_and_labels)
@@ -143,7 +143,7 @@ def batches(
 
     def typed(number: Any) -> tuple[Any, Any]:
         images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, kind], stateful=False)
-        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None])
+        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *of_labels])
 
     options = tensorflow.data.Options()
     options.autotune.enabled = False

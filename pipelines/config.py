@@ -55,6 +55,16 @@ class TrainingSettings(BaseModel):
     schedule: Literal["exponential", "cosine", "linear", "plateau"] = Field(
         "exponential", description="how the learning rate falls"
     )
+    flip: Literal["horizontal", "vertical", "horizontal_and_vertical"] | None = Field(
+        None, description="and one image in two is flipped, each way by itself"
+    )
+    crop: int = Field(0, ge=0, description="and moved by up to so many whole pixels")
+    mixup: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="alpha: how evenly two images are blended; 0 blends none"
+    )
+    class_weight: Literal["balanced"] | None = Field(
+        None, description="balanced: every class counts the same in training, however many images it has"
+    )
     loss: str = Field(options.CROSSENTROPY, description="what training minimises, of keras.losses by its name")
 
     @model_validator(mode="before")
@@ -70,13 +80,20 @@ class TrainingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
-        for name in self.model_extra or {}:
+        extra = self.__pydantic_extra__
+        for name in extra:
             if "." not in name or options.part_of(name) is None:
                 raise ValueError(f"{name!r} is not a training setting{nearest(name, type(self).model_fields)}")
         for part in options.PARTS:
-            options.check(part, getattr(self, part), self.options_of(part))
+            given = self.options_of(part)
+            options.check(part, getattr(self, part), given)
+            for name, value in given.items():
+                if type(value) is int and name not in options.WHOLE:  # one number, however it is written
+                    extra[f"{part}.{name}"] = float(value)
         if self.momentum and self.options_of("optimizer").get("momentum") is not None and self.optimizer == "sgd":
             raise ValueError("momentum and optimizer.momentum are one thing for sgd: keep one")
+        if self.mixup and self.loss in options.OF_LABELS:
+            raise ValueError(f"mixup blends labels, which loss {self.loss} cannot take: leave loss out")
         return self
 
     @model_serializer(mode="wrap")
@@ -139,7 +156,13 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        chooses = self.training.keep != "last" or self.training.patience is not None
+        training = self.training
+        looks = training.schedule == "plateau" and training.everything()["schedule.monitor"] == "val_loss"
+        if self.protocol != "held_out" and looks:
+            raise ValueError(
+                f"protocol {self.protocol} watches the test images, so schedule plateau cannot: give it monitor: loss"
+            )
+        chooses = training.keep != "last" or training.patience is not None
         if self.protocol != "held_out" and chooses:
             raise ValueError(
                 f"protocol {self.protocol} watches the test images, so nothing may be chosen by them: give keep: last and no "

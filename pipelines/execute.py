@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, data, evaluate
+from pipelines import checkpoint, data, evaluate, losses
 from pipelines.config import RunConfig
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
@@ -77,7 +77,8 @@ def execute(
         kept = [training.kept_epoch or 0 for training in trainings]
         histories = [training.history for training in trainings]
         watched = curves.watched_images(config.protocol)
-        drawn.draw(folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched))
+        differs = losses.differs_by(config.training)
+        drawn.draw(folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched, differs))
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
     if drawn.failed:
@@ -123,7 +124,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     predicted.pop("train", None)
     np.savez_compressed(folder / "probabilities.npz", **predicted)  # type: ignore[arg-type]
     if keep_model:
-        training.model.save(folder / MODEL_FILE)
+        training.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
             np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
     if end == End.COMPLETED:

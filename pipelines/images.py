@@ -74,30 +74,39 @@ class Scaling:
 
 def distorts(settings: TrainingSettings) -> bool:
     """Whether images are distorted in training at all."""
-    return bool(settings.rotation or settings.shift or settings.shear or settings.zoom)
+    affine = settings.rotation or settings.shift or settings.shear or settings.zoom
+    return bool(affine or settings.flip or settings.crop)
 
 
 def distorted(x: Bytes, settings: TrainingSettings, seed: int, epoch: int) -> Bytes | Floats:
-    """Return images (n, 28, 28, 1) each turned, sheared, zoomed and moved at random, as floats in 0..255.
+    """Return images (n, height, width, channels) each turned, sheared, zoomed, moved and flipped at random, as floats in 0..255.
 
-    All four are one affine map about the image's centre and so one bilinear interpolation: four in a row would blur the digits.
+    All of it is one affine map about the image's centre and so one bilinear interpolation: several in a row would blur them.
     What enters from outside repeats the nearest pixel. The draws depend on (seed, epoch) alone.
     """
     if not distorts(settings):
         return x
-    from keras import ops
-
-    maps = affine_maps(len(x), x.shape[1], settings, seed, epoch)
+    maps = affine_maps(len(x), x.shape[1], x.shape[2], settings, seed, epoch)
     result = np.empty(x.shape, np.float32)
     for begin in range(0, len(x), CHUNK):
         part = slice(begin, begin + CHUNK)
-        chunk = ops.image.affine_transform(x[part].astype(np.float32), maps[part], fill_mode="nearest")
-        result[part] = ops.convert_to_numpy(chunk)
+        result[part] = mapped(x[part], maps[part])
     return result
 
 
-def affine_maps(n: int, side: int, settings: TrainingSettings, seed: int, epoch: int) -> Floats:
-    """Return (n, 8) coefficients: where in an image each pixel of the distorted one comes from, as Keras takes them."""
+def mapped(x: Bytes, maps: Floats) -> Floats:
+    """Return images (n, height, width, channels), each by its own map (n, 8), as floats in 0..255."""
+    from keras import ops
+
+    moved: Floats = ops.convert_to_numpy(ops.image.affine_transform(x.astype(np.float32), maps, fill_mode="nearest"))
+    return moved
+
+
+def affine_maps(n: int, height: int, width: int, settings: TrainingSettings, seed: int, epoch: int) -> Floats:
+    """Return (n, 8) coefficients: where in an image each pixel of the distorted one comes from, as Keras takes them.
+
+    `n`: the images of the whole epoch, in whose order the maps are.
+    """
     draws = np.random.default_rng([seed, epoch, 1])
 
     def up_to(limit: float) -> NDArray[np.float64]:
@@ -105,12 +114,20 @@ def affine_maps(n: int, side: int, settings: TrainingSettings, seed: int, epoch:
 
     angle, shear = np.radians(up_to(settings.rotation)), np.tan(np.radians(up_to(settings.shear)))
     zoom_x, zoom_y = 1 + up_to(settings.zoom), 1 + up_to(settings.zoom)
-    shift_x, shift_y = side * up_to(settings.shift), side * up_to(settings.shift)
+    shift_x, shift_y = width * up_to(settings.shift), height * up_to(settings.shift)
     cos, sin, zero = np.cos(angle), np.sin(angle), np.zeros(n)
     # Rotation times shear times zoom; then the centre goes to the centre, moved by the shift.
     xx, xy = cos * zoom_x, (cos * shear - sin) * zoom_y
     yx, yy = sin * zoom_x, (sin * shear + cos) * zoom_y
-    centre = (side - 1) / 2
-    x0 = centre + shift_x - centre * (xx + xy)
-    y0 = centre + shift_y - centre * (yx + yy)
+    centre_x, centre_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
+    x0 = centre_x + shift_x - centre_x * (xx + xy * (centre_y / centre_x))
+    y0 = centre_y + shift_y - centre_y * (yx * (centre_x / centre_y) + yy)
+    if settings.crop:  # whole pixels, so that nothing is interpolated
+        x0, y0 = (each + draws.integers(-settings.crop, settings.crop + 1, n) for each in (x0, y0))
+    if settings.flip in ("horizontal", "horizontal_and_vertical"):
+        turned = np.where(draws.random(n) < 0.5, -1, 1)
+        xx, xy, x0 = xx * turned, xy * turned, np.where(turned < 0, width - 1 - x0, x0)
+    if settings.flip in ("vertical", "horizontal_and_vertical"):
+        turned = np.where(draws.random(n) < 0.5, -1, 1)
+        yx, yy, y0 = yx * turned, yy * turned, np.where(turned < 0, height - 1 - y0, y0)
     return np.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1).astype(np.float32)

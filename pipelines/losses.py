@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines import options
 from pipelines.config import TrainingSettings
 
@@ -12,9 +15,26 @@ Loss = Callable[[Any, Any], Any]  # of labels (n,), or shares of the classes (n,
 
 def is_plain(settings: TrainingSettings) -> bool:
     """Whether training minimises the cross-entropy of the labels as they are: then its loss is that of validation."""
-    return settings.loss in (options.CROSSENTROPY, "sparse_categorical_crossentropy") and not any(
-        settings.options_of("loss").values()
-    )
+    dense = settings.mixup or any(settings.options_of("loss").values())
+    return settings.loss in (options.CROSSENTROPY, "sparse_categorical_crossentropy") and not dense
+
+
+def differs_by(settings: TrainingSettings) -> list[str]:
+    """Return what makes the loss of training another than that of validation, the cross-entropy of labels and probabilities."""
+    loss = [] if settings.loss in (options.CROSSENTROPY, "sparse_categorical_crossentropy") else [settings.loss]
+    smoothed = ["label smoothing"] if settings.options_of("loss").get("label_smoothing") else []
+    mixed, weighted = ["mixup"] if settings.mixup else [], ["class weights"] if settings.class_weight else []
+    return [*loss, *smoothed, *mixed, *weighted]
+
+
+def class_weights(
+    settings: TrainingSettings, labels: NDArray[np.integer[Any]], classes: int
+) -> dict[int, float] | None:
+    """Return the weight of each class in training, as Keras's `fit` takes them; None where all count as they are."""
+    if settings.class_weight is None:
+        return None
+    counts = np.bincount(labels, minlength=classes)
+    return {label: len(labels) / (classes * count) for label, count in enumerate(counts.tolist()) if count}
 
 
 def plain(logits: bool) -> Any:
@@ -33,13 +53,15 @@ def of(settings: TrainingSettings, logits: bool) -> Any:
     name = "categorical_crossentropy" if settings.loss == options.CROSSENTROPY else settings.loss
     kind = getattr(keras.losses, options.loss_class(name))
     own, given = inspect.signature(kind).parameters, settings.options_of("loss")
-    if "from_logits" in own:
-        return _dense(kind(from_logits=logits, **given).call)
-    made = _dense(kind(**given).call)  # one number an image: class weights multiply them
-    return _of_logits(made) if logits else made
+    knows_logits = "from_logits" in own
+    made: Loss = kind(
+        **given, **({"from_logits": logits} if knows_logits else {})
+    ).call  # a number an image, to be weighted
+    made = made if name in options.OF_LABELS else _one_hot(made)
+    return _softmax(made) if logits and not knows_logits else made
 
 
-def _dense(loss: Loss) -> Loss:
+def _one_hot(loss: Loss) -> Loss:
     """Return a loss of labels for one of one-hot labels: only in this form has Keras's cross-entropy label smoothing."""
     from keras import ops
 
@@ -51,7 +73,7 @@ def _dense(loss: Loss) -> Loss:
     return of_labels
 
 
-def _of_logits(loss: Loss) -> Loss:
+def _softmax(loss: Loss) -> Loss:
     from keras import ops
 
     return lambda labels, logits: loss(labels, ops.softmax(logits))

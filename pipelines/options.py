@@ -34,6 +34,10 @@ SCHEDULES: dict[str, Options] = {
 }
 MONITORS = ("val_loss", "loss")  # what schedule plateau can watch
 CROSSENTROPY = "crossentropy"  # the default loss: of labels as they are or, where that needs it, of one-hot ones
+OF_LABELS = (
+    "sparse_categorical_crossentropy",
+    "categorical_generalized_cross_entropy",
+)  # the others: of one-hot labels
 NOT_CLASSES = {"circle", "ctc"}  # losses of embeddings and of sequences
 NOT_PLAIN = {"learning_rate", "name", "exclude_layers"}  # of an optimizer: ours, Keras's own affair, a list
 FOR_US = {

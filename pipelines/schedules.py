@@ -44,8 +44,8 @@ def schedule(optimizer: Any, settings: TrainingSettings, batches: int) -> None:
     variable = optimizer._get_current_learning_rate
 
     def current() -> Any:
-        number = ops.cast(optimizer._iterations, "float32")
-        return ops.cast(_of_batch(ops, settings, variable(), number, batches), "float32")
+        number, rate = (ops.cast(each, "float32") for each in (optimizer._iterations, variable()))
+        return ops.cast(_of_batch(ops, settings, rate, number, batches), "float32")
 
     optimizer._get_current_learning_rate = current
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import backend, checkpoint, evaluate, losses, options, schedules
+from pipelines import backend, checkpoint, evaluate, losses, mixup, options, schedules
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.data import Bytes, Dataset
@@ -81,7 +81,8 @@ def compile_model(model: Any, settings: TrainingSettings) -> bool:
     model.compile(_optimizer(settings), losses.of(settings, logits), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
-    model.compute_metrics(None, np.zeros(1), np.zeros((1, model.output_shape[-1]), np.float32))
+    outputs = np.zeros((1, model.output_shape[-1]), np.float32)
+    model.compute_metrics(None, outputs if settings.mixup else np.zeros(1), outputs)
     model.reset_metrics()
     return logits
 
@@ -184,6 +185,12 @@ class Training:
         finally:
             self.model.set_weights(raw)
 
+    def save(self, path: Path) -> None:
+        """Save the model as Keras does, with the loss of validation: that of training may be code which the file cannot hold."""
+        if not losses.is_plain(self.settings):
+            self.model.compile(self.model.optimizer, losses.plain(self.logits), metrics=["accuracy"])
+        self.model.save(path)
+
     def restore_kept(self) -> None:
         """Give the model the kept weights."""
         if self._kept:
@@ -199,9 +206,14 @@ class Training:
             state.assign(seed)
         model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
         model.steps_per_execution = backend.batches_a_call()
-        images = distorted(train.x[order], self.settings, self.seed, epoch)
-        with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
-            logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
+        images, labels = distorted(train.x[order], self.settings, self.seed, epoch), train.y[order]
+        if self.settings.mixup:
+            blends = mixup.draw(len(train), self.settings.batch_size, self.settings.mixup, self.seed, epoch)
+            images, labels = blends(images), blends(np.eye(model.output_shape[-1], dtype=np.float32)[labels])
+        weights = losses.class_weights(self.settings, train.y, model.output_shape[-1])
+        callbacks = [keras.callbacks.TerminateOnNaN()]
+        with backend.batches(images, labels, self.settings.batch_size, self.scaling) as batches:
+            logs = model.fit(**batches, shuffle=False, verbose=0, class_weight=weights, callbacks=callbacks).history
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
         with self._averaged():
             predicted = evaluate.probabilities(model, self.scaling(validation.x), self.logits)

@@ -23,10 +23,15 @@ def watched_images(protocol: Protocol) -> str:
 
 
 @sheet()
-def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str) -> Figure:
+def learning_curves(
+    histories: Sequence[Sequence[EpochMetrics]],
+    kept_epochs: Sequence[int],
+    watched: str,
+    losses_differ_by: Sequence[str] = (),
+) -> Figure:
     """Draw loss, accuracy and learning rate over epochs (from 1), one line a model, the kept epochs marked.
 
-    `watched`: which images are not trained on, see `watched_images`.
+    `watched`: which images are not trained on, see `watched_images`; `losses_differ_by`: see `losses.differs_by`.
     """
     kept = [100 * history[epoch].val_accuracy for history, epoch in zip(histories, kept_epochs, strict=True)]
     alone = len(histories) == 1
@@ -36,7 +41,10 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
         else f"(mean of {len(kept)} models, {min(kept):.2f} to {max(kept):.2f})"
     )
     title = f"{watched.capitalize()} accuracy {sum(kept) / len(kept):.2f} % {where}"
-    figure = canvas(3.2, title, NOT_COMPARABLE.format(watched=watched))
+    note = NOT_COMPARABLE.format(watched=watched)
+    if losses_differ_by:
+        note = f"The training loss is another one ({', '.join(losses_differ_by)}); {watched}'s is the cross-entropy. {note}"
+    figure = canvas(3.2, title, note)
     ((loss, accuracy, rate),) = place(figure, 1, 3, 0.65, 0.12, 0.75, 0.5, wspace=0.38)
     for history, kept_epoch in zip(histories, kept_epochs, strict=True):
         epochs = range(1, len(history) + 1)
@@ -58,10 +66,10 @@ def learning_curves(histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Se
     loss.set_ylabel("loss (nats)")
     accuracy.set_ylabel("accuracy (%)")
     rate.set_ylabel("learning rate")
-    rate.set_yscale("log")
-    rates = [m.learning_rate for history in histories for m in history]
+    rates = [m.learning_rate for history in histories for m in history if m.learning_rate > 0]
+    rate.set_yscale("log" if rates else "linear")
     # Labels at its two ends: powers of ten, set as mathematics, take as long as all else here.
-    rate.set_yticks(sorted({min(rates), max(rates)}))
+    rate.set_yticks(sorted({min(rates, default=0), max(rates, default=0)}))
     rate.yaxis.set_major_formatter("{x:.2g}")
     rate.minorticks_off()
     for axes in (loss, accuracy, rate):

@@ -1,8 +1,8 @@
 """Every row of docs/training.md: a setting resumes exactly, and trains as Keras's own `fit` does under it."""
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 from pipelines import backend, data, options
 from pipelines.config import TrainingSettings
 from pipelines.data import Dataset, Images
-from pipelines.train import EpochMetrics, Training, compile_model
+from pipelines.images import distorted
+from pipelines.train import Training, compile_model
 
 EPOCHS, BATCH = 3, 64
-slow = pytest.mark.slow
+QUICK = ("optimizer lion", "optimizer.use_ema", "schedule cosine", "loss.label_smoothing", "class_weight", "mixup")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Case:
     loss: Callable[[Any], Any] = lambda keras: "sparse_categorical_crossentropy"
     one_hot: bool = False
     fit: Callable[[Any], dict[str, Any]] = lambda labels: {}
+    changed: Callable[[Training, int, Any, Any], tuple[Any, Any]] | None = None  # an epoch's scaled images, and labels
     exact: bool = True  # bit for bit
     logits: bool = False
 
@@ -45,6 +47,43 @@ def adam(**given: Any) -> Case:
     return Case({"optimizer": given}, lambda keras: keras.optimizers.Adam(1e-3, **given))
 
 
+def loss_case(name: str, logits: bool) -> Case:
+    def made(keras: Any) -> Any:
+        if name == options.CROSSENTROPY:
+            return keras.losses.CategoricalCrossentropy(from_logits=logits)
+        kind = getattr(keras.losses, options.loss_class(name))
+        if "from_logits" in inspect.signature(kind).parameters:
+            return kind(from_logits=logits)
+        own = kind()
+        return (lambda labels, predicted: own.call(labels, keras.ops.softmax(predicted))) if logits else own
+
+    return Case({"loss": name}, loss=made, one_hot=name not in options.OF_LABELS, logits=logits)
+
+
+def balanced(labels: Any) -> dict[str, Any]:
+    counts = np.bincount(labels, minlength=10)
+    return {"class_weight": {label: len(labels) / (10 * count) for label, count in enumerate(counts.tolist()) if count}}
+
+
+def mixed(trained: Training, epoch: int, x: Any, labels: Any) -> tuple[Any, Any]:
+    draws = np.random.default_rng([trained.seed, epoch, 2])
+    for begin in range(0, len(x), BATCH):
+        part = slice(begin, begin + BATCH)
+        share, other = np.float32(draws.beta(0.4, 0.4)), draws.permutation(BATCH)
+        x[part] = share * x[part] + (1 - share) * x[part][other]
+        labels[part] = share * labels[part] + (1 - share) * labels[part][other]
+    return x, labels
+
+
+def distorted_case(name: str, value: Any) -> Case:
+    settings = TrainingSettings.model_validate({name: value})
+
+    def changed(trained: Training, epoch: int, x: Any, labels: Any) -> tuple[Any, Any]:
+        return distorted(x, settings, trained.seed, epoch), labels
+
+    return Case({name: value}, changed=changed, exact=False)
+
+
 CASES: dict[str, Case] = {
     **{f"optimizer {name}": optimizer_case(name) for name in options.optimizers()},
     "optimizer.weight_decay": adam(weight_decay=0.1),
@@ -52,6 +91,61 @@ CASES: dict[str, Case] = {
     "optimizer.gradient_accumulation_steps": adam(gradient_accumulation_steps=3),
     "optimizer.use_ema": adam(use_ema=True, ema_momentum=0.9),
     "optimizer.ema_overwrite_frequency": adam(use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=5),
+    "schedule cosine": Case(
+        {"learning_rate": 0.01, "lr_floor": 0.001, "schedule": {"name": "cosine", "warmup": 1.0, "horizon": 2.5}},
+        lambda keras: keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(0.0, 12, alpha=0.1, warmup_target=0.01, warmup_steps=8)
+        ),
+        exact=False,  # rates are computed in another order
+    ),
+    "schedule linear": Case(
+        {"learning_rate": 0.01, "lr_floor": 0.001, "schedule": {"name": "linear", "horizon": 2.5}},
+        lambda keras: keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(0.01, 20, 0.001)),
+        exact=False,
+    ),
+    "schedule exponential": Case(
+        {"learning_rate": 0.01, "lr_decay": 0.5},
+        lambda keras: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.01, 8, 0.5, staircase=True)),
+        exact=False,
+    ),
+    "schedule.warmup": Case(
+        {"learning_rate": 0.01, "schedule.warmup": 1.5},
+        lambda keras: keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(0.0, 10**6, alpha=1.0, warmup_target=0.01, warmup_steps=12)
+        ),
+        exact=False,
+    ),
+    "loss.label_smoothing": Case(
+        {"loss.label_smoothing": 0.1},
+        loss=lambda keras: keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
+        one_hot=True,
+    ),
+    "loss.label_smoothing of logits": Case(
+        {"loss.label_smoothing": 0.1},
+        loss=lambda keras: keras.losses.CategoricalCrossentropy(label_smoothing=0.1, from_logits=True),
+        one_hot=True,
+        logits=True,
+    ),
+    **{
+        f"loss {name}{' of logits' if logits else ''}": loss_case(name, logits)
+        for name in options.losses()
+        for logits in (False, True)
+    },
+    "class_weight": Case({"class_weight": "balanced"}, fit=balanced),
+    "class_weight with a dense loss": Case(
+        {"class_weight": "balanced", "loss": "categorical_focal_crossentropy"},
+        loss=lambda keras: keras.losses.CategoricalFocalCrossentropy(),
+        one_hot=True,
+        fit=balanced,
+    ),
+    "mixup": Case(
+        {"mixup": 0.4},
+        loss=lambda keras: keras.losses.CategoricalCrossentropy(),
+        one_hot=True,
+        changed=mixed,
+        exact=False,  # blended before the pixels are divided
+    ),
+    **{name: distorted_case(name, value) for name, value in {"flip": "horizontal_and_vertical", "crop": 3}.items()},
 }
 
 
@@ -59,7 +153,8 @@ CASES: dict[str, Case] = {
 def dataset() -> Dataset:
     """Some of the 5k images, in whole batches."""
     whole = data.load("mnist-5k")
-    return Dataset("few", Images(whole.train.x[:512], whole.train.y[:512]), whole.validation, whole.test, "few")
+    some = np.random.default_rng(0).permutation(len(whole.train))[:512]
+    return Dataset("few", Images(whole.train.x[some], whole.train.y[some]), whole.validation, whole.test, "few")
 
 
 def network(logits: bool = False) -> Any:
@@ -88,17 +183,24 @@ def fitted(case: Case, trained: Training) -> list[Any]:
     import keras
 
     model, images = network(case.logits), trained.dataset.train
-    order = np.concatenate([trained.order_of(epoch) for epoch in range(EPOCHS)])
-    labels = np.eye(10, dtype=np.float32)[images.y] if case.one_hot else images.y
+    parts = []
+    for epoch in range(EPOCHS):
+        order = trained.order_of(epoch)
+        x, y = trained.scaling(images.x[order]), images.y[order]
+        y = np.eye(10, dtype=np.float32)[y] if case.one_hot else y
+        parts.append(case.changed(trained, epoch, x, y) if case.changed else (x, y))
+    x, y = (np.concatenate(each) for each in zip(*parts, strict=True))
     model.compile(case.optimizer(keras), case.loss(keras))
     model.optimizer.build(model.trainable_variables)  # else schedulefreeadamw forgets the weights that it begins with
     more = case.fit(images.y)
-    model.fit(trained.scaling(images.x[order]), labels[order], batch_size=BATCH, shuffle=False, verbose=0, **more)
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, **more)
     return list(model.get_weights())
 
 
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="exactness is promised on TensorFlow's CPU")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_setting_resumes_exactly_and_trains_as_keras_does(name: str, dataset: Dataset, tmp_path: Path) -> None:
     case = CASES[name]
     whole = training(case, dataset, tmp_path / "whole.npz")
@@ -117,3 +219,36 @@ def test_a_setting_resumes_exactly_and_trains_as_keras_does(name: str, dataset: 
             np.testing.assert_array_equal(ours, its)
         else:
             np.testing.assert_allclose(ours, its, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_plateau_lowers_the_rate_as_keras_does(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    monkeypatch.setattr(Training, "order_of", lambda trained, epoch: np.arange(len(trained.dataset.train)))
+    options = {"factor": 0.5, "patience": 1, "min_delta": 0.05, "cooldown": 1}
+    case = Case({"epochs": 9, "learning_rate": 0.02, "lr_floor": 0.003, "schedule": {"name": "plateau", **options}})
+    trained = training(case, dataset, tmp_path / "whole.npz")
+    for epoch in range(9):
+        trained.run_epoch()
+        if epoch in (2, 5):
+            trained = training(case, dataset, tmp_path / "whole.npz")
+    model, train, validation = network(), dataset.train, dataset.validation
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+    its = model.fit(
+        trained.scaling(train.x),
+        train.y,
+        batch_size=BATCH,
+        epochs=9,
+        shuffle=False,
+        verbose=0,
+        validation_data=(trained.scaling(validation.x), validation.y),
+        callbacks=[keras.callbacks.ReduceLROnPlateau(min_lr=0.003, **options)],
+    )
+    rates = [metrics.learning_rate for metrics in trained.history]
+    assert len({round(rate, 6) for rate in rates}) >= 3
+    np.testing.assert_allclose(rates, its.history["learning_rate"], rtol=1e-5)
+    for ours, other in zip(kept(trained), model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, other, rtol=1e-3, atol=1e-5)
