@@ -122,6 +122,17 @@ def load(name: str) -> Any:
     return module
 
 
+def function(reference: str) -> Any:
+    """Return the function of the user's that `reference` names, as `losses.py:focal` does. Raises NoModel."""
+    if reference not in _adopted:
+        resolve(reference, [Path.cwd()])
+    name = _adopted[reference].source.function
+    found = getattr(_adopted[reference].entry(), name, None)
+    if not callable(found):
+        raise NoModel(f"{reference!r}: its module has no function {name}")
+    return found
+
+
 def source(name: str) -> Source | None:
     """Return the source of model `name`, with every module of the user's; None for a shipped one."""
     if name not in MODELS and name not in _adopted:

@@ -1,15 +1,19 @@
 """What training minimises: a loss of Keras's by its name, with its options, of labels and of logits or probabilities alike."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import options
+import models
+from pipelines import evaluate, options
 from pipelines.config import TrainingSettings
+from pipelines.errors import UserError, first_line, of_the_machine
 
+LOOKED_AT = 5  # images, to see what a function of the user's returns
 Loss = Callable[[Any, Any], Any]  # of labels (n,), or shares of the classes (n, classes), and what a model returns
 
 
@@ -44,10 +48,15 @@ def plain(logits: bool) -> Any:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True) if logits else "sparse_categorical_crossentropy"
 
 
-def of(settings: TrainingSettings, logits: bool) -> Any:
-    """Return the loss as Keras's `compile` takes it, for a model that returns logits or probabilities."""
+def of(settings: TrainingSettings, logits: bool, classes: int) -> Any:
+    """Return the loss as Keras's `compile` takes it, for a model that returns logits or probabilities.
+
+    Raises UserError for a function of the user's that is not a loss.
+    """
     if is_plain(settings):
         return plain(logits)
+    if options.is_function(settings.loss):
+        return _of_function(settings.loss, settings.options_of("loss"), logits, classes)
     import keras
 
     name = "categorical_crossentropy" if settings.loss == options.CROSSENTROPY else settings.loss
@@ -77,3 +86,40 @@ def _softmax(loss: Loss) -> Loss:
     from keras import ops
 
     return lambda labels, logits: loss(labels, ops.softmax(logits))
+
+
+def _of_function(reference: str, given: Mapping[str, Any], logits: bool, classes: int) -> Loss:
+    """Return a loss of the user's; one that does not take `from_logits` is given probabilities."""
+    function = models.function(reference)
+    knows_logits = "from_logits" in inspect.signature(function).parameters
+    made = partial(function, **given, **({"from_logits": logits} if knows_logits else {}))
+
+    def of_labels(labels: Any, predicted: Any) -> Any:
+        from keras import ops
+
+        if len(labels.shape) == 2 and labels.shape[-1] == 1:  # as Keras hands them on
+            labels = ops.reshape(labels, (-1,))
+        return made(labels, predicted)
+
+    check(made, reference, classes)
+    return _softmax(of_labels) if logits and not knows_logits else of_labels
+
+
+def check(loss: Loss, reference: str, classes: int) -> None:
+    """Raise UserError unless a function returns a loss: a number for each image, or their mean."""
+    from keras import ops
+
+    labels = np.arange(LOOKED_AT, dtype=np.uint8) % classes
+    predicted = evaluate.softmax(np.random.default_rng(0).normal(size=(LOOKED_AT, classes)).astype(np.float32))
+    try:
+        shape = tuple(ops.shape(ops.convert_to_tensor(loss(labels, predicted))))
+    except Exception as error:
+        if of_the_machine(error):
+            raise
+        place = models.place_of(error, reference)
+        raise UserError(f"loss {reference} raises {type(error).__name__}: {first_line(error)} ({place})") from error
+    if shape not in ((), (LOOKED_AT,)):
+        raise UserError(
+            f"loss {reference} returns {shape} for {LOOKED_AT} images of {classes} classes: expected a number for each image, "
+            f"({LOOKED_AT},), or one number"
+        )

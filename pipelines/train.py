@@ -78,7 +78,7 @@ class Control(Protocol):
 def compile_model(model: Any, settings: TrainingSettings) -> bool:
     """Give the model its optimizer, loss and metric; return whether its outputs are logits."""
     logits = evaluate.gives_logits(model)
-    model.compile(_optimizer(settings), losses.of(settings, logits), metrics=["accuracy"])
+    model.compile(_optimizer(settings), losses.of(settings, logits, model.output_shape[-1]), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
     outputs = np.zeros((1, model.output_shape[-1]), np.float32)

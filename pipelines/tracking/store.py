@@ -31,6 +31,7 @@ Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs a
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 SOURCE_FOLDER, SOURCE_FILE = "source", "source.json"  # artifacts of a run of a user's model
+FUNCTIONS_FOLDER = "functions"  # and of their functions, a folder each
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
@@ -263,6 +264,16 @@ def artifact_store(run_id: str) -> ArtifactRepository:
     from pipelines.tracking import places
 
     return get_artifact_repository(places.here(client().get_run(run_id).info.artifact_uri), tracking_uri=uri())
+
+
+def functions_of(run_id: str) -> list[Source]:
+    """Return the sources of the user's functions, such as losses, that a run trained with."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for each in artifact_store(run_id).list_artifacts(FUNCTIONS_FOLDER):
+            file = artifact_folder(run_id, f"{each.path}/{SOURCE_FILE}", Path(folder))
+            found.append(Source(**json.loads(file.read_text())))
+    return found
 
 
 def source_of(run_id: str) -> Source | None:

@@ -29,3 +29,4 @@ class Assignment:
     tickets: int | None  # trials that the study may have; None: any number
     deadline: float | None  # Unix seconds at which the budget's hours are used up
     ended_before: frozenset[int]  # trials that had ended when the command began
+    functions: tuple[models.Source, ...] = ()  # of the user's, such as losses

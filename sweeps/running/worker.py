@@ -15,7 +15,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 import models
-from pipelines import backend, checkpoint, data, device, paths, provenance
+from pipelines import backend, checkpoint, data, device, losses, paths, provenance
 from pipelines.config import RunConfig
 from pipelines.errors import (
     ErrorKind,
@@ -85,10 +85,16 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         backend.load()
         if assignment.source:
             models.adopt(assignment.source)
+        for source in assignment.functions:
+            models.adopt(source)
         data.load(assignment.study.dataset)
         lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
         _look_at_model(assignment, store)
+        for source in assignment.functions:
+            losses.check(
+                models.function(source.reference), source.reference, len(data.CLASSES[assignment.study.dataset])
+            )
         _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
@@ -300,6 +306,8 @@ class _Worker:
         run.log_inputs(config.params(), dataset.name, dataset.digest)
         if assignment.source:
             run.log_source(assignment.source)
+        for source in assignment.functions:
+            run.log_source(source, f"{tracking.FUNCTIONS_FOLDER}/{source.entry}.{source.function}")
         self._store.note(claimed, names.RUN_ID, run.run_id)
         return run
 

@@ -107,6 +107,10 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
     content = dict(attributes[names.STUDY])
     if attributes.get(names.SOURCE):
         content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
+    functions = [models.Source(**each) for each in attributes.get(names.FUNCTIONS) or []]
+    content["function_digests"] = {source.reference: source.digest for source in functions}
+    for source in functions:  # their options are checked
+        models.adopt(source)
     if (
         names.DEFINITION in attributes and not as_written
     ):  # with the settings of its model's recipe, whatever that says now
@@ -120,9 +124,10 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
 
 
 def adopt_source(attributes: Mapping[str, Any]) -> None:
-    """Let the source that is kept with a study be that of its model in this process."""
-    if attributes.get(names.SOURCE):
-        models.adopt(models.Source(**attributes[names.SOURCE]))
+    """Let the sources that are kept with a study be those of its model and functions in this process."""
+    for content in [attributes.get(names.SOURCE), *(attributes.get(names.FUNCTIONS) or [])]:
+        if content:
+            models.adopt(models.Source(**content))
 
 
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:

@@ -230,6 +230,9 @@ class Study(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
     model: str
     model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
+    function_digests: dict[str, str] = Field(
+        {}, exclude=True
+    )  # of the sources of the user's functions, by their references
     dataset: str = "mnist"
     protocol: models.Protocol = "held_out"
     arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
@@ -302,6 +305,12 @@ class Study(_Strict):
         return TrainingSettings(**settings)
 
     @property
+    def functions(self) -> list[str]:
+        """The references to functions of the user's: losses."""
+        searched = self.search["loss"].examples() if "loss" in self.search else []
+        return [str(name) for name in [self.training.get("loss"), *searched] if options.is_function(name)]
+
+    @property
     def longest_training(self) -> int:
         """The most epochs that a model of a trial can have."""
         searched = self.search.get("epochs")
@@ -363,6 +372,8 @@ class Study(_Strict):
         content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
         if self.model_digest:  # a user's model is its source, wherever that lies
             content["model"] = f"source {self.model_digest}"
+        if self.function_digests:
+            content["functions"] = {name: f"source {digest}" for name, digest in self.function_digests.items()}
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
 
     def digest(self) -> str:

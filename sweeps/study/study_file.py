@@ -189,7 +189,7 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
 
     `folders`: where a user's model is looked for; None: it is known in this process already, else it lies in the current folder.
     """
-    _check_names(content, [key for key in Study.model_fields if key != "model_digest"], where, "key")
+    _check_names(content, [key for key, field in Study.model_fields.items() if not field.exclude], where, "key")
     if "name" in content and not isinstance(content["name"], str | None):
         raise UserError(
             f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
@@ -208,6 +208,7 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     _check_settings(
         search, [*arguments, *settings], f"{where}: search", f"hyperparameter of {content['model']} or training setting"
     )
+    digests = _check_functions([training.get("loss"), search.get("loss")], where, folders) if "loss" in settings else {}
     for name in search:
         for section, others in (("training", training), ("arguments", fixed)):
             if name in others:
@@ -219,7 +220,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        study = Study(**(content | {"training": training, "arguments": fixed, "model_digest": digest}))
+        own = {"training": training, "arguments": fixed, "model_digest": digest, "function_digests": digests}
+        study = Study(**(content | own))
     except ValidationError as error:
         raise UserError(f"{where}: {first_mistake(error)}") from error
     try:
@@ -287,6 +289,22 @@ def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Seque
         )
     _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
     return source.digest if source else None
+
+
+def _check_functions(named: Iterable[Any], where: str, folders: Sequence[Path] | None) -> dict[str, str]:
+    """Find the user's functions among what is named, or listed in a choice; return the digests of their sources."""
+    listed = [each.get("choice") if isinstance(each, dict) else [each] for each in named]
+    digests = {}
+    for reference in (name for names in listed for name in as_list(names) if options.is_function(name)):
+        try:
+            source = models.resolve(reference, folders) if folders is not None else models.source(reference)
+            models.function(reference)
+            options.options_of("loss", reference)
+        except (models.NoModel, ValueError) as error:
+            raise UserError(f"{where}: loss: {error}") from error
+        assert source is not None
+        digests[reference] = source.digest
+    return digests
 
 
 def _check_entry(entry: Any, where: str) -> None:
@@ -379,13 +397,17 @@ def _check_part(study: Study, part: str, where: str) -> None:
                 first = next(iter(given)) if given and searched is None else part
                 value = given.get(first, name)
                 hint = ""
-                if searched and any(option.partition(".")[2] not in _options(part, name) for option in given):
+                known = _options(part, name)
+                if searched and known and any(option.partition(".")[2] not in known for option in given):
                     hint = f": say for which {part} it is searched, with when: {{{part}: …}}"
                 raise UserError(f"{where}: search.{first} gives {value!r}: {first_mistake(error)}{hint}") from error
 
 
 def _options(part: str, name: Scalar) -> Mapping[str, Any]:
-    return options.names_of(part).get(str(name), {})
+    try:
+        return options.options_of(part, str(name))
+    except ValueError:
+        return {}
 
 
 def _check_argument(model: str, name: str, value: Scalar, label: str) -> None:

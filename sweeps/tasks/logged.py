@@ -45,6 +45,8 @@ def configuration(run: RunFacts) -> RunConfig:
     try:
         if source := tracking.source_of(run.run_id):
             models.adopt(source)
+        for source in tracking.functions_of(run.run_id):
+            models.adopt(source)
         config = RunConfig.from_params(run.params)
     except (ValueError, TypeError, models.NoModel) as error:
         raise UserError(
