@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, data, evaluate, losses
+from pipelines import callbacks, checkpoint, data, evaluate, losses
 from pipelines.config import RunConfig
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
@@ -104,7 +104,8 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
     model = models.load(config.model).build(**config.hyperparameters)
     logits = compile_model(model, config.training)
     fingerprint = f"{config.model_dump_json(exclude_defaults=True)} {dataset.digest} {keras.backend.backend()}"
-    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits)
+    made = callbacks.build(config.model, config.training)
+    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, made)
 
 
 def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import backend, checkpoint, evaluate, losses, mixup, options, schedules
+from pipelines.callbacks import Callbacks
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.data import Bytes, Dataset
@@ -108,7 +109,9 @@ class Training:
         checkpoint_path: Path,
         fingerprint: str,
         logits: bool = False,
+        callbacks: Callbacks | None = None,
     ):
+        self.callbacks, self._stopped = callbacks or Callbacks(), False
         self.logits = logits
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
         self.scaling = Scaling(settings.pixels, dataset.train.x)
@@ -126,6 +129,8 @@ class Training:
             for variable, value in zip(model.optimizer.variables, saved.optimizer, strict=True):
                 variable.assign(value)
             self._kept, self.history = saved.kept, [EpochMetrics(**metrics) for metrics in saved.history]
+            self._stopped = saved.stopped
+            self.callbacks.restore(saved.callbacks)
 
     @property
     def kept_epoch(self) -> int | None:
@@ -134,11 +139,16 @@ class Training:
 
     def finished(self, epochs: int) -> bool:
         """Whether the training was over after so many epochs."""
-        return _finished(self.history[:epochs], self.settings)
+        stopped = self._stopped and epochs >= len(self.history)
+        return stopped or _finished(self.history[:epochs], self.settings)
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch more and note it."""
-        metrics = self._train_epoch(len(self.history))
+        epoch = len(self.history)
+        self.callbacks.begin(self.model, self.settings, self.batches, epoch)
+        metrics = self._train_epoch(epoch)
+        self.callbacks.end_epoch(epoch, vars(metrics))
+        self._stopped = bool(self.model.stop_training)
         optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
         weights = evaluated = self.model.get_weights()
         if self.model.optimizer.use_ema:
@@ -157,7 +167,8 @@ class Training:
         self.history.append(metrics)
         if self.kept_epoch == len(self.history) - 1:
             self._kept = evaluated
-        state = checkpoint.State([vars(m) for m in self.history], weights, optimizer, self._kept)
+        states = self.callbacks.states()
+        state = checkpoint.State([vars(m) for m in self.history], weights, optimizer, self._kept, states, self._stopped)
         checkpoint.save(self._checkpoint_path, self._fingerprint, state)
 
     def order_of(self, epoch: int) -> NDArray[np.int64]:
@@ -192,7 +203,8 @@ class Training:
         self.model.save(path)
 
     def restore_kept(self) -> None:
-        """Give the model the kept weights."""
+        """Give the model the kept weights: nothing more is trained in this process."""
+        self.callbacks.end()
         if self._kept:
             self.model.set_weights(self._kept)
 
@@ -205,13 +217,13 @@ class Training:
         for state, seed in zip(random_states(model), seeds_of(self.seed, epoch), strict=False):
             state.assign(seed)
         model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
-        model.steps_per_execution = backend.batches_a_call()
+        model.steps_per_execution = 1 if self.callbacks.see_batches else backend.batches_a_call()
         images, labels = distorted(train.x[order], self.settings, self.seed, epoch), train.y[order]
         if self.settings.mixup:
             blends = mixup.draw(len(train), self.settings.batch_size, self.settings.mixup, self.seed, epoch)
             images, labels = blends(images), blends(np.eye(model.output_shape[-1], dtype=np.float32)[labels])
         weights = losses.class_weights(self.settings, train.y, model.output_shape[-1])
-        callbacks = [keras.callbacks.TerminateOnNaN()]
+        callbacks = [keras.callbacks.TerminateOnNaN(), *self.callbacks.within_fit()]
         with backend.batches(images, labels, self.settings.batch_size, self.scaling) as batches:
             logs = model.fit(**batches, shuffle=False, verbose=0, class_weight=weights, callbacks=callbacks).history
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone

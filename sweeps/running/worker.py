@@ -15,7 +15,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 import models
-from pipelines import backend, checkpoint, data, device, losses, paths, provenance
+from pipelines import backend, callbacks, checkpoint, data, device, losses, paths, provenance
 from pipelines.config import RunConfig
 from pipelines.errors import (
     ErrorKind,
@@ -113,6 +113,7 @@ def _look_at_model(assignment: Assignment, store: Store) -> None:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
     classes = len(data.CLASSES[study.dataset])
+    callbacks.build(study.model, config.training)
     examine(study.model, config.hyperparameters, data.load(study.dataset), classes, saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
 
