@@ -124,6 +124,12 @@ def defaults_of(part: str, name: str) -> dict[str, Any]:
     return {f"{part}.{key}": value for key, value in options_of(part, name).items() if value is not REQUIRED}
 
 
+def is_required(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether `name` is an option without which these settings, flat, cannot be."""
+    part, _, option = name.partition(".")
+    return part == "schedule" and SCHEDULES.get(str(settings.get(part)), {}).get(option) is REQUIRED
+
+
 def check(part: str, name: str, given: Options) -> None:
     """Raise ValueError, naming the option, for options that the setting does not take with this name, and for missing ones."""
     if part == "loss" and is_function(name) and not given:

@@ -302,6 +302,9 @@ class Study(_Strict):
         settings = options.overruled(recipe, self.training, self.search)
         for part in {options.part_of(name) for name in settings if "." in name} & self.search.keys():
             settings[str(part)] = self.search[str(part)].examples()[0]  # whose options these are
+        for name in [*self.search]:
+            if options.is_required(name, settings) and name not in settings:
+                settings[name] = self.search[name].examples()[0]  # without which there are no settings
         return TrainingSettings(**settings)
 
     @property
@@ -347,14 +350,17 @@ class Study(_Strict):
         params = {
             name: self.search[name].exact(value) if name in self.search else value for name, value in params.items()
         }
+        fixed = {
+            name: value
+            for name, value in self.settings.model_dump().items()
+            if "." not in name or name not in self.search
+        }
         return RunConfig(
             model=self.model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
             dataset=self.dataset,
             protocol=self.protocol,
-            training=TrainingSettings(
-                **(self.settings.model_dump() | {k: v for k, v in params.items() if k not in arguments})
-            ),
+            training=TrainingSettings(**(fixed | {k: v for k, v in params.items() if k not in arguments})),
             seed=seed,
             repeats=self.repeats,
             folds=self.folds,

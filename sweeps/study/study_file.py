@@ -381,7 +381,8 @@ def _check_values(study: Study, where: str) -> None:
 
 def _check_part(study: Study, part: str, where: str) -> None:
     """Check a setting that is chosen by name with its options, as far as they are searched: outermost values with one another."""
-    fixed = {f"{part}.{option}": value for option, value in study.settings.options_of(part).items()}
+    known = {f"{part}.{option}": value for option, value in study.settings.options_of(part).items()}
+    fixed = {name: value for name, value in known.items() if name not in study.search}
     searched = study.search.get(part)
     for name in searched.examples() if searched else [getattr(study.settings, part)]:
         entries = {

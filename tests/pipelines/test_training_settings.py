@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import backend, data, options
-from pipelines.config import TrainingSettings
+from pipelines import backend, data, losses, options
+from pipelines.config import ALWAYS, RunConfig, TrainingSettings
 from pipelines.data import Dataset, Images
 from pipelines.images import distorted
 from pipelines.train import Training, compile_model
+from sweeps.study import study_file
 
 EPOCHS, BATCH = 3, 64
 QUICK = ("optimizer lion", "optimizer.use_ema", "schedule cosine", "loss.label_smoothing", "class_weight", "mixup")
@@ -252,3 +253,109 @@ def test_a_plateau_lowers_the_rate_as_keras_does(
     np.testing.assert_allclose(rates, its.history["learning_rate"], rtol=1e-5)
     for ours, other in zip(kept(trained), model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, other, rtol=1e-3, atol=1e-5)
+
+
+# The table
+
+TABLE = [
+    [cell.strip().strip("`") for cell in line.strip("|\n ").split("|")]
+    for line in (Path(__file__).parents[2] / "docs" / "training.md").read_text().splitlines()
+    if line.startswith("| `") and line.count("|") == 6
+]
+SEARCHED: dict[str, list[Any]] = {  # two values of each
+    "optimizer": ["adam", "lion"],
+    "optimizer.beta_1": [0.8, 0.9],
+    "optimizer.weight_decay": [0.1, 0.2],
+    "optimizer.clipnorm": [0.1, 0.2],
+    "optimizer.use_ema": [True, False],
+    "schedule": ["exponential", "plateau"],
+    "schedule.warmup": [0.5, 1.0],
+    "schedule.horizon": [2.0, 3.0],
+    "loss": ["categorical_hinge", "huber"],
+    "loss.label_smoothing": [0.1, 0.2],
+    "mixup": [0.1, 0.2],
+    "class_weight": ["balanced"],
+    "flip": ["horizontal", "vertical"],
+    "crop": [1, 2],
+}
+
+
+def test_the_table_has_every_setting() -> None:
+    rows = [row[0] for row in TABLE]
+    assert len(rows) == len(set(rows)) > 10
+    later = [name for name in TrainingSettings.model_fields if name not in ALWAYS]
+    assert {"optimizer", *later} <= set(rows)
+    assert {row[2] for row in TABLE} == {*SEARCHED, "no"}
+    for setting, _, searched, resumes, _ in TABLE:
+        own = setting.removesuffix(".OPTION")
+        assert searched == "no" or resumes == "yes"
+        assert setting in ("callbacks", "schedule.horizon") or any(name.startswith(own) for name in CASES), setting
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row[2] in SEARCHED], ids=lambda row: row[0])
+def test_a_setting_is_searched_and_has_its_place_in_a_population(row: list[str]) -> None:
+    setting, _, searched, _, population = row
+    values = SEARCHED[searched]
+    training: dict[str, Any] = {"epochs": 1}
+    if searched == "schedule.horizon":
+        training["schedule"] = "cosine"
+    content = {
+        "name": "table",
+        "model": "tests.tiny_model",
+        "dataset": "mnist-5k",
+        "budget": {"trials": 1},
+        "start": [],
+    }
+    study = study_file.check(content | {"training": training, "search": {searched: {"choice": values}}}, "table")
+    trained = [study.run_config({searched: value}, seed=1).training for value in values]
+    for value, settings in zip(values, trained, strict=True):
+        assert settings.everything()[searched] == value
+    jax = pytest.importorskip("jax")
+    assert jax
+    from pipelines.population import NotVectorisable, shape_of
+
+    shapes = []
+    for settings in trained:
+        try:
+            shapes.append(shape_of(network(), settings))
+        except NotVectorisable:
+            shapes.append("alone")
+    expected = {
+        "decides the shape": len(set(shapes)) == len(shapes) and "alone" not in shapes,
+        "differs by trial": len(set(shapes)) == 1 and "alone" not in shapes,
+        "numbers differ by trial; the rest decides the shape": len(set(shapes)) == 1 and "alone" not in shapes,
+        "trains alone": "alone" in shapes,
+    }
+    assert expected[population], (setting, shapes)
+
+
+@pytest.mark.parametrize("protocol", ["official", "reshuffled"])
+def test_a_plateau_does_not_look_at_test_images(protocol: Any) -> None:
+    def config(**schedule: Any) -> RunConfig:
+        settings = TrainingSettings(keep="last", schedule={"name": "plateau", **schedule})
+        return RunConfig(
+            model="softmax", hyperparameters={}, dataset="mnist", protocol=protocol, training=settings, seed=1
+        )
+
+    assert config(monitor="loss")
+    with pytest.raises(ValueError, match=r"so schedule plateau cannot: give it monitor: loss"):
+        config()
+
+
+def test_a_model_trained_by_another_loss_is_saved_so_that_keras_reads_it(dataset: Dataset, tmp_path: Path) -> None:
+    import keras
+
+    trained = training(Case({"loss.label_smoothing": 0.1, "schedule.warmup": 1.0}), dataset, tmp_path / "state.npz")
+    trained.run_epoch()
+    trained.restore_kept()
+    trained.save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    loss, _ = model.evaluate(trained.scaling(dataset.validation.x), dataset.validation.y, verbose=0)
+    assert abs(loss - trained.history[0].val_loss) < 1e-4
+
+
+def test_what_makes_the_losses_differ_is_said() -> None:
+    assert losses.differs_by(TrainingSettings()) == []
+    settings = TrainingSettings(mixup=0.2, class_weight="balanced", **{"loss.label_smoothing": 0.1})
+    assert losses.differs_by(settings) == ["label smoothing", "mixup", "class weights"]
+    assert losses.differs_by(TrainingSettings(loss="huber")) == ["huber"]

@@ -159,6 +159,28 @@ def test_options_are_searched_where_their_setting_is(write_study: Callable[..., 
     assert resumed.definition() == study.definition()
 
 
+def test_a_horizon_may_be_searched_where_there_is_one(write_study: Callable[..., Path]) -> None:
+    study = study_file.load(
+        str(
+            write_study(
+                training={"epochs": 2, "schedule.warmup": 1.0},
+                search={
+                    "schedule": {"choice": ["cosine", "exponential"]},
+                    "schedule.horizon": {"float": [2.0, 4.0], "when": {"schedule": "cosine"}},
+                },
+                start=[{"schedule": "exponential"}],
+            )
+        )
+    )
+    assert study.run_config({"schedule": "exponential"}, seed=1).training.options_of("schedule") == {"warmup": 1.0}
+    cosine = study.run_config({"schedule": "cosine", "schedule.horizon": 3.0}, seed=1).training
+    assert cosine.options_of("schedule") == {"warmup": 1.0, "horizon": 3.0}
+    alone = study_file.load(
+        str(write_study(training={"schedule": "linear"}, search={"schedule.horizon": {"int": [2, 4]}}, start=[]))
+    )
+    assert alone.run_config({"schedule.horizon": 3}, seed=1).training.options_of("schedule") == {"horizon": 3.0}
+
+
 def test_a_recipe_point_has_the_options_that_keras_has_by_itself(write_study: Callable[..., Path]) -> None:
     search = {"optimizer.beta_1": {"float": [0.8, 0.99]}, "loss.label_smoothing": {"float": [0.0, 0.2]}}
     study = study_file.load(str(write_study(search=search, start=["recipe"])))
