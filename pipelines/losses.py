@@ -1,7 +1,7 @@
 """What training minimises: a loss of Keras's by its name, with its options, of labels and of logits or probabilities alike."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -56,7 +56,7 @@ def of(settings: TrainingSettings, logits: bool, classes: int) -> Any:
     if is_plain(settings):
         return plain(logits)
     if options.is_function(settings.loss):
-        return _of_function(settings.loss, settings.options_of("loss"), logits, classes)
+        return _of_function(settings, logits, classes)
     import keras
 
     name = "categorical_crossentropy" if settings.loss == options.CROSSENTROPY else settings.loss
@@ -88,9 +88,9 @@ def _softmax(loss: Loss) -> Loss:
     return lambda labels, logits: loss(labels, ops.softmax(logits))
 
 
-def _of_function(reference: str, given: Mapping[str, Any], logits: bool, classes: int) -> Loss:
+def _of_function(settings: TrainingSettings, logits: bool, classes: int) -> Loss:
     """Return a loss of the user's; one that does not take `from_logits` is given probabilities."""
-    function = models.function(reference)
+    function, given = models.function(settings.loss), settings.options_of("loss")
     knows_logits = "from_logits" in inspect.signature(function).parameters
     made = partial(function, **given, **({"from_logits": logits} if knows_logits else {}))
 
@@ -101,15 +101,16 @@ def _of_function(reference: str, given: Mapping[str, Any], logits: bool, classes
             labels = ops.reshape(labels, (-1,))
         return made(labels, predicted)
 
-    check(made, reference, classes)
+    check(made, settings.loss, classes, mixed=settings.mixup > 0)
     return _softmax(of_labels) if logits and not knows_logits else of_labels
 
 
-def check(loss: Loss, reference: str, classes: int) -> None:
-    """Raise UserError unless a function returns a loss: a number for each image, or their mean."""
+def check(loss: Loss, reference: str, classes: int, mixed: bool) -> None:
+    """Raise UserError unless a function returns a loss: a number for each image, or their mean; `mixed`: of mixup's labels."""
     from keras import ops
 
-    labels = np.arange(LOOKED_AT, dtype=np.uint8) % classes
+    plain = np.arange(LOOKED_AT, dtype=np.uint8) % classes
+    labels = np.eye(classes, dtype=np.float32)[plain] if mixed else plain
     predicted = evaluate.softmax(np.random.default_rng(0).normal(size=(LOOKED_AT, classes)).astype(np.float32))
     try:
         shape = tuple(ops.shape(ops.convert_to_tensor(loss(labels, predicted))))

@@ -91,10 +91,7 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
         _look_at_model(assignment, store)
-        for source in assignment.functions:
-            losses.check(
-                models.function(source.reference), source.reference, len(data.CLASSES[assignment.study.dataset])
-            )
+        _look_at_functions(assignment)
         _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
@@ -116,6 +113,15 @@ def _look_at_model(assignment: Assignment, store: Store) -> None:
     callbacks.build(study.model, config.training)
     examine(study.model, config.hyperparameters, data.load(study.dataset), classes, saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
+
+
+def _look_at_functions(assignment: Assignment) -> None:
+    """Look at the user's losses, before the first trial of this process."""
+    study = assignment.study
+    training = study.run_config(next(iter(study.start_points), {}), seed=0).training
+    for source in assignment.functions:
+        classes = len(data.CLASSES[study.dataset])
+        losses.check(models.function(source.reference), source.reference, classes, mixed=training.mixup > 0)
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:
