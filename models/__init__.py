@@ -44,6 +44,7 @@ MODELS = {  # recipe: its file; the cheapest to train first
     "augmented_cnn_bn": "models.augmented_cnn",
     "keras_cnn": "models.keras_cnn",
 }
+CALLBACKS = "callbacks"  # the function of a model's file that makes Keras callbacks
 REFERENCES = {"human reading": 99.7, "state of the art": 99.79}  # percent, as the articles give them
 
 OF_THE_DATA = ("input_shape", "classes")  # arguments of a `build` that the data set decides: no hyperparameters
@@ -119,9 +120,29 @@ def load(name: str) -> Any:
     function = _adopted[name].source.function
     if function != BUILD:  # the file's other facts stay
         build = getattr(module, function, None)
-        module = SimpleNamespace(build=build, RECIPES=getattr(module, "RECIPES", {}), __doc__=module.__doc__)
+        others = {key: getattr(module, key) for key in ("RECIPES", CALLBACKS) if hasattr(module, key)}
+        module = SimpleNamespace(build=build, __doc__=module.__doc__, **others)
     _check_shape(module, name, function)
     return module
+
+
+def callbacks(name: str) -> Any | None:
+    """Return the function `callbacks(settings)` of a model's file, which makes Keras callbacks; None where it has none."""
+    found = getattr(load(name), CALLBACKS, None)
+    if found is not None and not callable(found):
+        raise NoModel(f"{name!r}: its callbacks is not a function of the training settings: rename it")
+    return found
+
+
+def function(reference: str) -> Any:
+    """Return the function of the user's that `reference` names, as `losses.py:focal` does. Raises NoModel."""
+    if reference not in _adopted:
+        resolve(reference, [Path.cwd()])
+    name = _adopted[reference].source.function
+    found = getattr(_adopted[reference].entry(), name, None)
+    if not callable(found):
+        raise NoModel(f"{reference!r}: its module has no function {name}")
+    return found
 
 
 def source(name: str) -> Source | None:

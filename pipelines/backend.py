@@ -139,7 +139,7 @@ def batches(
     import tensorflow
 
     held = [(prepared, y)]  # TensorFlow may never let go of `batch`, so that must let go of these
-    kind = y.dtype
+    kind, of_labels = y.dtype, y.shape[1:]
 
     def batch(number: int) -> list[NDArray[Any]]:
         ((of_rows, labels),) = held
@@ -148,7 +148,7 @@ def batches(
 
     def typed(number: Any) -> tuple[Any, Any]:
         images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, kind], stateful=False)
-        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *y.shape[1:]])
+        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *of_labels])
 
     options = tensorflow.data.Options()
     options.autotune.enabled = False

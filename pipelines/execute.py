@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, datasets, evaluate, metrics
+from pipelines import callbacks, checkpoint, datasets, evaluate, losses, metrics
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.mnist import DIGITS
@@ -81,8 +81,10 @@ def execute(
         kept = [training.kept_epoch or 0 for training in trainings]
         histories = [training.history for training in trainings]
         watched = curves.watched_images(config.protocol)
+        differs = losses.differs_by(config.training)
         drawn.draw(
-            folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched, config.measured)
+            folder / "learning_curves.png",
+            lambda: curves.learning_curves(histories, kept, watched, config.measured, differs),
         )
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
@@ -115,7 +117,8 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
     model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
     logits = compile_model(model, config.training, config.task)
     fingerprint = f"{config.fingerprint()} {dataset.digest} {keras.backend.backend()}"
-    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, config.measured)
+    own = callbacks.build(config.model, config.training)
+    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, config.measured, own)
 
 
 def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:
@@ -138,7 +141,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     regression = metrics.is_regression(training.dataset.test.y)
     np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **predicted)  # type: ignore[arg-type]
     if keep_model:
-        training.model.save(folder / MODEL_FILE)
+        training.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
             np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
     if end == End.COMPLETED and not regression:

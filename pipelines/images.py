@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import mixup
 from pipelines.config import TrainingSettings
 from pipelines.datasets.dataset import Bytes, Index, Rows, chunks
 
 Floats = NDArray[np.float32]
-DISTORTIONS = ("rotation", "shift", "shear", "zoom")
+DISTORTIONS = ("rotation", "shift", "shear", "zoom", "flip", "crop")
 DIVISORS = {"by_255": 255.0, "by_256": 256.0}
 
 
@@ -48,7 +49,7 @@ def _moments(x: "NDArray[Any] | Rows") -> tuple[NDArray[np.float64], NDArray[np.
 
 
 class Epoch:
-    """What a model sees in one epoch, batch by batch: examples in their order, distorted and scaled.
+    """What a model sees in one epoch, batch by batch: examples in their order, distorted, blended and scaled.
 
     All is a function of (seed, epoch), whichever batches are asked for, in whichever order.
     """
@@ -64,6 +65,8 @@ class Epoch:
     ):
         self._x, self._order, self._scaled = x, order, scaled
         self._maps = affine_maps(len(order), x.shape[1:3], settings, seed, epoch) if distorts(settings) else None
+        batch, alpha = settings.batch_size, settings.mixup
+        self.blends = mixup.draw(len(order), batch, alpha, seed, epoch) if alpha else None
         self.shape = x.shape[1:]
 
     def __len__(self) -> int:
@@ -71,10 +74,11 @@ class Epoch:
 
     def __call__(self, rows: slice) -> Floats:
         """Return the examples at these places of the order."""
-        chosen = self._x[self._order[rows]]
-        if self._maps is not None:
-            chosen = transformed(chosen, self._maps[rows])
-        return self._scaled(chosen)
+        return self._scaled(self._at(rows) if self.blends is None else self.blends.of(rows, self._at))
+
+    def _at(self, positions: slice | Index) -> Bytes | Floats:
+        chosen: Bytes | Floats = self._x[self._order[positions]]
+        return chosen if self._maps is None else transformed(chosen, self._maps[positions])
 
 
 def distorts(settings: TrainingSettings) -> bool:
@@ -83,9 +87,9 @@ def distorts(settings: TrainingSettings) -> bool:
 
 
 def transformed(x: Bytes | Floats, maps: Floats) -> Floats:
-    """Return images (n, height, width, channels) each turned, sheared, zoomed and moved as its map says, as floats in 0..255.
+    """Return images (n, height, width, channels) each turned, sheared, zoomed, moved and flipped as its map says, in 0..255.
 
-    All four are one affine map about the image's centre and so one bilinear interpolation: four in a row would blur an image.
+    All of it is one affine map about the image's centre and so one bilinear interpolation: several in a row would blur an image.
     What enters from outside repeats the nearest pixel.
     """
     from keras import ops
@@ -95,7 +99,10 @@ def transformed(x: Bytes | Floats, maps: Floats) -> Floats:
 
 
 def affine_maps(n: int, size: tuple[int, ...], settings: TrainingSettings, seed: int, epoch: int) -> Floats:
-    """Return (n, 8) coefficients: where in an image of `size`, height and width, each pixel comes from, as Keras takes them."""
+    """Return (n, 8) coefficients: where in an image of `size`, height and width, each pixel comes from, as Keras takes them.
+
+    `n`: the images of the whole epoch, in whose order the maps are.
+    """
     height, width = size
     draws = np.random.default_rng([seed, epoch, 1])
 
@@ -109,7 +116,15 @@ def affine_maps(n: int, size: tuple[int, ...], settings: TrainingSettings, seed:
     # Rotation times shear times zoom; then the centre goes to the centre, moved by the shift.
     xx, xy = cos * zoom_x, (cos * shear - sin) * zoom_y
     yx, yy = sin * zoom_x, (sin * shear + cos) * zoom_y
-    x, y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
-    x0 = x + shift_x - x * (xx + xy * (y / x))
-    y0 = y + shift_y - y * (yx * (x / y) + yy)
+    centre_x, centre_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
+    x0 = centre_x + shift_x - centre_x * (xx + xy * (centre_y / centre_x))
+    y0 = centre_y + shift_y - centre_y * (yx * (centre_x / centre_y) + yy)
+    if settings.crop:  # whole pixels, so that nothing is interpolated
+        x0, y0 = (each + draws.integers(-settings.crop, settings.crop + 1, n) for each in (x0, y0))
+    if settings.flip in ("horizontal", "horizontal_and_vertical"):
+        turned = np.where(draws.random(n) < 0.5, -1, 1)
+        xx, xy, x0 = xx * turned, xy * turned, np.where(turned < 0, width - 1 - x0, x0)
+    if settings.flip in ("vertical", "horizontal_and_vertical"):
+        turned = np.where(draws.random(n) < 0.5, -1, 1)
+        yx, yy, y0 = yx * turned, yy * turned, np.where(turned < 0, height - 1 - y0, y0)
     return np.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1).astype(np.float32)

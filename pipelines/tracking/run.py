@@ -114,19 +114,16 @@ class TrackedRun:
         except Exception as error:  # every kind of artifact store raises its own
             raise ArtifactError(f"the files of run {self.run_id} cannot be written ({first_line(error)})") from error
 
-    def log_source(self, source: Source) -> None:
-        """Log the source of a user's model: its files to be read, and `SOURCE_FILE` for `source_of`. Raises ArtifactError."""
+    def log_source(self, source: Source, place: str = store.SOURCE_FOLDER) -> None:
+        """Log the source of a user's model, or function: its files to be read, and `SOURCE_FILE` for `sources_of`.
+
+        `place`: its folder among the run's files. Raises ArtifactError.
+        """
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / store.SOURCE_FOLDER
-            folder.mkdir()
+            folder = Path(name) / place
+            folder.mkdir(parents=True)
             source.write(folder)
             (folder / store.SOURCE_FILE).write_text(json.dumps(source.content()))
-            self.log_artifacts(Path(name))
-
-    def log_metric_sources(self, sources: Sequence[Source]) -> None:
-        """Log the sources of users' metrics, for `metric_sources_of`. Raises ArtifactError."""
-        with tempfile.TemporaryDirectory() as name:
-            (Path(name) / store.METRICS_FILE).write_text(json.dumps([source.content() for source in sources]))
             self.log_artifacts(Path(name))
 
     def send_checkpoint(self, path: Path, epoch: int) -> None:

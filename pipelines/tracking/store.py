@@ -32,7 +32,7 @@ Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs a
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 SOURCE_FOLDER, SOURCE_FILE = "source", "source.json"  # artifacts of a run of a user's model
-METRICS_FILE = "metric_sources.json"  # and of one with users' metrics
+FUNCTIONS_FOLDER = "functions"  # and of their functions, a folder each
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
@@ -273,18 +273,19 @@ def artifact_store(run_id: str) -> ArtifactRepository:
     return get_artifact_repository(places.here(client().get_run(run_id).info.artifact_uri), tracking_uri=uri())
 
 
+def functions_of(run_id: str) -> list[Source]:
+    """Return the sources of the user's functions, such as losses, that a run trained with."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for each in artifact_store(run_id).list_artifacts(FUNCTIONS_FOLDER):
+            file = artifact_folder(run_id, f"{each.path}/{SOURCE_FILE}", Path(folder))
+            found.append(Source(**json.loads(file.read_text())))
+    return found
+
+
 def source_of(run_id: str) -> Source | None:
     """Return the source of the user's model that a run trained; None where it has none: the model is a shipped one."""
     if not artifact_store(run_id).list_artifacts(SOURCE_FOLDER):
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Source(**json.loads(artifact_folder(run_id, f"{SOURCE_FOLDER}/{SOURCE_FILE}", Path(folder)).read_text()))
-
-
-def metric_sources_of(run_id: str) -> list[Source]:
-    """Return the sources of users' metrics that a run was measured by."""
-    if METRICS_FILE not in artifacts(run_id):
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        content = json.loads(artifact_folder(run_id, METRICS_FILE, Path(folder)).read_text())
-    return [Source(**source) for source in content]

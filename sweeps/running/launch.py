@@ -28,7 +28,7 @@ from sweeps.study import samplers
 from sweeps.study.study import Study
 from sweeps.study.study_file import in_a_line
 
-CHANGED_SOURCE = "the source of its model has changed"
+CHANGED_SOURCE = "the source of {} has changed"
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ def _check_training(study: Study, dataset: datasets.Dataset) -> None:
         raise UserError(
             f"study {study.name!r}: the labels of data set {dataset.name} are numbers to predict: give task: regression"
         )
+    if study.task == "regression" and (study.settings.class_weight or "class_weight" in study.search):
+        raise UserError(f"study {study.name!r}: class_weight is of classes, and a regression has none: leave it out")
     asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
     if asked and not dataset.has_images:
         raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
@@ -176,7 +178,6 @@ def _prepare(
     return store, Assignment(
         resolved,
         models.source(study.model),
-        tuple(metrics.sources(study.users_metrics())),
         provenance.code(),
         digest,
         phase,
@@ -189,6 +190,7 @@ def _prepare(
         samplers.tickets(resolved),
         deadline,
         frozenset(trial.number for trial in store.trials() if trial.state.is_finished()),
+        tuple(_functions(study)),
     )
 
 
@@ -200,22 +202,25 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
         store.remember(names.DEFINITION, study.definition())
         store.remember(names.SOURCE, source.content() if source else None)
-        store.remember(names.METRIC_SOURCES, [each.content() for each in metrics.sources(study.users_metrics())])
+        _remember_functions(store, study)
         store.remember(names.CHOSEN_SAMPLER, None)
         return study
+    functions = _functions(study)
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
     changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
-    if changed == [CHANGED_SOURCE] and new_source:
-        assert source is not None
-        models.adopt(source)
-        store.remember(names.SOURCE, source.content())
+    of_sources = bool(changed) and set(changed) <= {CHANGED_SOURCE.format(of) for of in ("its model", *study.functions)}
+    if of_sources and new_source:
+        for each in [*([source] if source else []), *functions]:
+            models.adopt(each)
+        store.remember(names.SOURCE, source.content() if source else None)
+        _remember_functions(store, study)
         for number in repair.begin_anew(store):
             checkpoint.remove(paths.checkpoint(stored.name, number))
         store.remember(names.DEFINITION, now | {"name": stored.name})
         return study.model_copy(update={"name": stored.name})
     if changed:
-        anyway = ", or with the present source (--new-source)" if changed == [CHANGED_SOURCE] else ""
+        anyway = ", or with the present source (--new-source)" if of_sources else ""
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
             f"another name, or resume the stored one (sweep run {study.name} --stored){anyway}"
@@ -226,14 +231,29 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     return study.model_copy(update={"model": stored.model, "name": stored.name})
 
 
+def _functions(study: Study) -> list[models.Source]:
+    """Return the sources of the functions of the user's that a study refers to."""
+    return [source for name in study.functions if (source := models.source(name))]
+
+
+def _remember_functions(store: Store, study: Study) -> None:
+    found = [source.content() for source in _functions(study)]
+    if found or store.attributes().get(names.FUNCTIONS):  # of a study without any there is no such attribute
+        store.remember(names.FUNCTIONS, found)
+
+
 def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
     found = []
     for key in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        if (where, key) == ("", "model") and str(old).startswith("source ") and str(new).startswith("source "):
-            found.append(CHANGED_SOURCE)
+        if (
+            (where + key == "model" or where == "functions.")
+            and str(old).startswith("source ")
+            and str(new).startswith("source ")
+        ):
+            found.append(CHANGED_SOURCE.format(key if where else "its model"))
             continue
         if where == "" and isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{key}.")

@@ -42,6 +42,11 @@ def check(study: Study, backend: str) -> None:
             f"population: {study.population} needs Keras's JAX backend, and this is {backend}: set KERAS_BACKEND=jax, or "
             "leave population out"
         )
+    if models.callbacks(study.model) is not None:
+        raise UserError(
+            f"population: model {study.model} has callbacks, and trials that train as one program have no Keras training to call "
+            "them: leave population out"
+        )
 
 
 def shared(study: Study) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from optuna.trial import FrozenTrial, TrialState
 
 import models
-from pipelines import backend, checkpoint, datasets, device, metrics, paths, provenance
+from pipelines import backend, callbacks, checkpoint, datasets, device, losses, metrics, paths, provenance
 from pipelines.config import RunConfig
 from pipelines.datasets.spec import KnownDataset
 from pipelines.errors import (
@@ -84,14 +84,15 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         watch = Watchdog(slot.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(slot.number, assignment.gpus))
         backend.load()
-        for source in assignment.metric_sources:
-            metrics.adopt(source)
         if assignment.source:
             models.adopt(assignment.source)
+        for source in assignment.functions:
+            models.adopt(source)
         datasets.load(assignment.study.dataset)
         lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
         _look_at_model(assignment, store)
+        _look_at_functions(assignment)
         _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
@@ -110,8 +111,19 @@ def _look_at_model(assignment: Assignment, store: Store) -> None:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
     dataset = datasets.load(study.dataset).for_task(study.task)
+    callbacks.build(study.model, config.training)
     examine(study.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
+
+
+def _look_at_functions(assignment: Assignment) -> None:
+    """Look at the user's losses, before the first trial of this process."""
+    study = assignment.study
+    training = study.run_config(next(iter(study.start_points), {}), seed=0).training
+    classes = len(datasets.load(study.dataset).for_task(study.task).classes)
+    for source in assignment.functions:
+        if source.reference not in study.users_metrics():
+            losses.check(models.function(source.reference), source.reference, classes, mixed=training.mixup > 0)
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:
@@ -310,8 +322,8 @@ class _Worker:
         run.log_inputs(config.params(), dataset.name, dataset.digest)
         if assignment.source:
             run.log_source(assignment.source)
-        if assignment.metric_sources:
-            run.log_metric_sources(assignment.metric_sources)
+        for source in assignment.functions:
+            run.log_source(source, f"{tracking.FUNCTIONS_FOLDER}/{source.entry}.{source.function}")
         self._store.note(claimed, names.RUN_ID, run.run_id)
         return run
 

@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import ValidationError
 
 import models
-from pipelines import metrics
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import ExperimentFacts, RunFacts
@@ -107,8 +106,10 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
     content = dict(attributes[names.STUDY])
     if attributes.get(names.SOURCE):
         content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
-    sources = [models.Source(**source) for source in attributes.get(names.METRIC_SOURCES) or []]
-    content["metric_digests"] = {source.reference: source.digest for source in sources}
+    functions = [models.Source(**each) for each in attributes.get(names.FUNCTIONS) or []]
+    content["function_digests"] = {source.reference: source.digest for source in functions}
+    for source in functions:  # their options are checked
+        models.adopt(source)
     if (
         names.DEFINITION in attributes and not as_written
     ):  # with the settings of its model's recipe, whatever that says now
@@ -122,11 +123,10 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
 
 
 def adopt_source(attributes: Mapping[str, Any]) -> None:
-    """Let the sources that are kept with a study be those of its model and metrics in this process."""
-    for source in attributes.get(names.METRIC_SOURCES) or []:
-        metrics.adopt(models.Source(**source))
-    if attributes.get(names.SOURCE):
-        models.adopt(models.Source(**attributes[names.SOURCE]))
+    """Let the sources that are kept with a study be those of its model and functions in this process."""
+    for content in [attributes.get(names.SOURCE), *(attributes.get(names.FUNCTIONS) or [])]:
+        if content:
+            models.adopt(models.Source(**content))
 
 
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:

@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_serializer, model_validator
 
 import models
-from pipelines import metrics
-from pipelines.config import RunConfig, TrainingSettings
+from pipelines import metrics, options
+from pipelines.config import ALWAYS, RunConfig, TrainingSettings
 from pipelines.datasets.spec import KnownDataset, SpecField
 from pipelines.metrics import Direction, Metric, Task
 
@@ -314,10 +314,12 @@ class Study(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
     model: str
     model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
+    function_digests: dict[str, str] = Field(
+        {}, exclude=True
+    )  # of the sources of the user's functions, by their references
     dataset: SpecField = KnownDataset(name="mnist")
     protocol: models.Protocol = "held_out"
     task: Task = "classification"
-    metric_digests: dict[str, str] = Field({}, exclude=True)  # of the sources of users' metrics; no key of a file
     arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
     training: dict[str, Any] = {}
     search: dict[str, Entry]  # empty: trials differ by their seeds alone
@@ -455,9 +457,23 @@ class Study(_Strict):
     @property
     def settings(self) -> TrainingSettings:
         """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
-        if self.training.keys() >= TrainingSettings.model_fields.keys():  # as stored: the model need not be here
+        if self.training.keys() >= set(ALWAYS):  # as stored: the model need not be here
             return TrainingSettings(**self.training)
-        return TrainingSettings(**(dict(models.recipe(self.model).training) | self.training))
+        recipe = models.recipe(self.model).training
+        settings = options.overruled(recipe, self.training, self.search)
+        for part in {options.part_of(name) for name in settings if "." in name} & self.search.keys():
+            settings[str(part)] = self.search[str(part)].examples()[0]  # whose options these are
+        for name in [*self.search]:
+            if options.is_required(name, settings) and name not in settings:
+                settings[name] = self.search[name].examples()[0]  # without which there are no settings
+        return TrainingSettings(**settings)
+
+    @property
+    def functions(self) -> list[str]:
+        """The references to functions of the user's: losses and metrics."""
+        searched = self.search["loss"].examples() if "loss" in self.search else []
+        losses = [str(name) for name in [self.training.get("loss"), *searched] if options.is_function(name)]
+        return [*dict.fromkeys([*losses, *self.users_metrics()])]
 
     @property
     def longest_training(self) -> int:
@@ -487,8 +503,8 @@ class Study(_Strict):
         return params
 
     def _recipe_point(self) -> dict[str, Scalar]:
-        published = TrainingSettings(**models.recipe(self.model).training).model_dump()
-        return self.active(models.arguments(self.model) | published)
+        published = TrainingSettings(**models.recipe(self.model).training).everything()
+        return self.active(published | models.arguments(self.model))
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
@@ -496,14 +512,17 @@ class Study(_Strict):
         params = {
             name: self.search[name].exact(value) if name in self.search else value for name, value in params.items()
         }
+        fixed = {
+            name: value
+            for name, value in self.settings.model_dump().items()
+            if "." not in name or name not in self.search
+        }
         return RunConfig(
             model=self.model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
             dataset=self.dataset,
             protocol=self.protocol,
-            training=TrainingSettings(
-                **(self.settings.model_dump() | {k: v for k, v in params.items() if k not in arguments})
-            ),
+            training=TrainingSettings(**(fixed | {k: v for k, v in params.items() if k not in arguments})),
             seed=seed,
             repeats=self.repeats,
             folds=self.folds,
@@ -529,6 +548,8 @@ class Study(_Strict):
         if self.model_digest:  # a user's model is its source, wherever that lies
             content["model"] = f"source {self.model_digest}"
         content["dataset"] = self.dataset.identity
+        if losses := [name for name in self.functions if name not in self.users_metrics()]:
+            content["functions"] = {name: f"source {self.function_digests[name]}" for name in losses}
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
 
     def _defined(self, objective: Objective) -> str:
@@ -540,7 +561,7 @@ class Study(_Strict):
 
     def _source_of(self, reference: str) -> str:
         """Return what a metric is known by: a user's by its source, wherever that lies."""
-        digest = self.metric_digests.get(reference)
+        digest = self.function_digests.get(reference)
         return f"{metrics.short(reference)} of source {digest}" if digest else reference
 
     def digest(self) -> str:

@@ -1,6 +1,7 @@
 """Study files: read, checked, and answered with one clear line when something is wrong."""
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 import models
-from pipelines import metrics
-from pipelines.config import TrainingSettings
+from pipelines import metrics, options
+from pipelines.config import ALWAYS, TrainingSettings
 from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
 from sweeps.study import rehearsal
@@ -21,7 +22,7 @@ from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scal
 DEFAULT = "mnist"  # the data set of a study that names none
 FOLDER = Path(__file__).parents[1] / "studies"
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
-    *TrainingSettings.model_fields,
+    *ALWAYS,
     *(
         "model",
         "dataset",
@@ -200,14 +201,20 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     _check_sections(content, where)
     digest = _check_model(content, where, folders)
     content = content | {"dataset": _dataset(content.get("dataset", DEFAULT), where, folders, content.get("task"))}
-    metric_digests = _check_metrics(content, where, folders)
-    arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
-    training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
+    arguments = models.arguments(content["model"])
+    settings = [name for name in TrainingSettings.model_fields if name not in arguments]
+    search, fixed = content["search"], content.get("arguments") or {}
+    try:
+        training = options.flat(content.get("training") or {})
+    except ValueError as error:
+        raise UserError(f"{where}: training: {error}") from error
     _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
-    _check_names(training, settings, f"{where}: training", "training setting")
-    _check_names(
+    _check_settings(training, settings, f"{where}: training", "training setting")
+    _check_settings(
         search, [*arguments, *settings], f"{where}: search", f"hyperparameter of {content['model']} or training setting"
     )
+    digests = _check_functions([training.get("loss"), search.get("loss")], where, folders) if "loss" in settings else {}
+    digests |= _check_metrics(content, where, folders)
     for name in search:
         for section, others in (("training", training), ("arguments", fixed)):
             if name in others:
@@ -219,8 +226,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        digests = {"model_digest": digest, "metric_digests": metric_digests}
-        study = Study(**(content | {"training": training, "arguments": fixed} | digests))
+        own = {"training": training, "arguments": fixed, "model_digest": digest, "function_digests": digests}
+        study = Study(**(content | own))
     except ValidationError as error:
         raise UserError(f"{where}: {first_mistake(error)}") from error
     try:
@@ -309,10 +316,32 @@ def _check_metrics(content: dict[str, Any], where: str, folders: Sequence[Path] 
             continue  # what else there is, the study says
         try:
             metrics.check_name(name)
-            found[name] = metrics.resolve(name, folders).digest
+            found[name] = _digest_of(name, folders)
+            metrics.check_function(name)
         except (models.NoModel, ValueError) as error:
             raise UserError(f"{where}: metric: {error}") from error
     return found
+
+
+def _check_functions(named: Iterable[Any], where: str, folders: Sequence[Path] | None) -> dict[str, str]:
+    """Find the user's losses among what is named, or listed in a choice; return the digests of their sources."""
+    listed = [each.get("choice") if isinstance(each, dict) else [each] for each in named]
+    digests = {}
+    for reference in (name for names in listed for name in as_list(names) if options.is_function(name)):
+        try:
+            digests[reference] = _digest_of(reference, folders)
+            models.function(reference)
+            options.options_of("loss", reference)
+        except (models.NoModel, ValueError) as error:
+            raise UserError(f"{where}: loss: {error}") from error
+    return digests
+
+
+def _digest_of(reference: str, folders: Sequence[Path] | None) -> str:
+    """Find a function of the user's; return the digest of its source."""
+    source = models.resolve(reference, folders) if folders is not None else models.source(reference)
+    assert source is not None
+    return source.digest
 
 
 def _check_entry(entry: Any, where: str) -> None:
@@ -350,12 +379,9 @@ def _check_conditions(study: Study, where: str) -> None:
 
 
 def _check_constraints(study: Study, where: str) -> None:
-    arguments, settings = models.arguments(study.model), study.settings.model_dump()
-    numbers = [
-        name
-        for name, value in (arguments | settings).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
+    known = study.settings.everything() | models.arguments(study.model)
+    known |= {name: entry.examples()[0] for name, entry in study.search.items() if name not in known and not entry.when}
+    numbers = [name for name, value in known.items() if isinstance(value, int | float) and not isinstance(value, bool)]
     for index, text in enumerate(study.constraints):
         try:
             constraint = Constraint.parse(text)
@@ -374,15 +400,52 @@ def _check_values(study: Study, where: str) -> None:
             if name in arguments:
                 _check_argument(study.model, name, value, f"{where}: search.{name}")
                 continue
+            if options.part_of(name):
+                continue  # with the others of its part
             try:
                 TrainingSettings.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise UserError(f"{where}: search.{name} gives {value!r}: {first_mistake(error)}") from error
+    for part in dict.fromkeys(filter(None, map(options.part_of, study.search))):
+        if part not in arguments:
+            _check_part(study, part, where)
     if "recipe" in study.start[1:]:
         raise UserError(f"{where}: start lists the recipe after other points: it is always trial 0, put it first")
     for index, point in enumerate(study.start_points):
         label = f"{where}: start[{index}]" + (" (the recipe)" if study.start[index] == "recipe" else "")
         _check_point(study, point, label)
+
+
+def _check_part(study: Study, part: str, where: str) -> None:
+    """Check a setting that is chosen by name with its options, as far as they are searched: outermost values with one another."""
+    known = {f"{part}.{option}": value for option, value in study.settings.options_of(part).items()}
+    fixed = {name: value for name, value in known.items() if name not in study.search}
+    searched = study.search.get(part)
+    for name in searched.examples() if searched else [getattr(study.settings, part)]:
+        entries = {
+            option: entry
+            for option, entry in study.search.items()
+            if option.startswith(f"{part}.") and (part not in entry.when or name in as_list(entry.when[part]))
+        }
+        for values in itertools.product(*(entry.examples() for entry in entries.values())):
+            given = dict(zip(entries, values, strict=True))
+            try:
+                TrainingSettings.model_validate({part: name} | fixed | given)
+            except ValidationError as error:
+                first = next(iter(given)) if given and searched is None else part
+                value = given.get(first, name)
+                hint = ""
+                known = _options(part, name)
+                if searched and known and any(option.partition(".")[2] not in known for option in given):
+                    hint = f": say for which {part} it is searched, with when: {{{part}: …}}"
+                raise UserError(f"{where}: search.{first} gives {value!r}: {first_mistake(error)}{hint}") from error
+
+
+def _options(part: str, name: Scalar) -> Mapping[str, Any]:
+    try:
+        return options.options_of(part, str(name))
+    except ValueError:
+        return {}
 
 
 def _check_argument(model: str, name: str, value: Scalar, label: str) -> None:
@@ -427,6 +490,17 @@ def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind:
         if name not in allowed:
             a = "an" if kind[0] in "aeiou" else "a"
             raise UserError(f"{where}: {name!r} is not {a} {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
+
+
+def _check_settings(given: Iterable[str], allowed: Sequence[str], where: str, kind: str) -> None:
+    """Check names as `_check_names` does; options of a setting are checked with it, since they depend on its name."""
+    for name in given:
+        if "." in name and options.part_of(name) in allowed:
+            continue
+        owners = [part for part in options.PARTS if any(name in own for own in options.names_of(part).values())]
+        if name not in allowed and owners:
+            raise UserError(f"{where}: {name!r} is an option of the {owners[0]}: call it {owners[0]}.{name}")
+        _check_names([name], allowed, where, kind)
 
 
 def first_mistake(error: ValidationError) -> str:

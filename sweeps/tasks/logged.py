@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import models
-from pipelines import datasets, metrics, serving
+from pipelines import datasets, serving
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Dataset
 from pipelines.errors import UserError, first_line
@@ -45,8 +45,8 @@ def configuration(run: RunFacts) -> RunConfig:
     try:
         if source := tracking.source_of(run.run_id):
             models.adopt(source)
-        for each in tracking.metric_sources_of(run.run_id):
-            metrics.adopt(each)
+        for source in tracking.functions_of(run.run_id):
+            models.adopt(source)
         config = RunConfig.from_params(run.params)
     except (ValueError, TypeError, models.NoModel) as error:
         raise UserError(

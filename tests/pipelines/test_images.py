@@ -1,5 +1,6 @@
 """What a model sees: scaled pixels, and distorted images in training alone."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from pipelines import datasets
 from pipelines.config import TrainingSettings
 from pipelines.datasets.dataset import Rows
-from pipelines.images import Epoch, Scaling
+from pipelines.images import Epoch, Scaling, affine_maps
 
 DRAWS = 300
 
@@ -142,3 +143,50 @@ def test_what_enters_from_outside_repeats_the_edge() -> None:
     white = np.full((20, 28, 28, 1), 255, np.uint8)
     moved = distorted(white, TrainingSettings(shift=0.5, rotation=45.0), seed=1, epoch=0)
     np.testing.assert_allclose(moved, 255, rtol=1e-5)
+
+
+def test_maps_of_square_images_are_to_the_bit_those_before_there_were_others() -> None:
+    settings = TrainingSettings(rotation=10.0, shift=0.1, shear=5.0, zoom=0.1)
+    maps = affine_maps(1000, 28, 28, settings, seed=3, epoch=2)
+    draws = np.random.default_rng([3, 2, 1])
+    angle, shear, zoom_x, zoom_y, *shift = (draws.uniform(-limit, limit, 1000) for limit in (10, 5, 0.1, 0.1, 0.1, 0.1))
+    angle, shear = np.radians(angle), np.tan(np.radians(shear))
+    xx, xy = np.cos(angle) * (1 + zoom_x), (np.cos(angle) * shear - np.sin(angle)) * (1 + zoom_y)
+    x0 = 13.5 + 28 * shift[0] - 13.5 * (xx + xy)
+    np.testing.assert_array_equal(maps[:, :3], np.stack([xx, xy, x0], axis=1).astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (20, 31, 3), (9, 4, 2)])
+def test_flips_mirror_one_image_in_two_whatever_the_shape(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (200, *shape), np.uint8)
+    for flip, axes in (("horizontal", (1,)), ("vertical", (0,)), ("horizontal_and_vertical", (0, 1))):
+        flipped = np.asarray(distorted(images, TrainingSettings(flip=flip), seed=1, epoch=0))
+        ways = [turned for each in range(len(axes) + 1) for turned in itertools.combinations(axes, each)]
+        how = [
+            [turned for turned in ways if (np.flip(image, turned) == result).all()]
+            for image, result in zip(images, flipped, strict=True)
+        ]
+        assert all(len(found) == 1 for found in how)
+        counts = [sum(found == [turned] for found in how) for turned in ways]
+        assert min(counts) > 150 / len(ways)
+
+
+def test_crops_move_by_whole_pixels_up_to_their_limit_and_repeat_the_edge() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (300, 12, 17, 3), np.uint8)
+    moved = np.asarray(distorted(images, TrainingSettings(crop=2), seed=1, epoch=0))
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    seen = set()
+    for number, result in enumerate(moved):
+        places = itertools.product(range(5), range(5))
+        seen.add(next(p for p in places if (padded[number, p[0] : p[0] + 12, p[1] : p[1] + 17] == result).all()))
+    assert len(seen) == 25
+
+
+def test_images_of_any_shape_are_distorted(digits: np.ndarray) -> None:
+    wide = np.repeat(digits[:50], 3, axis=3)[:, 4:24]
+    settings = TrainingSettings(rotation=30.0, shift=0.1, zoom=0.1, shear=5.0)
+    turned = np.asarray(distorted(wide, settings, seed=1, epoch=0))
+    assert turned.shape == wide.shape
+    np.testing.assert_allclose(turned[..., 0], turned[..., 2])
+    tall = np.asarray(distorted(wide.transpose(0, 2, 1, 3), TrainingSettings(rotation=180.0), seed=1, epoch=0))
+    assert abs(tall[:, 9:19, 5:15].mean() / wide[:, 5:15, 9:19].mean() - 1) < 0.1  # it turns about its own middle
