@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import callbacks, checkpoint, data, evaluate, losses
+from pipelines import backend, callbacks, checkpoint, data, evaluate, losses
 from pipelines.config import RunConfig
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
@@ -101,7 +101,8 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
 
     dataset = data.of_run(config, number, seed)
     keras.utils.set_random_seed(seed)
-    model = models.load(config.model).build(**config.hyperparameters)
+    with backend.precision(config.training.mixed_precision):
+        model = models.load(config.model).build(**config.hyperparameters)
     logits = compile_model(model, config.training)
     fingerprint = f"{config.model_dump_json(exclude_defaults=True)} {dataset.digest} {keras.backend.backend()}"
     made = callbacks.build(config.model, config.training)
