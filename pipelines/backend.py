@@ -92,6 +92,22 @@ def load() -> None:
         keras.ops.zeros(1)
 
 
+@contextmanager
+def precision(mixed: str | None) -> Iterator[None]:
+    """Let layers that are made meanwhile compute in `mixed` (float16, bfloat16) with weights in float32; None: all in float32.
+
+    Keras's policy is one for the whole process, so that it is put back.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{mixed}" if mixed else SETTINGS["floatx"])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def note_on_settings() -> str | None:
     """Return a line on what the user's `keras.json` says and is not used; None where it says nothing else."""
     path, said = _keras_json()

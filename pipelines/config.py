@@ -67,6 +67,9 @@ class TrainingSettings(BaseModel):
     class_weight: Literal["balanced"] | None = Field(
         None, description="balanced: every class counts the same in training, however many images it has"
     )
+    mixed_precision: Literal["float16", "bfloat16"] | None = Field(
+        None, description="what layers compute in; weights stay float32"
+    )
     loss: str = Field(options.CROSSENTROPY, description="what training minimises, of keras.losses by its name")
 
     @model_validator(mode="before")

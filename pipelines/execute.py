@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import callbacks, checkpoint, datasets, evaluate, losses, metrics
+from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.mnist import DIGITS
@@ -114,7 +114,8 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
 
     dataset = datasets.of_run(config, number, seed).for_task(config.task)
     keras.utils.set_random_seed(seed)
-    model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
+    with backend.precision(config.training.mixed_precision):
+        model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
     logits = compile_model(model, config.training, config.task)
     fingerprint = f"{config.fingerprint()} {dataset.digest} {keras.backend.backend()}"
     own = callbacks.build(config.model, config.training)

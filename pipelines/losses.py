@@ -130,7 +130,8 @@ def check(loss: Loss, reference: str, classes: int, mixed: bool, outputs: int = 
     from keras import ops
 
     drawn = np.random.default_rng(0).normal(size=(LOOKED_AT, classes or outputs)).astype(np.float32)
-    labels, predicted = drawn[::-1], drawn
+    labels: NDArray[Any] = drawn[::-1]
+    predicted = drawn
     if classes:
         plain = np.arange(LOOKED_AT, dtype=np.uint8) % classes
         labels = np.eye(classes, dtype=np.float32)[plain] if mixed else plain
@@ -144,6 +145,6 @@ def check(loss: Loss, reference: str, classes: int, mixed: bool, outputs: int = 
         raise UserError(f"loss {reference} raises {type(error).__name__}: {first_line(error)} ({place})") from error
     if shape not in ((), (LOOKED_AT,)):
         raise UserError(
-            f"loss {reference} returns {shape} for {LOOKED_AT} images of {classes or 'no'} classes: expected a number for each image, "
+            f"loss {reference} returns {shape} for {LOOKED_AT} images of {classes} classes: expected a number for each image, "
             f"({LOOKED_AT},), or one number"
         )

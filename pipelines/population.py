@@ -51,6 +51,8 @@ def shape_of(model: Any, settings: TrainingSettings) -> str:
         text = text.replace(f'"{layer.name}"', f'"layer {number}"')
     if settings.mixup or settings.class_weight or not losses.is_plain(settings):
         raise NotVectorisable("its loss is not the cross-entropy of its labels as they are")
+    if settings.mixed_precision:
+        raise NotVectorisable("its precision is mixed")
     given = settings.options_of("optimizer")
     if given.get("use_ema"):
         raise NotVectorisable("its weights are averaged")

@@ -156,9 +156,12 @@ class Training:
         self._kept: list[Any] = []
         self.predict: Callable[[Arrays, Floats], Floats] | None = None  # by weights; in place of the model's own
         self.batches = -(-len(dataset.train) // settings.batch_size)  # an epoch
-        schedules.schedule(model.optimizer, settings, self.batches)
-        if model.optimizer.use_ema:  # Keras ends every `fit` with the average, and a trial's epochs are one each
-            model.optimizer.finalize_variable_values = lambda variables: None
+        self._optimizer = getattr(
+            model.optimizer, "inner_optimizer", model.optimizer
+        )  # in half precision Keras wraps it
+        schedules.schedule(self._optimizer, settings, self.batches)
+        if self._optimizer.use_ema:  # Keras ends every `fit` with the average, and a trial's epochs are one each
+            self._optimizer.finalize_variable_values = lambda variables: None
         saved = checkpoint.load(checkpoint_path, fingerprint)
         if saved:
             model.set_weights(saved.weights)
@@ -187,7 +190,7 @@ class Training:
         self._stopped = bool(self.model.stop_training)
         optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
         weights = evaluated = self.model.get_weights()
-        if self.model.optimizer.use_ema:
+        if self._optimizer.use_ema:
             with self._averaged():
                 evaluated = self.model.get_weights()
         self.note(metrics, weights, optimizer, evaluated)
@@ -221,12 +224,11 @@ class Training:
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Give the model, for the time being, the weights that are evaluated: under `use_ema` the average of those it had."""
-        optimizer = self.model.optimizer
-        if not optimizer.use_ema:
+        if not self._optimizer.use_ema:
             yield
             return
         raw = self.model.get_weights()
-        type(optimizer).finalize_variable_values(optimizer, self.model.trainable_variables)
+        type(self._optimizer).finalize_variable_values(self._optimizer, self.model.trainable_variables)
         try:
             yield
         finally:

@@ -88,6 +88,8 @@ def run(
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = resources.start(work, assignment, logs)
     sweep = Supervisor(store, assignment, executor, console, stays=not joins)
+    if study.mixes_precision and not resources.gpus:
+        console.print("mixed_precision: without a GPU layers compute more slowly in it than in float32", soft_wrap=True)
     if line := backend.note_on_settings():
         console.print(line, soft_wrap=True)
     if store.note_on_name:

@@ -469,6 +469,11 @@ class Study(_Strict):
         return TrainingSettings(**settings)
 
     @property
+    def mixes_precision(self) -> bool:
+        """Whether any of its trials computes in less than float32."""
+        return self.settings.mixed_precision is not None or "mixed_precision" in self.search
+
+    @property
     def functions(self) -> list[str]:
         """The references to functions of the user's: losses and metrics."""
         searched = self.search["loss"].examples() if "loss" in self.search else []

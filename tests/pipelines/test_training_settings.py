@@ -32,6 +32,7 @@ class Case:
     changed: Callable[[Training, int, Any, Any], tuple[Any, Any]] | None = None  # an epoch's scaled images, and labels
     exact: bool = True  # bit for bit
     logits: bool = False
+    mixed: str | None = None  # precision
 
 
 def optimizer_case(name: str) -> Case:
@@ -83,6 +84,12 @@ def distorted_case(name: str, value: Any) -> Case:
         return distorted(x, settings, trained.seed, epoch), labels
 
     return Case({name: value}, changed=changed, exact=False)
+
+
+def mixed_case(precision: str) -> Case:
+    """With an average, since under float16 Keras puts the optimizer that has it inside another."""
+    settings = {"mixed_precision": precision, "optimizer": {"use_ema": True}}
+    return Case(settings, lambda keras: keras.optimizers.Adam(1e-3, use_ema=True), mixed=precision)
 
 
 CASES: dict[str, Case] = {
@@ -146,6 +153,8 @@ CASES: dict[str, Case] = {
         changed=mixed,
         exact=False,  # blended before the pixels are divided
     ),
+    "mixed_precision float16": mixed_case("float16"),
+    "mixed_precision bfloat16": mixed_case("bfloat16"),
     **{name: distorted_case(name, value) for name, value in {"flip": "horizontal_and_vertical", "crop": 3}.items()},
 }
 
@@ -158,19 +167,20 @@ def dataset() -> Dataset:
     return Dataset("few", Images(whole.train.x[some], whole.train.y[some]), whole.validation, whole.test, "few")
 
 
-def network(logits: bool = False) -> Any:
+def network(logits: bool = False, mixed: str | None = None) -> Any:
     import keras
     from keras import layers
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(3)
-    last = layers.Dense(10, activation=None if logits else "softmax")
-    return keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(8, activation="relu"), last])
+    with backend.precision(mixed):
+        last = layers.Dense(10, activation=None if logits else "softmax")
+        return keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(8, activation="relu"), last])
 
 
 def training(case: Case, dataset: Dataset, file: Path) -> Training:
     settings = TrainingSettings(**({"epochs": EPOCHS, "batch_size": BATCH, "keep": "last"} | case.settings))
-    model = network(case.logits)
+    model = network(case.logits, case.mixed)
     return Training(model, dataset, settings, 7, file, "same", compile_model(model, settings))
 
 
@@ -183,7 +193,7 @@ def fitted(case: Case, trained: Training) -> list[Any]:
     """Return the weights that one `fit` of Keras gives, on the same images in the same order."""
     import keras
 
-    model, images = network(case.logits), trained.dataset.train
+    model, images = network(case.logits, case.mixed), trained.dataset.train
     parts = []
     for epoch in range(EPOCHS):
         order = trained.order_of(epoch)
@@ -277,6 +287,7 @@ SEARCHED: dict[str, list[Any]] = {  # two values of each
     "class_weight": ["balanced"],
     "flip": ["horizontal", "vertical"],
     "crop": [1, 2],
+    "mixed_precision": ["float16", "bfloat16"],
 }
 
 
@@ -359,3 +370,14 @@ def test_what_makes_the_losses_differ_is_said() -> None:
     settings = TrainingSettings(mixup=0.2, class_weight="balanced", **{"loss.label_smoothing": 0.1})
     assert losses.differs_by(settings) == ["label smoothing", "mixup", "class weights"]
     assert losses.differs_by(TrainingSettings(loss="huber")) == ["huber"]
+
+
+def test_precision_is_put_back_after_each_model() -> None:
+    import keras
+
+    with pytest.raises(ZeroDivisionError), backend.precision("bfloat16"):
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+        1 / 0  # noqa: B018 - a build that raises
+    with backend.precision(None):
+        assert keras.layers.Dense(1).compute_dtype == "float32"
+    assert keras.layers.Dense(1).compute_dtype == "float32"
