@@ -34,7 +34,7 @@ FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RE
 TARGETS ?= study idx npz state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast test-long lint bench faults fuzz audit clean
+.PHONY: help setup sweep status baselines confirm report explain best ui cluster-demo dashboard test test-fast test-long lint bench faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ $(TESTED): $(READY)
 
 sweep: $(READY) ## Run a study, or resume it (STUDY=lean_cnn)
 	@$(BIN)/sweep run $(STUDY) $(OPTIONS)
+
+status: $(READY) ## Say of every study how far it is, and who trains it
+	@$(BIN)/sweep status $(STUDY)
 
 baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or resume
 	@$(BIN)/sweep baselines $(BASELINES)

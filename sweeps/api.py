@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sweeps.results.systems import System
     from sweeps.running.launch import Result
     from sweeps.running.resources import Resources
+    from sweeps.tasks.status import Status
 
 WIDE = 160  # columns
 
@@ -184,6 +185,63 @@ class Study:
             raise UserError(f"images of shape {pixels.shape[1:]}: expected {trained.dataset.train.x.shape[1:]} each")
         return evaluate.probabilities(trained.model, trained.scaling(pixels))
 
+    @_in_a_line()
+    def status(self) -> "Status":
+        """Return where the study stands, whoever runs it: state, trials, epochs, best value, seconds left, workers by machine."""
+        from sweeps.tasks import status
+
+        return status.of(self.name)
+
+    @_in_a_line()
+    def stop(self, trial: int | None = None, *, now: bool = False) -> None:
+        """Stop the study after its running epochs, wherever it runs, or `now`; or one trial of it, for good.
+
+        Raises UserError where nobody runs it.
+        """
+        from sweeps.tasks import steer
+
+        if trial is None:
+            steer.stop(self.name, now)
+        else:
+            steer.stop_trial(self.name, trial, now)
+
+    @_in_a_line()
+    def enqueue(self, values: Mapping[str, Any], *, trials: int | None = None) -> int:
+        """Let the next trial that begins have `values`; the sampler chooses what is not named. Return its number.
+
+        `trials`: a larger budget, whose ticket it may take. Raises UserError for values that the study does not search.
+        """
+        from sweeps.tasks import steer
+
+        return steer.enqueue(self.name, values, trials=trials).number
+
+    @_in_a_line()
+    def delete(self, trial: int | None = None) -> list[str]:
+        """Delete the study, and what was confirmed of it, from both stores and the disk, without asking; or one trial of it.
+
+        The same call resumes it. Registered models stay; returns a line for each. Raises UserError while somebody runs it.
+        """
+        from sweeps.tasks import delete
+
+        if trial is None:
+            return delete.study(self.name)
+        delete.trial(self.name, trial)
+        return []
+
+    @_in_a_line()
+    def logs(self, trial: int | None = None) -> str:
+        """Return what the workers of the latest call wrote; or, of all calls, what concerns one trial."""
+        from sweeps.tasks import logs
+
+        return "\n".join(logs.lines(self.name, trial))
+
+    @_in_a_line()
+    def watch(self) -> None:
+        """Show the study, without training, until nobody runs it any more."""
+        from sweeps.tasks import status
+
+        status.watch(self.name, _console())
+
     @property
     def optuna(self) -> "optuna.Study":
         """Optuna's own view of the study, to be read."""
@@ -202,6 +260,16 @@ class Study:
     def to_yaml(self) -> str:
         """Return the study as a study file, with what its model's recipe leaves open as it is now."""
         return yaml.safe_dump(self._definition.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+@_in_a_line()
+def status() -> "pd.DataFrame":
+    """Return where every stored study stands: a row each, the columns those of `Study.status`."""
+    import pandas as pd
+
+    from sweeps.tasks import status
+
+    return pd.DataFrame([vars(each) for each in status.of_all()], columns=[*status.Status.__dataclass_fields__])
 
 
 def open_study(name: str) -> Study:

@@ -17,9 +17,10 @@ from pipelines.errors import (
     without_passwords,
 )
 from sweeps import output
+from sweeps.commands import keep, steer
+from sweeps.output import console as _console
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
-WIDE = 160  # columns
 EXECUTORS = ("processes", "ray")
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
@@ -615,16 +616,12 @@ def studies(study: str | None) -> None:
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
 
 
-def _console() -> Any:
-    """Return where to print; into a pipe or a file, tables are as wide as they need, not 80 columns."""
-    from rich.console import Console
-
-    into_a_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(markup=False, highlight=False, width=WIDE if into_a_file else None)
-
-
 def _searched(study: Any) -> str:
     return f"searching {', '.join(study.search)}" if study.search else "several seeds of one configuration"
+
+
+for command in (*steer.COMMANDS, *keep.COMMANDS):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from sweeps.study.study import OBJECTIVES
 VAL_ACCURACY = "final_validation_accuracy"  # the metric: of the kept epoch
 WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
 MEASURED = {"val_accuracy", "test_accuracy", "val_sd", "test_sd", "seconds", "samples_per_second", "gpu_hours"}
-ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
+ENDS = {"diverged", "infeasible", "stopped"}  # of trials that MLflow knows as killed; the others were pruned
 WORDS = {"study", "state", "model", "device", "dataset"}
 DEVIATIONS = {"val_sd": "final_validation_accuracy_sd", "test_sd": "test_accuracy_sd"}
 WANTED = facts.Wanted(
@@ -51,7 +51,7 @@ def runs(study: str | None = None) -> pd.DataFrame:
     """Return one row a trial of one study: complete ones first, best validation accuracy first.
 
     `study`: its name; the latest sweep that has trials if not given.
-    Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_accuracy and
+    Columns: study, trial, state (complete, pruned, diverged, infeasible, stopped, failed, running, waiting), val_accuracy and
     test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
     max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
     samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset, run_id.

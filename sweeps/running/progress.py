@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.stores.store import curve, val_accuracy
+from sweeps.stores.store import curve, deleted, val_accuracy
 from sweeps.study.study import format_params
 
 ROWS = 12
@@ -58,9 +58,11 @@ class Snapshot:
             best = f"best {100 * val_accuracy(self.best):.2f} % (trial {self.best.number})"
         elif self._complete:
             best = f"mean accuracy {100 * sum(map(val_accuracy, self._complete)) / len(self._complete):.2f} %"
+        gone = sum(map(deleted, self.trials))
+        failed = f"{self.count(TrialState.FAIL) - gone} failed" + (f", {gone} deleted" if gone else "")
         return (
             f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
-            f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
+            f"{self.count(TrialState.PRUNED)} pruned, {failed}; {best}; {self.epochs_spent} epochs"
         )
 
 
@@ -103,13 +105,19 @@ class Display:
         if done < 1 or snapshot.tickets is None:
             return "ETA unknown yet"
         left = (time.monotonic() - self._began) / done * (snapshot.tickets - snapshot.done)
-        return f"ETA {int(left) // 3600}:{int(left) % 3600 // 60:02d}:{int(left) % 60:02d}"
+        return f"ETA {duration(left)}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds, 1:02:03."""
+    return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d}:{int(seconds) % 60:02d}"
 
 
 def _table(snapshot: Snapshot, epochs: int) -> Table:
     columns = ("validation", "searched") if snapshot.searches else ("accuracy",)
     table = Table("trial", "state", "epoch", *columns, box=None, pad_edge=False)
-    started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or curve(trial)]
+    shown = [trial for trial in snapshot.trials if not deleted(trial)]
+    started = [trial for trial in shown if trial.state != TrialState.WAITING or curve(trial)]
     for trial in started[-ROWS:]:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
         reached = curve(trial)

@@ -127,9 +127,19 @@ def close_run(run_id: str, trial: FrozenTrial) -> None:
 
 def last_alive(store: Store) -> float:
     """Return how many seconds ago a parent noted that it runs the study; one that has ended in order does not count."""
-    sessions = [value for key, value in store.attributes().items() if key.startswith(names.SESSION)]
-    noted = [until for _, until, *ended in sessions if not ended]
-    return time.time() - max(noted, default=0.0)
+    return time.time() - max((until for _, until in _open_sessions(store)), default=0.0)
+
+
+def live_sessions(store: Store) -> list[float]:
+    """Return when each of the parents began that run the study, or did a minute ago (Unix seconds)."""
+    return [began for began, until in _open_sessions(store) if time.time() - until < REST_AFTER_SESSION]
+
+
+def _open_sessions(store: Store) -> Iterator[tuple[float, float]]:
+    """Yield from when until when, so far as it noted, each parent ran the study that has not ended in order."""
+    for key, value in store.attributes().items():
+        if key.startswith(names.SESSION) and len(value) == 2:
+            yield value[0], value[1]
 
 
 def untouched(path: Path) -> bool:

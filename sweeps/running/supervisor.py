@@ -24,7 +24,7 @@ from pipelines.figures.style import Drawn
 from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
-from sweeps.running import repair
+from sweeps.running import ending, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit
 from sweeps.running.exit_codes import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
@@ -63,6 +63,8 @@ class Supervisor:
         self._failed_starts = 0
         self._told = set(assignment.ended_before)  # trials whose end was said, if there was anything to say
         self.paused: str | None = None  # why no more trials are begun
+        self.ended: str | None = None  # the rule that has ended the study
+        self._stops_before = frozenset(store.stops())
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
         self._away = False
@@ -83,6 +85,8 @@ class Supervisor:
                     told = True
                     display.say(
                         "stopping after the running epochs; Ctrl-C again stops at once. Nothing is lost either way."
+                        if self._interrupts == 1
+                        else "stopping at once"
                     )
                 try:
                     over = self._look(display)
@@ -106,10 +110,12 @@ class Supervisor:
             self._worker_exits[ended.name] = self._fault_of(ended)
         for ended in over:
             self._take_note(ended, display)
+        self._heed_stops(display)
         for lost in self._store.lost(self._worker_exits):
             self._release(lost, display)
         snapshot = self.snapshot()
         display.show(snapshot)
+        self._heed_rules(display)
         self._tell_failures(snapshot, display)
         if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
             if snapshot.done != self._reached[1]:
@@ -117,20 +123,38 @@ class Supervisor:
             self._reached, self._away = reached, False
         claimable, running = self._claimable(snapshot), self._store.running()
         self._disk_full = self._disk_full and not paths.has_room(self._study.name)
-        if not self.interrupted and not self._disk_full and time.monotonic() >= self._paused_until:
+        if not self.interrupted and not self.ended and not self._disk_full and time.monotonic() >= self._paused_until:
             own = self._executor.workers()
             held = sum(lease is not None and lease.name in own for _, lease in running)
             self._executor.start_up_to(held + claimable)
         if self._executor.workers():
             return False
-        if self.paused:
+        if self.paused or self.ended:
             return True
         left_behind = [trial for trial, lease in running if lease is None or not lease.worker.alive]
         return self.interrupted or (claimable == 0 and not (left_behind and self._stays))
 
+    def _heed_stops(self, display: Display) -> None:
+        """Do as Ctrl-C would where somebody has called `sweep stop` since this parent began; at once: as Ctrl-C twice."""
+        asked = [now for key, now in self._store.stops().items() if key not in self._stops_before]
+        wanted = 1 + any(asked) if asked else 0
+        if wanted > self._interrupts:
+            display.say("sweep stop was called")
+            self._interrupts = wanted
+            self._executor.ask_to_stop()
+            if wanted == 2:
+                self._executor.kill()
+
+    def _heed_rules(self, display: Display) -> None:
+        """Let the running trials be given back after their epochs where the study's rules say that it has ended."""
+        if self.ended is None and (why := ending.decision(self._store, self._study)):
+            self.ended = why
+            display.say(f"the study ends, by its rules: {why}")
+            self._executor.ask_to_stop()
+
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C was pressed."""
+        """Whether Ctrl-C was pressed, or `sweep stop` called."""
         return self._interrupts > 0
 
     def snapshot(self) -> Snapshot:
@@ -258,6 +282,8 @@ class Supervisor:
             self._say(f"not drawn: {line}")
 
     def _claimable(self, snapshot: Snapshot) -> int:
+        if self.ended:
+            return 0
         limit = self._study.budget.epochs
         late = self._assignment.deadline is not None and time.time() >= self._assignment.deadline
         if late or (limit is not None and snapshot.epochs_spent >= limit):

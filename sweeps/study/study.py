@@ -216,11 +216,14 @@ class TargetEntry(_Strict):
     test_images: int = Field(10_000, ge=1)
 
 
+Tag = Annotated[str, StringConstraints(max_length=5000)] | bool | int | float
 StartPoint = Literal["recipe"] | dict[str, Scalar]
 PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: dict[str, Direction] = {"val_accuracy": "maximize", PARAMETERS: "minimize", "seconds": "minimize"}
+TRIALS_WITHOUT_IMPROVEMENT = "trials_without_improvement"  # a rule of `stop`
 CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
+CHANGEABLE |= {"stop", "trial_minutes", "tags", "description"}
 
 
 class Study(_Strict):
@@ -251,6 +254,12 @@ class Study(_Strict):
     max_failures: int = Field(3, ge=1, description="so many failures in a row for one reason pause the study")
     keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
     population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
+    stop: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}  # what ends it, whatever is left of its budget
+    trial_minutes: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="of training, after which a trial ends"
+    )
+    tags: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}$")], Tag] = {}
+    description: str = Field("", max_length=4000)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -269,6 +278,7 @@ class Study(_Strict):
                 f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "
                 "or give search: {} to train one configuration from several seeds"
             )
+        self._check_stop()
         if not self.search:
             self._check_that_nothing_chooses()
         if self.seeds:
@@ -279,7 +289,18 @@ class Study(_Strict):
                 )
         return self
 
+    def _check_stop(self) -> None:
+        for name, value in self.stop.items():
+            if name == TRIALS_WITHOUT_IMPROVEMENT:
+                if value < 1 or value != int(value):
+                    raise ValueError(f"stop.{name}: expected a whole number of at least 1, got {value:g}")
+            elif name not in self.objectives:
+                known = ", ".join([*self.objectives, TRIALS_WITHOUT_IMPROVEMENT])
+                raise ValueError(f"stop: {name!r} is not an objective of this study: expected one of {known}")
+
     def _check_that_nothing_chooses(self) -> None:
+        if self.stop:
+            raise ValueError("without a search no trial is better than another: leave stop out")
         if self.pruner not in ("none", {"name": "none"}) or len(self.objectives) > 1 or self.constraints:
             raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
         if self.keep_models:

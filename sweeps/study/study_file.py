@@ -183,6 +183,14 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def value_of(text: str, name: str) -> Any:
+    """Return the value that a text means in a study file. Raises UserError, which names what the text was given for."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{name}={text} is not a YAML value ({_one_line(error)})") from error
+
+
 def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = None) -> Study:
     """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake.
 
@@ -245,8 +253,9 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
+    kinds = [("stop", dict), ("tags", dict)]
     lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "seeds")]
-    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
+    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *kinds, *lists]:
         if (
             key in content
             and not isinstance(content[key], kind)

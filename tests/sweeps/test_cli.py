@@ -47,6 +47,12 @@ COMMANDS = [
     "dashboard",
     "worker",
     "migrate",
+    "status",
+    "stop",
+    "watch",
+    "enqueue",
+    "logs",
+    "delete",
 ]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
