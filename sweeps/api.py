@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from pipelines.backend import Device
     from sweeps.results.systems import System
     from sweeps.running.launch import Result
     from sweeps.running.resources import Resources
@@ -130,6 +131,13 @@ class Study:
         prewarm(**resources)
         definition = self._defined({"trials": trials, "epochs": epochs, "hours": hours})
         run(definition, running.resolve(**resources), _console(), new_source=new_source)
+
+    @_in_a_line()
+    def check(self, device: "Device" = "auto") -> str:
+        """Return what the study would be, and about what it would cost here, by timing a few batches; nothing is written."""
+        from sweeps.tasks import check
+
+        return "\n".join(check.lines(self._definition, device))
 
     @_in_a_line()
     def runs(self) -> "pd.DataFrame":

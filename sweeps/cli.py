@@ -17,7 +17,7 @@ from pipelines.errors import (
     without_passwords,
 )
 from sweeps import output
-from sweeps.commands import keep, steer
+from sweeps.commands import define, keep, steer
 from sweeps.output import console as _console
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
@@ -151,6 +151,7 @@ def _resources(**options: Any) -> Any:
 @_resource_options
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
+@define.SETTINGS
 @click.option("--stored", is_flag=True, help="Resume the study called STUDY as it is stored; no file is read.")
 @click.option(
     "--new-source", is_flag=True, help="Resume though the source of your model has changed; later trials train it."
@@ -162,6 +163,7 @@ def run(
     hours: float | None,
     dataset: str | None,
     seed: int | None,
+    settings: tuple[str, ...],
     stored: bool,
     new_source: bool,
     **resources: Any,
@@ -184,14 +186,15 @@ def run(
     console = _console()
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
     if stored:
-        if dataset is not None or seed is not None:
-            raise UserError("--stored resumes a study as it is: it takes neither --dataset nor --seed")
+        if dataset is not None or seed is not None or settings:
+            raise UserError("--stored resumes a study as it is: it takes neither --dataset nor --seed nor --set")
         name = study or DEFAULT_STUDY
         if name.endswith((".yaml", ".yml")):
             raise UserError(f"--stored resumes a study by its name, and reads no file: got {name}")
         checked = StoredStudy(name).resumable(budget)
     else:
-        checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
+        changed = define.settings_of(settings)
+        checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed, changed)
         if note := study_file.note_on_model(checked, study or DEFAULT_STUDY):
             console.print(note, soft_wrap=True)
     if study is None and dataset is None and not stored:
@@ -199,7 +202,7 @@ def run(
             data.load(checked.dataset)
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
-            checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
+            checked = study_file.load(WITHOUT_MNIST, budget, None, seed, changed)
     result = api.run(checked, _resources(**resources), console, new_source=new_source)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -620,7 +623,7 @@ def _searched(study: Any) -> str:
     return f"searching {', '.join(study.search)}" if study.search else "several seeds of one configuration"
 
 
-for command in (*steer.COMMANDS, *keep.COMMANDS):
+for command in (*define.COMMANDS, *steer.COMMANDS, *keep.COMMANDS):
     main.add_command(command)
 
 

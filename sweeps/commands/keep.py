@@ -21,9 +21,9 @@ def _agree(question: str, yes: bool) -> None:
 @click.argument("trial", type=int, required=False)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(study: str, trial: int | None, yes: bool) -> None:
-    """Delete STUDY, which nobody runs, and what was confirmed of it: trials, runs, files; or one TRIAL of it. The same call resumes it.
+    """Delete STUDY, which nobody runs, and what was confirmed of it: trials, runs, files; or one TRIAL of it.
 
-    Registered models stay. Runs go to MLflow's trash, their files do not.
+    Registered models stay. Runs go to MLflow's trash, their files do not. The same command resumes it.
 
     \b
     Example:

@@ -1,11 +1,11 @@
 """A running study in hand: where studies stand, and what is asked of one from beside it."""
 
 import signal
-from typing import Any
 
 import click
 
 from pipelines.errors import UserError
+from sweeps.commands.values import pairs
 from sweeps.output import console
 
 
@@ -34,7 +34,9 @@ def status(study: str | None) -> None:
 )
 @click.option("--now", is_flag=True, help="Do not wait for the running epochs; they are lost.")
 def stop(study: str, trial: int | None, now: bool) -> None:
-    """Stop STUDY after its running epochs, from any terminal or machine: every sweep run of it ends, and the same command resumes it.
+    """Stop STUDY after its running epochs, from any terminal or machine: every sweep run of it ends.
+
+    Nothing is lost: the command that ran it resumes it.
 
     \b
     Example:
@@ -54,7 +56,9 @@ def stop(study: str, trial: int | None, now: bool) -> None:
 @click.command()
 @click.argument("study")
 def watch(study: str) -> None:
-    """Show the live table of STUDY, as sweep run does, without training, for as long as somebody runs it. Ctrl-C ends the watch alone.
+    """Show the live table of STUDY, as sweep run does, without training, for as long as somebody runs it.
+
+    Ctrl-C ends the watch alone.
 
     \b
     Example:
@@ -83,7 +87,7 @@ def enqueue(study: str, values: tuple[str, ...], trials: int | None) -> None:
     from sweeps.study.study import format_params
     from sweeps.tasks import steer
 
-    done = steer.enqueue(study, _pairs(values), trials=trials)
+    done = steer.enqueue(study, pairs(values, "dropout=0.1"), trials=trials)
     how = f"{done.command} trains it" if done.command else "it is the next to begin"
     click.echo(f"trial {done.number} of {study} has {format_params(done.params)}: {how}")
 
@@ -102,18 +106,6 @@ def logs(study: str, trial: int | None) -> None:
 
     for line in logs.lines(study, trial):
         click.echo(line)
-
-
-def _pairs(values: tuple[str, ...]) -> dict[str, Any]:
-    pairs: dict[str, Any] = {}
-    for each in values:
-        name, sign, value = each.partition("=")
-        if not sign or not name:
-            raise UserError(f"{each!r} is not NAME=VALUE, dropout=0.1 say")
-        if name in pairs:
-            raise UserError(f"{name} is given twice: once is enough")
-        pairs[name] = value
-    return pairs
 
 
 COMMANDS = (status, stop, watch, enqueue, logs)

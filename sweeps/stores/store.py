@@ -238,7 +238,7 @@ class Store:
         self.study().add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
 
     def claim(self, limit: int | None, lease: Lease) -> FrozenTrial | None:
-        """Claim a waiting trial numbered below `limit`; None when every one of them has been claimed, or the study is being deleted.
+        """Claim a waiting trial numbered below `limit`; None when all of them have been claimed, or the study is being deleted.
 
         One that was begun before comes first, then one that somebody enqueued, then the lowest number.
         State, heartbeat and lease are written in one transaction: a running trial is never without.

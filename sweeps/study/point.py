@@ -30,7 +30,7 @@ def checked(study: Study, given: Mapping[str, Any], parameters: Callable[[Mappin
     for name in given:
         if name not in study.search:
             raise UserError(
-                f"study {study.name!r} does not search {name!r}{nearest(name, study.search)}; it searches {', '.join(study.search)}"
+                f"study {study.name!r} does not search {name!r}{nearest(name, study.search)}; known: {', '.join(study.search)}"
             )
     for name, entry in study.search.items():
         if name not in given:

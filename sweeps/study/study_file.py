@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from pipelines import data
 from pipelines.config import TrainingSettings
 from pipelines.errors import UserError, nearest
 from sweeps.study import rehearsal
-from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
+from sweeps.study.study import (
+    CHANGEABLE,
+    ENTRY_KINDS,
+    PARAMETERS,
+    Budget,
+    Constraint,
+    Scalar,
+    Study,
+    TargetEntry,
+    as_list,
+)
 
 FOLDER = Path(__file__).parents[1] / "studies"
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
@@ -58,14 +69,20 @@ def available() -> list[str]:
 
 
 def load(
-    name_or_path: str, budget: Mapping[str, Any] | None = None, dataset: str | None = None, seed: int | None = None
+    name_or_path: str,
+    budget: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Study:
     """Read and check a study, by name or by path; raises UserError with one line for the first mistake found.
 
-    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
+    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own; so are
+    other `settings`, values by their keys ("training.epochs"), unless they may change while a study stays what it is.
     """
     path = find(name_or_path)
-    return define(_read(path), path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+    content = with_settings(_read(path), path.name, settings or {})
+    return define(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
 
 
 def define(
@@ -82,6 +99,24 @@ def define(
             f"{where}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
         )
     return overruled(content, where, budget, dataset, seed, folders)
+
+
+def with_settings(content: dict[str, Any], where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a study file with other values of single keys, and with the name that it then has."""
+    own_name, suffix = content.get("name"), ""
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        inside = content = dict(content)
+        for section in sections:
+            found = inside.get(section) or {}
+            if not isinstance(found, dict):
+                raise UserError(f"--set {key}: {section} of {where} holds no keys, it is {found!r}")
+            inside[section] = inside = dict(found)
+        if inside.get(last) != value and key.partition(".")[0] not in {"name", *CHANGEABLE}:
+            plain = re.fullmatch(r"[A-Za-z0-9_.-]{1,20}", str(value))
+            suffix += f"-{last}{value if plain else f'-{zlib.crc32(in_a_line(value).encode()):08x}'}"
+        inside[last] = value
+    return content | {"name": f"{own_name}{suffix}"} if suffix and content.get("name") == own_name else content
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:

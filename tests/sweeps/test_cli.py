@@ -53,6 +53,8 @@ COMMANDS = [
     "enqueue",
     "logs",
     "delete",
+    "init",
+    "check",
 ]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -88,6 +90,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z_]+),", (ROOT / "Makefile").read_text())) | {
         "STUDY",
         "ONLY",
+        "SET",
     }
     for path in DOCS:
         text = path.read_text()
@@ -104,7 +107,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
 @pytest.mark.parametrize(
     ("variable", "command", "further"),
     [
-        ("OPTIONS", "run", set()),
+        ("OPTIONS", "run", {"--set"}),
         ("BASELINES", "baselines", {"--only", "--output"}),
         ("EXPLAIN", "explain", {"--only"}),
     ],

@@ -166,11 +166,11 @@ def test_points_are_read_and_checked_against_conditions_and_constraints() -> Non
         "dropout": 0.0,
     }
     assert type(checked(dropout="0")["dropout"]) is float and checked(filters1="8") == {"filters1": 8} and not counted
-    with pytest.raises(UserError, match="momentum is searched only where {optimizer: sgd}: give that too"):
+    with pytest.raises(UserError, match=r"momentum is searched only where {optimizer: sgd}: give that too"):
         checked(momentum="0.9")
-    with pytest.raises(UserError, match="breaks the constraint 'filters1 <= filters2' .filters1 is 5, filters2 is 3"):
+    with pytest.raises(UserError, match=r"breaks the constraint 'filters1 <= filters2' .filters1 is 5, filters2 is 3"):
         checked(filters1="5", filters2="3")
-    with pytest.raises(UserError, match="breaks the constraint 'parameters <= 5000' .parameters is 6000"):
+    with pytest.raises(UserError, match=r"breaks the constraint 'parameters <= 5000' .parameters is 6000"):
         checked(filters1="2", filters2="3", dropout="0.1")
     with pytest.raises(UserError, match="give at least one searched value"):
         checked()
