@@ -280,6 +280,20 @@ def status() -> "pd.DataFrame":
     return pd.DataFrame([vars(each) for each in status.of_all()], columns=[*status.Status.__dataclass_fields__])
 
 
+@_in_a_line()
+def clean(keep_models: int, older: str | None = None) -> int:
+    """Delete, without asking, the models of all but the best `keep_models` trials of each study; return the bytes freed.
+
+    `older`: only of studies that have not run for so long ("12h", "30d", "2w"). Registered models stay, and studies that run.
+    """
+    from sweeps.tasks import clean
+
+    found = clean.surplus(keep_models, older)
+    for each in found:
+        each.remove()
+    return sum(each.size for each in found)
+
+
 def open_study(name: str) -> Study:
     """Return a stored study, to be read or resumed; its model and data set need not be here to read it. Raises UserError."""
     from sweeps.stores.record import StoredStudy

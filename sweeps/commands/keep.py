@@ -1,5 +1,7 @@
 """What is kept of studies, and what is deleted."""
 
+from pathlib import Path
+
 import click
 
 from pipelines.errors import UserError
@@ -41,4 +43,52 @@ def delete(study: str, trial: int | None, yes: bool) -> None:
     click.echo(f"study {study} is deleted; its name is free")
 
 
-COMMANDS = (delete,)
+@click.command()
+@click.option("--keep-models", type=int, required=True, metavar="N", help="Of the best N trials of each study.")
+@click.option("--older", metavar="30d", help="Only of studies that have not run for so long: 12h, 30d, 2w.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(keep_models: int, older: str | None, yes: bool) -> None:
+    """Delete the models of all but the best trials of each study, once it is said what that frees; all else stays.
+
+    \b
+    Example:
+      sweep clean --keep-models 3 --older 30d
+    """
+    from sweeps.tasks import clean
+
+    found = clean.surplus(keep_models, older)
+    if not found:
+        click.echo("there is nothing to delete")
+        return
+    for each in found:
+        click.echo(f"{each.study}: models of {len(each.trials)} trials, {clean.in_bytes(each.size)}")
+    _agree(f"{clean.in_bytes(sum(each.size for each in found))} in all", yes)
+    for each in found:
+        each.remove()
+    click.echo("deleted")
+
+
+@click.command()
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY...")
+@click.option("--csv", "file", required=True, type=click.Path(dir_okay=False), help="The file to write; - prints.")
+def export(studies: tuple[str, ...], file: str) -> None:
+    """Write a row for each trial of STUDY, or of several, as runs() has them, into a CSV file.
+
+    \b
+    Example:
+      sweep export lean_cnn --csv runs.csv
+    """
+    from sweeps.results import frames
+
+    text = frames.runs(studies[0] if len(studies) == 1 else studies).to_csv(index=False)
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(file).write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {file} ({error.strerror}): name another place") from error
+    click.echo(f"{text.count(chr(10)) - 1} trials are in {file}")
+
+
+COMMANDS = (delete, clean, export)

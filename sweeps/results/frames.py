@@ -47,10 +47,11 @@ def studies() -> pd.DataFrame:
     return frame.sort_values("last_used", ascending=False, ignore_index=True)
 
 
-def runs(study: str | None = None) -> pd.DataFrame:
-    """Return one row a trial of one study: complete ones first, best validation accuracy first.
+def runs(study: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return one row a trial of one study, or of several: complete ones first, best validation accuracy first.
 
-    `study`: its name; the latest sweep that has trials if not given.
+    `study`: its name, or a list of names; the latest sweep that has trials if not given. What one of several does not have is
+    missing in its rows.
     Columns: study, trial, state (complete, pruned, diverged, infeasible, stopped, failed, running, waiting), val_accuracy and
     test_accuracy of the kept epoch (0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as
     max_epochs), protocol if it is not held_out, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
@@ -60,10 +61,26 @@ def runs(study: str | None = None) -> pd.DataFrame:
     Where the protocol holds no images out there is no validation accuracy.
     A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
     rest; those come first.
-    Raises UserError for an unknown study.
+    Raises UserError for an unknown study, and for several that optimise different things.
     """
+    if study is not None and not isinstance(study, str):
+        return _together(list(dict.fromkeys(study)))
     experiment_id = _experiment(study)
     return _table(facts.of_trials(experiment_id, WANTED)) if experiment_id else _table([])
+
+
+def _together(names: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of several studies in one table, ranked as those of one."""
+    found = {
+        name: facts.of_trials(experiment_id, WANTED) if (experiment_id := _experiment(name)) else [] for name in names
+    }
+    optimised = {_objectives(own[0]): name for name, own in found.items() if own}
+    if len(optimised) > 1:
+        listed = ", ".join(f"{name} by {objectives}" for objectives, name in optimised.items())
+        raise UserError(
+            f"the studies cannot be ranked together, for they are optimised differently ({listed}): read each by itself"
+        )
+    return _table([run for own in found.values() for run in own])
 
 
 def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from sweeps.running.assignment import Assignment
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
-from sweeps.running.tags import of_dataset, of_study
+from sweeps.running.tags import of_dataset, of_parent, of_study
 from sweeps.running.worker import work
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
@@ -154,6 +154,7 @@ def _prepare(
             store.remember(names.OWNER, owned.name)
         own = of_study(study) | of_dataset(dataset) | provenance.code()
         parent = tracking.open_parent(experiment, uid, phase, own, within)
+        tracking.set_tags(parent, of_parent(study))
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
         ending.reconsider(store, study)
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None

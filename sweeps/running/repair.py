@@ -15,11 +15,12 @@ from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
-from pipelines.tracking.run import TrackedRun
+from pipelines.tracking.run import TrackedRun, remove_models
 from sweeps.running.worker import RUN_STATUS
 from sweeps.stores import names
 from sweeps.stores.storage import study_names
-from sweeps.stores.store import Lost, Store, curve
+from sweeps.stores.store import Lost, Store, curve, front, val_accuracy
+from sweeps.study.study import OBJECTIVES, Study
 
 REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
 
@@ -123,6 +124,22 @@ def close_run(run_id: str, trial: FrozenTrial) -> None:
         run.set_tags({"ended": trial.user_attrs.get(names.ENDED, "unknown").partition(":")[0]})
         run.discard_checkpoint()
     run.close(RUN_STATUS[trial.state])
+
+
+def surplus_models(store: Store, study: Study, trials: Sequence[FrozenTrial], keep: int) -> list[FrozenTrial]:
+    """Return the complete trials that are not among the best `keep`, a front before all others, and still have their models."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    ahead = front([trial.values for trial in complete], [OBJECTIVES[name] for name in study.objectives])
+    ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: (not pair[0], -val_accuracy(pair[1])))
+    removed = set(store.attributes().get(names.MODELS_REMOVED, []))
+    return [trial for _, trial in ranked[keep:] if trial.number not in removed]
+
+
+def remove_model(store: Store, trial: FrozenTrial) -> None:
+    """Delete the models of a trial's run, and remember it; raises ArtifactError."""
+    remove_models(trial.user_attrs[names.RUN_ID])
+    removed = set(store.attributes().get(names.MODELS_REMOVED, [])) | {trial.number}
+    store.remember(names.MODELS_REMOVED, sorted(removed))
 
 
 def last_alive(store: Store) -> float:

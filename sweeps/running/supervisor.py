@@ -23,7 +23,7 @@ from pipelines.figures.curves import study_curves, watched_images
 from pipelines.figures.style import Drawn
 from pipelines.images import SIDE
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
+from pipelines.tracking.run import ArtifactError, TrackedRun
 from sweeps.running import ending, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit
@@ -32,8 +32,7 @@ from sweeps.running.progress import Display, Snapshot
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
 from sweeps.stores.storage import kind_of
-from sweeps.stores.store import AHEAD, Lost, Store, curve, front, val_accuracy
-from sweeps.study.study import OBJECTIVES
+from sweeps.stores.store import AHEAD, Lost, Store, curve
 
 POLL = 0.5  # seconds between looks at the stores
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
@@ -229,21 +228,14 @@ class Supervisor:
         keep = self._study.keep_models
         if keep is None:
             return
-        complete = [trial for trial in snapshot.trials if trial.state == TrialState.COMPLETE]
-        ahead = front([trial.values for trial in complete], [OBJECTIVES[name] for name in self._study.objectives])
-        ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: (not pair[0], -val_accuracy(pair[1])))
-        removed = set(self._store.attributes().get(names.MODELS_REMOVED, []))
-        for _, trial in ranked[keep:]:
-            if trial.number in removed or trial.number in self._unremovable:
+        for trial in repair.surplus_models(self._store, self._study, snapshot.trials, keep):
+            if trial.number in self._unremovable:
                 continue
             try:
-                remove_models(trial.user_attrs[names.RUN_ID])
+                repair.remove_model(self._store, trial)
             except ArtifactError as error:  # it costs disk, not the sweep; the next call tries again
                 self._unremovable.add(trial.number)
                 self._say(str(error))
-                continue
-            removed.add(trial.number)
-            self._store.remember(names.MODELS_REMOVED, sorted(removed))
 
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""

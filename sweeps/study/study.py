@@ -216,7 +216,14 @@ class TargetEntry(_Strict):
     test_images: int = Field(10_000, ge=1)
 
 
-Tag = Annotated[str, StringConstraints(max_length=5000)] | bool | int | float
+OWN_TAGS = {  # what every run says of itself
+    *("study", "study_uid", "study_digest", "trial", "phase", "protocol", "model_digest", "objectives", "sampler"),
+    *("dataset", "dataset_digest", "ended", "failure", "figures_failed", "model_files", "restored", "backend"),
+    *("device", "device_name", "device_memory_gib", "cpu_cores"),
+    *("git_commit", "git_dirty", "sweeps_commit", "sweeps_dirty"),
+}
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}")
+LONGEST_TAG = 5000  # characters of its value
 StartPoint = Literal["recipe"] | dict[str, Scalar]
 PARAMETERS = "parameters"  # the number of a model's parameters, as constraints and objectives call it
 Direction = Literal["maximize", "minimize"]
@@ -258,7 +265,7 @@ class Study(_Strict):
     trial_minutes: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="of training, after which a trial ends"
     )
-    tags: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}$")], Tag] = {}
+    tags: dict[str, str | bool | int | float] = {}  # of its runs in MLflow
     description: str = Field("", max_length=4000)
 
     @model_validator(mode="after")
@@ -279,6 +286,7 @@ class Study(_Strict):
                 "or give search: {} to train one configuration from several seeds"
             )
         self._check_stop()
+        self._check_tags()
         if not self.search:
             self._check_that_nothing_chooses()
         if self.seeds:
@@ -288,6 +296,18 @@ class Study(_Strict):
                     "seeds lists a seed for each trial of a study without a search: at least budget.trials, none of them twice"
                 )
         return self
+
+    def _check_tags(self) -> None:
+        for name, value in self.tags.items():
+            if not TAG.fullmatch(name) or len(str(value)) > LONGEST_TAG:
+                raise ValueError(
+                    f"tags: {name[:100]!r} cannot be a tag: a name has letters, digits, _, - and spaces, at most 100, a value "
+                    f"{LONGEST_TAG:,} characters"
+                )
+            if name in OWN_TAGS or name.endswith("_version"):
+                raise ValueError(
+                    f"tags: runs carry a tag {name!r} already, with another meaning: give yours another name"
+                )
 
     def _check_stop(self) -> None:
         for name, value in self.stop.items():

@@ -55,6 +55,8 @@ COMMANDS = [
     "delete",
     "init",
     "check",
+    "clean",
+    "export",
 ]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -41,7 +41,7 @@ def test_a_study_goes_with_all_that_belongs_to_it_and_runs_again(
     register(kept)
     (outputs / "logs" / "tiny" / "20260101-000000").mkdir(parents=True)
     code, out = call("delete", "tiny")
-    assert code == 2 and "study tiny, and tiny-confirm-" in out and out.endswith("answer y, or give --yes\n")
+    assert code == 2 and "study tiny, and tiny-confirm-" in out and "answer y, or give --yes\n" in out
     assert len(storage.study_names()) == 3
     code, out = call("delete", "tiny", "--yes")
     assert code == 0 and f"run {kept} stays: it is version 1 of mine, a registered model\n" in out
