@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from pipelines.errors import (
 )
 from sweeps import output
 from sweeps.commands import define, keep, steer
+from sweeps.commands.values import StudyName
 from sweeps.output import console as _console
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
+COMPLETION = "_SWEEP_COMPLETE"  # set by the shell's completion, as click names it
 EXECUTORS = ("processes", "ray")
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
@@ -32,7 +35,7 @@ class _OneLine(click.Group):
         # A KeyboardInterrupt in the midst of an import may be swallowed; a running sweep has its own answer to Ctrl-C.
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
-            with output.patient():
+            with output.patient() if COMPLETION not in os.environ else nullcontext():  # click writes bytes then
                 status = self._status(*arguments, **options)
         finally:
             signal.signal(signal.SIGINT, before)
@@ -625,6 +628,10 @@ def _searched(study: Any) -> str:
 
 for command in (*define.COMMANDS, *steer.COMMANDS, *keep.COMMANDS):
     main.add_command(command)
+for command in main.commands.values():
+    for parameter in command.params:
+        if parameter.name in ("study", "studies"):
+            parameter.type = StudyName()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """A study before it runs: begun from nothing, looked at, and with other values of single keys."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +10,10 @@ from typing import Any
 import pytest
 
 from sweeps import Int, Study
+from sweeps.stores.store import Store
 from sweeps.study import study_file
 from sweeps.tasks import check
-from tests.conftest import TINY, Sweep
+from tests.conftest import ROOT, TINY, Sweep
 from tests.sweeps.test_cli import call
 
 
@@ -121,6 +125,18 @@ def test_a_key_that_is_not_there_is_one_line(
         code, out = call(command, write_study(seed=5), "--set", setting)
         assert code == 2 and expected in out and out.count("\n") == 1
     assert not outputs.exists()
+
+
+def test_the_shell_completes_names_of_studies(study: Store, tmp_path: Path) -> None:
+    (tmp_path / "time.yaml").touch()
+    script = "import sys; sys.argv[0] = 'sweep'; from sweeps.cli import main; main()"
+    for words, expected in (("best ti", ["time.yaml", "tiny"]), ("run quick", ["quickstart"]), ("stop nobody", [])):
+        asked = {"_SWEEP_COMPLETE": "bash_complete", "COMP_WORDS": f"sweep {words}", "COMP_CWORD": "2"}
+        environment = os.environ | asked | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert [line.partition(",")[2] for line in done.stdout.splitlines()] == expected, done.stderr
 
 
 def test_a_stored_study_takes_no_other_values() -> None:
