@@ -1,29 +1,23 @@
 """What a study would be: what it searches, how far its budget goes, and about what that costs here. Nothing is written."""
 
-import dataclasses
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import models
 from pipelines import backend, data
-from pipelines.config import RunConfig
-from pipelines.data import Dataset, Images
 from pipelines.examine import examine
 from pipelines.execute import count_parameters
-from pipelines.train import Training, compile_model
+from pipelines.timing import seconds_an_epoch
 from sweeps.running.progress import duration
 from sweeps.study import samplers, space
 from sweeps.study.study import Choice, Study, format_params
 from sweeps.study.study_file import in_a_line
 
 CORNERS = 24  # points at the ends of the ranges, among which the cheapest and the dearest are looked for
-BATCHES, ROUNDS = 20, 3  # that are timed of each, after a round that compiles
 
 
 @dataclass(frozen=True)
@@ -107,29 +101,4 @@ def _ends(study: Study) -> Iterator[dict[str, Any]]:
 def _cost(study: Study, point: Mapping[str, Any], parameters: int) -> Cost:
     config = study.run_config(point, study.seed)
     epochs = config.training.epochs
-    return Cost(point, parameters, epochs, epochs * study.trainings * _seconds_an_epoch(config))
-
-
-def _seconds_an_epoch(config: RunConfig) -> float:
-    """Time some batches, and as large a share of the validation images; return what all of them would take."""
-    import keras
-
-    whole = data.of_run(config, 0, config.seed)
-    part = _part(whole, min(len(whole.train), BATCHES * config.training.batch_size))
-    model = models.load(config.model).build(**config.hyperparameters)
-    logits = compile_model(model, config.training)
-    with tempfile.TemporaryDirectory() as folder:
-        training = Training(model, part, config.training, config.seed, Path(folder) / "0.npz", "check", logits)
-        timed = [training.run_epoch().epoch_seconds for _ in range(1 + ROUNDS)]
-    keras.utils.clear_session()
-    return min(timed[1:]) * len(whole.train) / len(part.train)
-
-
-def _part(dataset: Dataset, images: int) -> Dataset:
-    validated = max(1, round(len(dataset.validation) * images / len(dataset.train)))
-    train, validation = dataset.train, dataset.validation
-    return dataclasses.replace(
-        dataset,
-        train=Images(train.x[:images], train.y[:images]),
-        validation=Images(validation.x[:validated], validation.y[:validated]),
-    )
+    return Cost(point, parameters, epochs, epochs * study.trainings * seconds_an_epoch(config))

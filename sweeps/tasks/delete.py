@@ -56,7 +56,7 @@ def trial(name: str, number: int) -> None:
     stored = _checked_trial(name, number)
     experiment = stored.experiment() if tracking.exists() else None
     for run in deleting.runs_of(experiment.experiment_id, stored.uid, number) if experiment else ():
-        deleting.delete_run(run.run_id)
+        _delete_run(run.run_id, stored)
     if not stored.store.requests.delete_trial(number):
         raise UserError(_held(stored, number))
     for file in paths.checkpoint(stored.name, number).parent.glob(f"{number}.*"):
@@ -111,7 +111,7 @@ def _delete_runs(stored: StoredStudy) -> Iterator[str]:
         if run.run_id in versions:
             yield f"run {run.run_id} stays: it is {versions[run.run_id]}, a registered model"
         else:
-            deleting.delete_run(run.run_id)
+            _delete_run(run.run_id, stored)
     if owner is None:
         own = {run.run_id for run in tracking.all_runs(experiment.experiment_id)} if experiment.active else set[str]()
         kept = own & versions.keys()
@@ -119,6 +119,13 @@ def _delete_runs(stored: StoredStudy) -> Iterator[str]:
         deleting.release_experiment(experiment, f"{what} {stored.name} {stored.uid[:8]}", trash=not kept)
         if not kept and not tracking.shared():
             shutil.rmtree(paths.mlruns() / "artifacts" / stored.name, ignore_errors=True)
+
+
+def _delete_run(run_id: str, stored: StoredStudy) -> None:
+    """Delete a run with its files, and the folder that they were in where that is of this machine."""
+    deleting.delete_run(run_id)
+    if not tracking.shared():
+        shutil.rmtree(paths.mlruns() / "artifacts" / (stored.owner or stored.name) / run_id, ignore_errors=True)
 
 
 def _held(stored: StoredStudy, number: int) -> str:
