@@ -5,10 +5,10 @@
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import yaml
 
@@ -278,6 +278,19 @@ def status() -> "pd.DataFrame":
     from sweeps.tasks import status
 
     return pd.DataFrame([vars(each) for each in status.of_all()], columns=[*status.Status.__dataclass_fields__])
+
+
+@_in_a_line()
+def export(studies: Sequence[str], file: str | Path | TextIO) -> int:
+    """Write a row for each trial of one study or several, as `runs` has them, as CSV; return how many. Raises UserError."""
+    from sweeps.results import frames
+
+    rows = frames.runs(studies[0] if len(studies) == 1 else studies)
+    try:
+        rows.to_csv(file, index=False)
+    except OSError as error:
+        raise UserError(f"cannot write {file} ({first_line(error)}): name another place") from error
+    return len(rows)
 
 
 @_in_a_line()

@@ -1,10 +1,11 @@
 """What is kept of studies, and what is deleted."""
 
-from pathlib import Path
+import sys
 
 import click
 
 from pipelines.errors import UserError
+from sweeps import output
 
 
 def _agree(question: str, yes: bool) -> None:
@@ -14,6 +15,8 @@ def _agree(question: str, yes: bool) -> None:
         agreed = yes or click.confirm("Delete this?")
     except click.Abort:  # nobody is there to answer
         agreed = False
+        click.echo()
+        output.finish()  # before the error, which another stream says
     if not agreed:
         raise UserError("nothing was deleted: answer y, or give --yes")
 
@@ -78,17 +81,12 @@ def export(studies: tuple[str, ...], file: str) -> None:
     Example:
       sweep export lean_cnn --csv runs.csv
     """
-    from sweeps.results import frames
+    from sweeps import api
 
-    text = frames.runs(studies[0] if len(studies) == 1 else studies).to_csv(index=False)
     if file == "-":
-        click.echo(text, nl=False)
-        return
-    try:
-        Path(file).write_text(text)
-    except OSError as error:
-        raise UserError(f"cannot write {file} ({error.strerror}): name another place") from error
-    click.echo(f"{text.count(chr(10)) - 1} trials are in {file}")
+        api.export(studies, sys.stdout)
+    else:
+        click.echo(f"{api.export(studies, file)} trials are in {file}")
 
 
 COMMANDS = (delete, clean, export)
