@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 SHIPPED = Path(__file__).parents[1] / "studies"
 
 
-class StudyName(click.ParamType):
+class StudyName(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
     """The name of a study or the path of a study file; what it is taken for, the command says."""
 
     name = "study"

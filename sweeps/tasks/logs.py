@@ -36,9 +36,9 @@ def lines(name: str, trial: int | None = None) -> Iterator[str]:
         yield from said
 
 
-def _about(trial: int, said: list[str]) -> Iterator[str] | list[str]:
+def _about(trial: int, said: list[str]) -> list[str]:
     """Return the lines from where a worker began a trial until it was done with it, as often as it did."""
-    about, within = [], False
+    about, within = list[str](), False
     for line in said:
         within = within or line == begins(trial)
         if within:
