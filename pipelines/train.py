@@ -35,6 +35,7 @@ class End(enum.StrEnum):
     PRUNED = "pruned"
     DIVERGED = "diverged"
     BUDGET = "budget"  # used up in mid-training: what there is counts
+    STOPPED = "stopped"  # by somebody, for good
     PAUSED = "paused"  # is resumed later, from its checkpoint
     ABANDONED = "abandoned"  # somebody else has it now: write nothing more
 

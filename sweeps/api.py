@@ -5,10 +5,10 @@
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import yaml
 
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from pipelines.backend import Device
     from sweeps.results.systems import System
     from sweeps.running.launch import Result
     from sweeps.running.resources import Resources
+    from sweeps.tasks.status import Status
 
 WIDE = 160  # columns
 
@@ -133,6 +135,13 @@ class Study:
         run(definition, running.resolve(**resources), _console(), new_source=new_source)
 
     @_in_a_line()
+    def check(self, device: "Device" = "auto") -> str:
+        """Return what the study would be, and about what it would cost here, by timing a few batches; nothing is written."""
+        from sweeps.tasks import check
+
+        return "\n".join(check.lines(self._definition, device))
+
+    @_in_a_line()
     def runs(self) -> "pd.DataFrame":
         """Return a row for each trial, the best by validation first; `sweeps.runs` says which columns."""
         from sweeps.results import frames
@@ -188,6 +197,63 @@ class Study:
         logits = evaluate.gives_logits(trained.model)
         return evaluate.probabilities(trained.model, x, logits, trained.scaling)
 
+    @_in_a_line()
+    def status(self) -> "Status":
+        """Return where the study stands, whoever runs it: state, trials, epochs, best value, seconds left, workers by machine."""
+        from sweeps.tasks import status
+
+        return status.of(self.name)
+
+    @_in_a_line()
+    def stop(self, trial: int | None = None, *, now: bool = False) -> None:
+        """Stop the study after its running epochs, wherever it runs, or `now`; or one trial of it, for good.
+
+        Raises UserError where nobody runs it.
+        """
+        from sweeps.tasks import steer
+
+        if trial is None:
+            steer.stop(self.name, now)
+        else:
+            steer.stop_trial(self.name, trial, now)
+
+    @_in_a_line()
+    def enqueue(self, values: Mapping[str, Any], *, trials: int | None = None) -> int:
+        """Let the next trial that begins have `values`; the sampler chooses what is not named. Return its number.
+
+        `trials`: a larger budget, whose ticket it may take. Raises UserError for values that the study does not search.
+        """
+        from sweeps.tasks import steer
+
+        return steer.enqueue(self.name, values, trials=trials).number
+
+    @_in_a_line()
+    def delete(self, trial: int | None = None) -> list[str]:
+        """Delete the study, and what was confirmed of it, from both stores and the disk, without asking; or one trial of it.
+
+        The same call resumes it. Registered models stay; returns a line for each. Raises UserError while somebody runs it.
+        """
+        from sweeps.tasks import delete
+
+        if trial is None:
+            return delete.study(self.name)
+        delete.trial(self.name, trial)
+        return []
+
+    @_in_a_line()
+    def logs(self, trial: int | None = None) -> str:
+        """Return what the workers of the latest call wrote; or, of all calls, what concerns one trial."""
+        from sweeps.tasks import logs
+
+        return "\n".join(logs.lines(self.name, trial))
+
+    @_in_a_line()
+    def watch(self) -> None:
+        """Show the study, without training, until nobody runs it any more."""
+        from sweeps.tasks import status
+
+        status.watch(self.name, _console())
+
     @property
     def optuna(self) -> "optuna.Study":
         """Optuna's own view of the study, to be read."""
@@ -206,6 +272,43 @@ class Study:
     def to_yaml(self) -> str:
         """Return the study as a study file, with what its model's recipe leaves open as it is now."""
         return yaml.safe_dump(self._definition.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+@_in_a_line()
+def status() -> "pd.DataFrame":
+    """Return where every stored study stands: a row each, the columns those of `Study.status`."""
+    import pandas as pd
+
+    from sweeps.tasks import status
+
+    return pd.DataFrame([vars(each) for each in status.of_all()], columns=[*status.Status.__dataclass_fields__])
+
+
+@_in_a_line()
+def export(studies: Sequence[str], file: str | Path | TextIO) -> int:
+    """Write a row for each trial of one study or several, as `runs` has them, as CSV; return how many. Raises UserError."""
+    from sweeps.results import frames
+
+    rows = frames.runs(studies[0] if len(studies) == 1 else studies)
+    try:
+        rows.to_csv(file, index=False)
+    except OSError as error:
+        raise UserError(f"cannot write {file} ({first_line(error)}): name another place") from error
+    return len(rows)
+
+
+@_in_a_line()
+def clean(keep_models: int, older: str | None = None) -> int:
+    """Delete, without asking, the models of all but the best `keep_models` trials of each study; return the bytes freed.
+
+    `older`: only of studies that have not run for so long ("12h", "30d", "2w"). Registered models stay, and studies that run.
+    """
+    from sweeps.tasks import clean
+
+    found = clean.surplus(keep_models, older)
+    for each in found:
+        each.remove()
+    return sum(each.size for each in found)
 
 
 def open_study(name: str) -> Study:

@@ -39,12 +39,12 @@ with instrumented:
     from pipelines.datasets import mnist
     from pipelines.errors import UserError
     from pipelines.tracking import store as tracking
-    from sweeps import cli
+    from sweeps import api, cli
     from sweeps.running import launch
     from sweeps.running.executors import processes
     from sweeps.stores.store import Store
     from sweeps.study import study_file
-    from sweeps.tasks import baselines, dashboard, doctor, migrate  # noqa: F401 - instrumented
+    from sweeps.tasks import baselines, check, dashboard, delete, doctor, init, migrate  # noqa: F401 - instrumented
 
 FORBIDDEN = {
     *("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen"),
@@ -273,6 +273,10 @@ def seeds(target: str) -> list[bytes]:
         "run study.yaml",
         "baselines --only softmax --seeds 2",
         "--debug best x",
+        "enqueue tiny dropout=0.1 --trials 9",
+        "stop tiny --trial 0 --now",
+        "delete tiny 0 --yes",
+        "run study.yaml --set seed=1",
     ]
     return [example.encode() for example in examples]
 
@@ -324,6 +328,7 @@ def prepare(target: str, folder: Path) -> None:
     store.queue(2)
     tracking.open_parent(tracking.open_experiment("tiny"), store.attributes()["uid"], "sweep", {"study": "tiny"})
     launch.run = baselines.run = dashboard.serve = migrate.run = _refuse
+    check.lines = delete.study = init.write = api.export = _refuse
     processes.prewarm = lambda: None
     os.execve = _refuse  # type: ignore[assignment]
 

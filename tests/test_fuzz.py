@@ -37,6 +37,10 @@ def test_whatever_is_read_gets_an_answer_or_one_clear_line(
         (fuzz.launch, "run"),
         (fuzz.dashboard, "serve"),
         (fuzz.migrate, "run"),
+        (fuzz.check, "lines"),
+        (fuzz.delete, "study"),
+        (fuzz.init, "write"),
+        (fuzz.api, "export"),
         (fuzz.processes, "prewarm"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back what `prepare` takes away

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db import utils as databases
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import Source
@@ -28,6 +29,7 @@ from pipelines.tracking.records import ExperimentFacts, RunFacts
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
+DESCRIPTION = MLFLOW_RUN_NOTE  # tag of a run, which the UI shows as its description
 Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
@@ -218,6 +220,12 @@ def _of_study(study_uid: str) -> str:
 def get_run(run_id: str) -> RunFacts:
     """Return a run, one in the trash too. Raises TrackingError where there is none."""
     return RunFacts.of(client().get_run(run_id))
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run, one by one."""
+    for key, value in tags.items():
+        client().set_tag(run_id, key, value)
 
 
 def lifecycle(run_id: str) -> str | None:

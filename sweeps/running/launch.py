@@ -12,12 +12,12 @@ from pipelines import backend, checkpoint, datasets, metrics, paths, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
-from sweeps.running import moved, population, repair
+from sweeps.running import ending, moved, population, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
-from sweeps.running.tags import of_dataset, of_study
+from sweeps.running.tags import of_dataset, of_parent, of_study
 from sweeps.running.worker import work
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
@@ -33,12 +33,16 @@ CHANGED_SOURCE = "the source of {} has changed"
 
 @dataclass(frozen=True)
 class Result:
-    """Where a study stands when its parent ends, whether Ctrl-C ended it, the name of its sampler, and why it is paused."""
+    """Where a study stands when its parent ends.
+
+    `interrupted`: by Ctrl-C or `sweep stop`; `sampler`: its name; `paused`, `ended`: why it is, by failures or by its rules.
+    """
 
     snapshot: Snapshot
     interrupted: bool
     sampler: str
     paused: str | None = None
+    ended: str | None = None
 
     @property
     def stopped(self) -> bool:
@@ -107,7 +111,7 @@ def run(
             executor.kill()
         finally:
             sweep.settle()
-    return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused)
+    return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused, sweep.ended)
 
 
 def _check_training(study: Study, dataset: datasets.Dataset) -> None:
@@ -135,6 +139,8 @@ def closing_summary(study: Study, result: Result) -> list[str]:
         lines.append(result.paused)
     elif result.interrupted:
         lines.append(f"stopped; the same command resumes it ({snapshot.done} of {snapshot.tickets or '∞'} trials done)")
+    elif result.ended:
+        lines.append(f"the study has ended, by its rules: {result.ended}; other rules in its file may resume it")
     elif result.sampler == samplers.GRID and snapshot.done >= len(
         samplers.points(study.model_copy(update={"sampler": samplers.GRID}))
     ):
@@ -163,6 +169,8 @@ def _prepare(
         if owned is None:
             tracking.find_experiment(study.name)
         store = Store.create(study.name, study.directions)
+        if store.attributes().get(names.DELETING):
+            raise UserError(f"study {study.name!r} is being deleted: sweep delete {study.name} completes that")
         study = _check_definition(store, study, new_source)
         chosen = _choose_sampler(store, study)
         uid = store.uid
@@ -173,7 +181,9 @@ def _prepare(
             store.remember(names.OWNER, owned.name)
         own = of_study(study) | of_dataset(dataset) | provenance.code()
         parent = tracking.open_parent(experiment, uid, phase, own, within)
+        tracking.set_tags(parent, of_parent(study))
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
+        ending.reconsider(store, study)
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})

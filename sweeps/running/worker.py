@@ -57,6 +57,16 @@ RUN_STATUS = {
 }
 
 
+def begins(number: int) -> str:
+    """Return the line of a worker's log from which on it is about trial `number` too."""
+    return f"== trial {number} begins"
+
+
+def ends(number: int) -> str:
+    """Return the line of a worker's log after which it is no more about trial `number`."""
+    return f"== trial {number} ends here"
+
+
 def get_ready() -> None:
     """Load what every worker needs, so far as that does not depend on its assignment; loading this module is most of it."""
     backend.preload()
@@ -177,6 +187,7 @@ class _Worker:
                 return None
             self._watch.hold(claimed, self._store)
             self._trials += 1
+            print(begins(claimed.number))
             running = population.Running(claimed)
             running.epochs = self._train(running, given)
             if self._advance(running, None):
@@ -193,6 +204,7 @@ class _Worker:
             pass
         finally:
             if not wants:
+                print(ends(running.claimed.number))
                 self._watch.let_go(running.claimed)
         return wants
 
@@ -220,6 +232,7 @@ class _Worker:
         saved = paths.checkpoint(study.name, claimed.number)
         run = None
         try:
+            given = {**given, **claimed.user_attrs.get(names.ENQUEUED, {})}
             sampler = samplers.sampler(study, claimed.number, self._feasible, given)
             trial = store.ask(claimed, self._points, sampler, pruners.pruner(study))
             running.params = params = space.suggest(trial, study.search)

@@ -14,6 +14,9 @@ SEEDS_PLANNED = "seeds_planned"  # of its confirmation
 SESSION = "session:"  # and an id: from when until when a parent ran it
 MODELS_REMOVED = "models_removed"  # numbers of trials
 IMAGES_DRAWN = "images_drawn"
+STOP = "stop:"  # and an id: somebody asked its parents to end, when and how
+ENDED_BY = "ended_by"  # what its rules (`stop`) have decided, in words
+DELETING = "deleting"  # it is half gone: nobody may run it
 
 # Of a trial
 RUN_ID = "run_id"  # its run in MLflow
@@ -21,5 +24,7 @@ LEASE = "lease"
 FAULTS = "faults"  # of its workers, each with its reason: one retry is used for each
 ENDED = "ended"  # why, in a word
 FAILURE = "failure"  # exception type and the user's line: they tell one cause from another
+STOPPING = "stopping"  # somebody asked that it end for good after its epoch
+ENQUEUED = "enqueued"  # the parameters that somebody gave it
 CURVE = "epoch:"  # and the epochs trained: the first objective then, where Optuna takes no reports
 FORMER_CURVE = "val_accuracy:"  # the same, as versions before wrote it

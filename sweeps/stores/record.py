@@ -46,6 +46,14 @@ class StoredStudy:
         """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
         return read_stored(self.store.asked, self.attributes, as_written)
 
+    def as_begun(self) -> Study:
+        """Return its definition as `read` does, with the sampler and the start points that it began with."""
+        attributes = self.attributes
+        began: dict[str, Any] = {"start": attributes.get(names.DEFINITION, {}).get("start", [])}
+        if chosen := attributes.get(names.CHOSEN_SAMPLER):
+            began["sampler"] = chosen
+        return self.read().model_copy(update=began)
+
     def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
         """Return its definition, checked, to be resumed; `budget` overrules single entries."""
         return restore(self.store.asked, self.attributes, budget)

@@ -304,8 +304,18 @@ class TargetEntry(_Strict):
         return self.accuracy if self.value is None else metrics.get(self.of).scale * self.value  # type: ignore[return-value]
 
 
+OWN_TAGS = {  # what every run says of itself
+    *("study", "study_uid", "study_digest", "trial", "phase", "protocol", "model_digest", "objectives", "sampler"),
+    *("dataset", "dataset_digest", "ended", "failure", "figures_failed", "model_files", "restored", "backend"),
+    *("device", "device_name", "device_memory_gib", "cpu_cores"),
+    *("git_commit", "git_dirty", "sweeps_commit", "sweeps_dirty"),
+}
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}")
+LONGEST_TAG = 5000  # characters of its value
 StartPoint = Literal["recipe"] | dict[str, Scalar]
+TRIALS_WITHOUT_IMPROVEMENT = "trials_without_improvement"  # a rule of `stop`
 CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
+CHANGEABLE |= {"stop", "trial_minutes", "tags", "description"}
 
 
 class Study(_Strict):
@@ -341,6 +351,12 @@ class Study(_Strict):
     max_failures: int = Field(3, ge=1, description="so many failures in a row for one reason pause the study")
     keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
     population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
+    stop: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}  # what ends it, whatever is left of its budget
+    trial_minutes: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="of training, after which a trial ends"
+    )
+    tags: dict[str, str | bool | int | float] = {}  # of its runs in MLflow
+    description: str = Field("", max_length=4000)
 
     @model_validator(mode="before")
     @classmethod
@@ -367,6 +383,8 @@ class Study(_Strict):
                 f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "
                 "or give search: {} to train one configuration from several seeds"
             )
+        self._check_stop()
+        self._check_tags()
         if not self.search:
             self._check_that_nothing_chooses()
         if self.seeds:
@@ -403,7 +421,30 @@ class Study(_Strict):
                     f"target {target.name} is of {target.of}, which is not measured: name it under metrics"
                 )
 
+    def _check_tags(self) -> None:
+        for name, value in self.tags.items():
+            if not TAG.fullmatch(name) or len(str(value)) > LONGEST_TAG:
+                raise ValueError(
+                    f"tags: {name[:100]!r} cannot be a tag: a name has letters, digits, _, - and spaces, at most 100, a value "
+                    f"{LONGEST_TAG:,} characters"
+                )
+            if name in OWN_TAGS or name.endswith("_version"):
+                raise ValueError(
+                    f"tags: runs carry a tag {name!r} already, with another meaning: give yours another name"
+                )
+
+    def _check_stop(self) -> None:
+        for name, value in self.stop.items():
+            if name == TRIALS_WITHOUT_IMPROVEMENT:
+                if value < 1 or value != int(value):
+                    raise ValueError(f"stop.{name}: expected a whole number of at least 1, got {value:g}")
+            elif name not in {each for objective in self.objectives for each in (objective.short, objective.column)}:
+                known = ", ".join([*(objective.column for objective in self.objectives), TRIALS_WITHOUT_IMPROVEMENT])
+                raise ValueError(f"stop: {name!r} is not an objective of this study: expected one of {known}")
+
     def _check_that_nothing_chooses(self) -> None:
+        if self.stop:
+            raise ValueError("without a search no trial is better than another: leave stop out")
         if self.pruner not in ("none", {"name": "none"}) or len(self.objectives) > 1 or self.constraints:
             raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
         if self.keep_models:
@@ -419,6 +460,10 @@ class Study(_Strict):
         metric = self.objectives[0].metric
         assert metric is not None
         return metric
+
+    def objective_called(self, name: str) -> Objective:
+        """Return the objective that a rule of `stop` names: accuracy, or val_accuracy."""
+        return next(objective for objective in self.objectives if name in (objective.short, objective.column))
 
     @property
     def directions(self) -> list[Direction]:

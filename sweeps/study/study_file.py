@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,17 @@ from pipelines.config import ALWAYS, TrainingSettings
 from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
 from sweeps.study import rehearsal
-from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
+from sweeps.study.study import (
+    CHANGEABLE,
+    ENTRY_KINDS,
+    PARAMETERS,
+    Budget,
+    Constraint,
+    Scalar,
+    Study,
+    TargetEntry,
+    as_list,
+)
 
 DEFAULT = "mnist"  # the data set of a study that names none
 FOLDER = Path(__file__).parents[1] / "studies"
@@ -62,14 +73,20 @@ def available() -> list[str]:
 
 
 def load(
-    name_or_path: str, budget: Mapping[str, Any] | None = None, dataset: str | None = None, seed: int | None = None
+    name_or_path: str,
+    budget: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Study:
     """Read and check a study, by name or by path; raises UserError with one line for the first mistake found.
 
-    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
+    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own; so are
+    other `settings`, values by their keys ("training.epochs"), unless they may change while a study stays what it is.
     """
     path = find(name_or_path)
-    return define(_read(path), path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+    content = with_settings(_read(path), path.name, settings or {})
+    return define(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
 
 
 def define(
@@ -86,6 +103,24 @@ def define(
             f"{where}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
         )
     return overruled(content, where, budget, dataset, seed, folders)
+
+
+def with_settings(content: dict[str, Any], where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a study file with other values of single keys, and with the name that it then has."""
+    own_name, suffix = content.get("name"), ""
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        inside = content = dict(content)
+        for section in sections:
+            found = inside.get(section) or {}
+            if not isinstance(found, dict):
+                raise UserError(f"--set {key}: {section} of {where} holds no keys, it is {found!r}")
+            inside[section] = inside = dict(found)
+        if inside.get(last) != value and key.partition(".")[0] not in {"name", *CHANGEABLE}:
+            plain = re.fullmatch(r"[A-Za-z0-9_.-]{1,20}", str(value))
+            suffix += f"-{last}{value if plain else f'-{zlib.crc32(in_a_line(value).encode()):08x}'}"
+        inside[last] = value
+    return content | {"name": f"{own_name}{suffix}"} if suffix and content.get("name") == own_name else content
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:
@@ -188,6 +223,14 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def value_of(text: str, name: str) -> Any:
+    """Return the value that a text means in a study file. Raises UserError, which names what the text was given for."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{name}={text} is not a YAML value ({_one_line(error)})") from error
+
+
 def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = None) -> Study:
     """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake.
 
@@ -260,8 +303,9 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
+    kinds = [("stop", dict), ("tags", dict)]
     lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "metrics", "seeds")]
-    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
+    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *kinds, *lists]:
         if (
             key in content
             and not isinstance(content[key], kind)
@@ -435,8 +479,8 @@ def _check_part(study: Study, part: str, where: str) -> None:
                 first = next(iter(given)) if given and searched is None else part
                 value = given.get(first, name)
                 hint = ""
-                known = _options(part, name)
-                if searched and known and any(option.partition(".")[2] not in known for option in given):
+                own = _options(part, name)
+                if searched and own and any(option.partition(".")[2] not in own for option in given):
                     hint = f": say for which {part} it is searched, with when: {{{part}: …}}"
                 raise UserError(f"{where}: search.{first} gives {value!r}: {first_mistake(error)}{hint}") from error
 

@@ -1,5 +1,6 @@
 """A user's own callbacks: told of true epochs and of validation, and of the same after a resume."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ import keras
 import numpy as np
 import pytest
 from optuna.trial import TrialState
-from pipelines.data import Dataset, Images
 
-from pipelines import backend, callbacks, data
+from pipelines import backend, callbacks, datasets
 from pipelines.callbacks import Callbacks
 from pipelines.config import TrainingSettings
+from pipelines.datasets import Dataset
 from pipelines.errors import UserError
 from pipelines.train import Training, compile_model
 from sweeps.running import population
@@ -67,8 +68,8 @@ class PerBatch(keras.callbacks.Callback):
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """Some of the 5k images, in whole batches."""
-    whole = data.load("mnist-5k")
-    return Dataset("few", Images(whole.train.x[:512], whole.train.y[:512]), whole.validation, whole.test, "few")
+    whole = datasets.load("mnist-5k")
+    return dataclasses.replace(whole, name="few", train=whole.train[np.arange(512)], digest="few")
 
 
 @pytest.fixture

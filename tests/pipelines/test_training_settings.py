@@ -1,5 +1,6 @@
 """Every row of docs/training.md: a setting resumes exactly, and trains as Keras's own `fit` does under it."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipelines.data import Dataset, Images
 
-from pipelines import backend, data, losses, options
+from pipelines import backend, datasets, losses, options
 from pipelines.config import ALWAYS, RunConfig, TrainingSettings
+from pipelines.datasets import Dataset
 from pipelines.images import distorted
 from pipelines.train import Training, compile_model
 from sweeps.study import study_file
@@ -162,9 +163,9 @@ CASES: dict[str, Case] = {
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """Some of the 5k images, in whole batches."""
-    whole = data.load("mnist-5k")
+    whole = datasets.load("mnist-5k")
     some = np.random.default_rng(0).permutation(len(whole.train))[:512]
-    return Dataset("few", Images(whole.train.x[some], whole.train.y[some]), whole.validation, whole.test, "few")
+    return dataclasses.replace(whole, name="few", train=whole.train[some], digest="few")
 
 
 def network(logits: bool = False, mixed: str | None = None) -> Any:

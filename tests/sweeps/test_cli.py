@@ -47,6 +47,16 @@ COMMANDS = [
     "dashboard",
     "worker",
     "migrate",
+    "status",
+    "stop",
+    "watch",
+    "enqueue",
+    "logs",
+    "delete",
+    "init",
+    "check",
+    "clean",
+    "export",
 ]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -82,6 +92,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z_]+),", (ROOT / "Makefile").read_text())) | {
         "STUDY",
         "ONLY",
+        "SET",
     }
     for path in DOCS:
         text = path.read_text()
@@ -98,7 +109,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
 @pytest.mark.parametrize(
     ("variable", "command", "further"),
     [
-        ("OPTIONS", "run", set()),
+        ("OPTIONS", "run", {"--set"}),
         ("BASELINES", "baselines", {"--only", "--output"}),
         ("EXPLAIN", "explain", {"--only"}),
     ],
