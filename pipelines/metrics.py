@@ -266,13 +266,13 @@ def _call(reference: str, labels: Labels, predicted: Predictions) -> float:
         view.flags.writeable = False
     try:
         value = function(*views)
+        given = np.asarray(value)
     except (Exception, SystemExit) as error:
         if of_the_machine(error):
             raise
         where = models.place_of(error, reference)
         said = f"metric {short(reference)} raises {type(error).__name__}: {first_line(error)}"
         raise MetricError(said, where) from error
-    given = np.asarray(value)
     if given.ndim or given.dtype.kind not in "fiub":
         what = f"an array of shape {given.shape}" if given.ndim else _a(type(value).__name__)
         raise MetricError(f"metric {short(reference)} returns {what}, expected one number", place)

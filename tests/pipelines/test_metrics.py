@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from models import NoModel
+from models.sources import Source, UserModules
 from pipelines import metrics
 from pipelines.config import RunConfig, TrainingSettings
 from pipelines.metrics import METRICS, MetricError, measure
@@ -153,6 +157,34 @@ def test_what_is_not_one_number_is_one_line_with_its_place(users: Any, body: str
     with pytest.raises(MetricError, match=said) as raised:
         measure([metric], LABELS, PREDICTED)
     assert raised.value.place.endswith(("metric.py:4", "metric.py:5"))
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text(max_size=3)
+    | st.complex_numbers()
+    | st.binary(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2) | st.tuples(inner, inner)
+    ),
+    max_leaves=5,
+)
+
+
+@given(ANYTHING | arrays(np.float32, array_shapes(min_dims=0, max_dims=2, max_side=2)) | st.just(object()))
+def test_whatever_a_metric_returns_is_a_finite_number_or_one_line(returned: Any) -> None:
+    metrics._adopted["anything.py:cost"] = UserModules(Source("anything.py:cost", "anything", "cost", {"anything": ""}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_function", lambda _: lambda labels, predictions: returned)
+        try:
+            found = measure([metrics.get("anything.py:cost", "maximize")], LABELS, PREDICTED)["cost"]
+        except MetricError as error:
+            assert str(error).startswith("metric cost r") and "\n" not in str(error)
+        else:
+            assert type(found) is float and math.isfinite(found)
 
 
 @pytest.mark.parametrize(
