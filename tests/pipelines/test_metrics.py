@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+import models
 from models import NoModel
 from pipelines import metrics
 from pipelines.config import RunConfig, TrainingSettings
