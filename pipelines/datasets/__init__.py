@@ -10,7 +10,7 @@ before; the new test examples are watched. Its accuracies are of other test exam
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,7 @@ _READERS: dict[type[OwnDataset], Callable[[Any], Dataset]] = {
 }
 
 
-def load(wanted: Spec | str) -> Dataset:
+def load(wanted: Spec | str | Mapping[str, Any]) -> Dataset:
     """Return a data set; raises UserError when it is unknown, damaged or not to be had, or no longer what it was.
 
     One's own is read anew, unless `wanted` says what was found before: then that is taken from the cache.
