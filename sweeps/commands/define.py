@@ -26,7 +26,7 @@ def settings_of(values: tuple[str, ...]) -> dict[str, Any]:
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
 def init(folder: Path) -> None:
-    """Write a model and a study of your own to begin with, my_model.py and my_study.yaml, into FOLDER (default: this one).
+    """Write a model, data and a study to begin with (my_model.py, my_data.py, my_study.yaml) into FOLDER (default: this one).
 
     \b
     Example:
@@ -44,7 +44,7 @@ def init(folder: Path) -> None:
 @SETTINGS
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 def check(study: str, settings: tuple[str, ...], device: Any) -> None:
-    """Say what STUDY would be, and about what it would cost here, by timing a few batches; nothing is written.
+    """Say what STUDY would be, and about what it would cost here, by timing a few batches. Nothing is run or stored but, read once, data of your own.
 
     \b
     Example:
