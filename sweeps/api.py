@@ -136,7 +136,7 @@ class Study:
 
     @_in_a_line()
     def check(self, device: "Device" = "auto") -> str:
-        """Return what the study would be, and about what it would cost here, by timing a few batches. Only data of your own is kept."""
+        """Return what the study would be, and about what it would cost here, by timing a few batches."""
         from sweeps.tasks import check
 
         return "\n".join(check.lines(self._definition, device))

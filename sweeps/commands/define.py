@@ -44,7 +44,7 @@ def init(folder: Path) -> None:
 @SETTINGS
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 def check(study: str, settings: tuple[str, ...], device: Any) -> None:
-    """Say what STUDY would be, and about what it would cost here, by timing a few batches. Nothing is run or stored but, read once, data of your own.
+    """Say what STUDY would be, and about what it would cost here, by timing a few batches. Only data of your own is kept.
 
     \b
     Example:

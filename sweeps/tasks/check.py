@@ -1,4 +1,4 @@
-"""What a study would be: what it searches, how far its budget goes, and about what that costs here. Nothing is stored but, read once, data of one's own."""
+"""What a study would be: what it searches, how far its budget goes, and about what it costs here. Only its own data is kept."""
 
 import math
 from collections.abc import Iterator, Mapping

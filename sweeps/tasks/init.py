@@ -22,7 +22,7 @@ def build(*, units: int = 32, dropout: float = 0.2, activation: str = "relu", in
         ]
     )
 '''
-DATA = '''"""Data of my own: here 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn; put yours in their place."""
+DATA = '''"""Data of my own: here 1,797 digits of 8 x 8 pixels that come with scikit-learn; put yours in their place."""
 
 
 def load():

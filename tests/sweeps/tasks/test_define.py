@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipelines import datasets
 from sweeps import Int, Study
 from sweeps.stores.store import Store
 from sweeps.study import study_file
@@ -41,9 +42,9 @@ def test_a_check_says_what_would_run_and_writes_nothing(write_study: Callable[..
     code, out = call("check", path, "--set", "sampler=auto", "--device", "cpu")
     lines = out.splitlines()
     assert code == 0, out
-    assert lines[0].startswith(
-        "study tiny-samplerauto: model lean_cnn, data set mnist-5k (4,000 train, 500 validation, 500"
-    )
+    assert lines[0] == "study tiny-samplerauto: model lean_cnn, protocol held_out"
+    assert lines[1].startswith("data set mnist-5k: 5,000 images of 28 × 28 × 1 in 10 classes (4,000 train, 500")
+    lines = lines[1:]
     assert lines[1:5] == [
         "  filters1: {int: [2, 8]}",
         "  activation: {choice: [relu, tanh]}",
@@ -74,7 +75,7 @@ def test_a_check_of_a_model_that_cannot_be_trained_is_one_line(tmp_path: Path) -
 
 def test_corners_meet_the_constraints_and_seeds_have_one_cost() -> None:
     limited = TINY | {"constraints": ["filters1 <= 2"], "training": {"epochs": 1, "batch_size": 500}}
-    cheap, dear = check.corners(study_file.check(limited, "test"))
+    cheap, dear = check.corners(study_file.check(limited, "test"), datasets.load("mnist-5k"))
     assert (cheap.params["filters1"], dear.params["filters1"]) == (2, 2) and cheap.parameters <= dear.parameters
     one = study_file.check(limited | {"constraints": [], "search": {}, "start": []}, "test")
     assert [line for line in check.lines(one, "cpu") if line.startswith("a trial: ")]
@@ -136,7 +137,7 @@ def test_the_shell_completes_names_of_studies(study: Store, tmp_path: Path) -> N
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert [line.partition(",")[2] for line in done.stdout.splitlines()] == expected, done.stderr
+        assert [line.partition(",")[2] for line in done.stdout.split()] == expected, done.stderr
 
 
 def test_a_stored_study_takes_no_other_values() -> None:
