@@ -1,6 +1,7 @@
 """Mixup: training on blends of two images and of their labels (Zhang, Cisse, Dauphin, Lopez-Paz 2018)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ class Blends:
     partners: NDArray[np.int64]
     shares: Floats
 
-    def __call__(self, values: NDArray[np.generic]) -> Floats:
+    def __call__(self, values: NDArray[Any]) -> Floats:
         """Return the blends of images, or of labels as shares of the classes, in the epoch's order."""
         blended = np.empty(values.shape, np.float32)
         for begin in range(0, len(values), CHUNK):

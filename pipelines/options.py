@@ -85,7 +85,9 @@ def part_of(name: str) -> str | None:
 
 def names_of(part: str) -> Mapping[str, Options]:
     """Return all that a setting can be, by name, each with its options."""
-    return {"optimizer": optimizers, "schedule": lambda: SCHEDULES, "loss": losses}[part]()
+    if part == "schedule":
+        return SCHEDULES
+    return optimizers() if part == "optimizer" else losses()
 
 
 def options_of(part: str, name: str) -> Options:

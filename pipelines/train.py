@@ -220,7 +220,8 @@ class Training:
             state.assign(seed)
         model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
         model.steps_per_execution = 1 if self.callbacks.see_batches else backend.batches_a_call()
-        images, labels = distorted(train.x[order], self.settings, self.seed, epoch), train.y[order]
+        images: NDArray[Any] = distorted(train.x[order], self.settings, self.seed, epoch)
+        labels: NDArray[Any] = train.y[order]
         if self.settings.mixup:
             blends = mixup.draw(len(train), self.settings.batch_size, self.settings.mixup, self.seed, epoch)
             images, labels = blends(images), blends(np.eye(model.output_shape[-1], dtype=np.float32)[labels])
