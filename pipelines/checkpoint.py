@@ -73,7 +73,9 @@ def _read(path: Path, fingerprint: str) -> State | None:
             header = json.loads(file["header"].tobytes())
             if header["fingerprint"] != fingerprint:
                 return None
-            groups: Any = {key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()}
+            groups: dict[str, Any] = {
+                key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()
+            }
             ours = {key: header[key] for key in ("callbacks", "stopped") if key in header}  # earlier versions have none
             return State(history=header["history"], **groups, **ours)
     except Exception as error:  # a damaged file makes numpy and zipfile raise a dozen kinds

@@ -7,7 +7,7 @@ a study must not.
 import ast
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -85,9 +85,9 @@ def part_of(name: str) -> str | None:
 
 def names_of(part: str) -> Mapping[str, Options]:
     """Return all that a setting can be, by name, each with its options."""
-    known: dict[str, Callable[[], Mapping[str, Options]]]
-    known = {"optimizer": optimizers, "schedule": lambda: SCHEDULES, "loss": losses}
-    return known[part]()
+    if part == "schedule":
+        return SCHEDULES
+    return optimizers() if part == "optimizer" else losses()
 
 
 def options_of(part: str, name: str) -> Options:

@@ -49,8 +49,10 @@ def shape_of(model: Any, settings: TrainingSettings) -> str:
     text = json.dumps([_shape_of_layer(layer) for layer in model.layers], sort_keys=True)
     for number, layer in enumerate(model.layers):
         text = text.replace(f'"{layer.name}"', f'"layer {number}"')
-    if settings.mixup or settings.class_weight or not losses.is_plain(settings):
-        raise NotVectorisable("its loss is not the cross-entropy of its labels as they are")
+    if settings.mixup:
+        raise NotVectorisable("its images are blended")
+    if settings.loss not in (options.CROSSENTROPY, "sparse_categorical_crossentropy"):
+        raise NotVectorisable(f"its loss is {settings.loss}")
     if settings.mixed_precision:
         raise NotVectorisable("its precision is mixed")
     given = settings.options_of("optimizer")
@@ -60,8 +62,13 @@ def shape_of(model: Any, settings: TrainingSettings) -> str:
     if settings.optimizer == "sgd" and not traced["momentum"]:
         del traced["momentum"]  # it then has no variables for it
     optimizer = (settings.optimizer, sorted(traced), {key: given[key] for key in given if key not in traced})
-    shared = (*optimizer, settings.batch_size, settings.pixels, distorts(settings))
+    shared = (*optimizer, _weighs(settings), settings.batch_size, settings.pixels, distorts(settings))
     return json.dumps([text, *shared])
+
+
+def _weighs(settings: TrainingSettings) -> bool:
+    """Whether labels are smoothed, or classes weighted, be it by nothing."""
+    return settings.class_weight is not None or "label_smoothing" in settings.options_of("loss")
 
 
 def traced_options(settings: TrainingSettings) -> dict[str, float]:
@@ -158,7 +165,7 @@ class Population:
         self._at_once = size  # as many as memory allows
         self.formulation: Formulation = formulation or _fastest(first, size)
         twin = partial(_twin, patches=self.formulation == "patches")
-        self._model = keras.models.clone_model(first.model, clone_function=twin)
+        self._model = _clone(first.model, twin)
         self._optimizer = _optimizer(first)
         self._regularisers = [variable.regularizer for variable in first.model.trainable_variables]
         self._rate = _index(self._optimizer.variables, self._optimizer._learning_rate)
@@ -302,8 +309,16 @@ class Population:
             "fixed": fixed,
             "optimizer": [np.asarray(variable) for variable in model.optimizer.variables],
             "options": {name: np.float32(value) for name, value in traced_options(training.settings).items()},
+            "smoothing": np.float32(training.settings.options_of("loss").get("label_smoothing", 0)),
+            "class_weights": self._class_weights(training),
             "factors": [np.float32(getattr(v.regularizer, "l2", 0)) for v in model.trainable_variables],
         }
+
+    def _class_weights(self, training: Training) -> Any:
+        """Return the weight of each class (classes,) in a member's training."""
+        labels, classes = training.dataset.train.y, training.model.output_shape[-1]
+        weights = losses.class_weights(training.settings, labels, classes) or {}
+        return np.array([weights.get(label, 1.0) for label in range(classes)], np.float32)
 
     def _randoms_of(self, model: Any) -> list[int]:
         """Return which of the program's random states each of a model's own is: a layer that drops nothing has none."""
@@ -351,8 +366,10 @@ class Population:
     def _step(self, state: State, x: Any, y: Any) -> tuple[State, tuple[Any, Any]]:
         def loss(trained: Any) -> Any:
             predicted, fixed = self._model.stateless_call(trained, state["fixed"], x, training=True)
-            entropy = jnp.mean(keras.losses.sparse_categorical_crossentropy(y, predicted))
-            return entropy + self._penalty(trained, state["factors"]), (predicted, fixed)
+            return jnp.mean(self._entropies(state, y, predicted)) + self._penalty(trained, state["factors"]), (
+                predicted,
+                fixed,
+            )
 
         for name, number in state["options"].items():
             setattr(self._optimizer, name, number)
@@ -360,6 +377,14 @@ class Population:
         trained, optimizer = self._optimizer.stateless_apply(state["optimizer"], gradients, state["trained"])
         hits = jnp.sum(jnp.argmax(predicted, axis=1) == y)
         return {**state, "trained": trained, "fixed": fixed, "optimizer": optimizer}, (value * len(y), hits)
+
+    def _entropies(self, state: State, y: Any, predicted: Any) -> Any:
+        """Return the cross-entropy of each image, of smoothed labels and weighted by class where members ask for it."""
+        if not _weighs(self._settings):
+            return keras.losses.sparse_categorical_crossentropy(y, predicted)
+        classes, smoothing = predicted.shape[-1], state["smoothing"]
+        labels = ops.one_hot(y, classes) * (1 - smoothing) + smoothing / classes
+        return keras.losses.categorical_crossentropy(labels, predicted) * state["class_weights"][y]
 
     def _penalty(self, trained: Any, factors: Any) -> Any:
         each = [
@@ -388,6 +413,15 @@ def _optimizer(first: Training) -> Any:
     optimizer = (TracedMomentum if has_momentum else type(own)).from_config(own.get_config())
     optimizer.build(first.model.trainable_variables)
     return optimizer
+
+
+def _clone(model: Any, twin: Callable[[Any], Any]) -> Any:
+    """Return a copy of a model made of its layers' twins, uncompiled: Keras would look for its loss by name."""
+    model.compiled = False
+    try:
+        return keras.models.clone_model(model, clone_function=twin)
+    finally:
+        model.compiled = True
 
 
 def _twin(layer: Any, patches: bool) -> Any:

@@ -257,7 +257,8 @@ class Training:
             state.assign(seed)
         model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
         model.steps_per_execution = 1 if self.callbacks.see_batches else backend.batches_a_call()
-        seen, labels = Epoch(train.x, order, self.settings, self.seed, epoch, self.scaling), train.y[order]
+        seen = Epoch(train.x, order, self.settings, self.seed, epoch, self.scaling)
+        labels: NDArray[Any] = train.y[order]
         if seen.blends is not None:
             labels = seen.blends(
                 labels if is_regression(labels) else np.eye(model.output_shape[-1], dtype=np.float32)[labels]

@@ -16,6 +16,8 @@ NOT_COMPARABLE = (
     "Not comparable: training values are means over the epoch, with dropout and distortions at work; "
     "{watched} values are not."
 )
+OTHER_LOSS = "Not comparable: training minimises another loss{loss}; {watched} loss is the cross-entropy."
+LONGEST_LIST = 30  # characters of what makes the losses differ
 
 
 def watched_images(protocol: Protocol) -> str:
@@ -47,7 +49,8 @@ def learning_curves(
     title = f"{watched.capitalize()} {objective.label} {objective.text(sum(kept) / len(kept))} {where}"
     note = NOT_COMPARABLE.format(watched=watched)
     if losses_differ_by:
-        note = f"The training loss is another one ({', '.join(losses_differ_by)}); {watched}'s is the cross-entropy. {note}"
+        named = ", ".join(losses_differ_by)
+        note = OTHER_LOSS.format(watched=watched, loss=f" ({named})" if len(named) <= LONGEST_LIST else "")
     figure = canvas(3.2, title, note)
     ((loss, accuracy, rate),) = place(figure, 1, 3, 0.65, 0.12, 0.75, 0.5, wspace=0.38)
     of_loss = next(metric for metric in measured if metric.name == "loss")

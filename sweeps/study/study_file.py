@@ -63,6 +63,7 @@ RESERVED = {  # what a run's parameters and a row of `runs()` call by these name
 }
 UNION_PARTS = {"IntRange", "FloatRange", "Choice", "str", "bool", "dict[str,any]", "literal['recipe']"}
 MAY_BE_EMPTY = ("training", "arguments")  # sections
+MOST_COMBINATIONS = 5_000  # of the outermost values of one setting's options, that are looked at
 LARGEST_FILE = 1_000_000  # bytes
 LONGEST_NAME = 100  # characters
 
@@ -462,8 +463,8 @@ def _check_values(study: Study, where: str) -> None:
 
 def _check_part(study: Study, part: str, where: str) -> None:
     """Check a setting that is chosen by name with its options, as far as they are searched: outermost values with one another."""
-    known = {f"{part}.{option}": value for option, value in study.settings.options_of(part).items()}
-    fixed = {name: value for name, value in known.items() if name not in study.search}
+    own = {f"{part}.{option}": value for option, value in study.settings.options_of(part).items()}
+    fixed = {name: value for name, value in own.items() if name not in study.search}
     searched = study.search.get(part)
     for name in searched.examples() if searched else [getattr(study.settings, part)]:
         entries = {
@@ -471,7 +472,8 @@ def _check_part(study: Study, part: str, where: str) -> None:
             for option, entry in study.search.items()
             if option.startswith(f"{part}.") and (part not in entry.when or name in as_list(entry.when[part]))
         }
-        for values in itertools.product(*(entry.examples() for entry in entries.values())):
+        combinations = itertools.product(*(entry.examples() for entry in entries.values()))
+        for values in itertools.islice(combinations, MOST_COMBINATIONS):
             given = dict(zip(entries, values, strict=True))
             try:
                 TrainingSettings.model_validate({part: name} | fixed | given)
@@ -479,8 +481,8 @@ def _check_part(study: Study, part: str, where: str) -> None:
                 first = next(iter(given)) if given and searched is None else part
                 value = given.get(first, name)
                 hint = ""
-                own = _options(part, name)
-                if searched and own and any(option.partition(".")[2] not in own for option in given):
+                known = _options(part, name)
+                if searched and known and any(option.partition(".")[2] not in known for option in given):
                     hint = f": say for which {part} it is searched, with when: {{{part}: …}}"
                 raise UserError(f"{where}: search.{first} gives {value!r}: {first_mistake(error)}{hint}") from error
 

@@ -1,6 +1,7 @@
 """A user's own callbacks: told of true epochs and of validation, and of the same after a resume."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,15 @@ def test_a_population_has_no_callbacks(study: Callable[..., Study]) -> None:
     with pytest.raises(UserError, match="population: model in_population has callbacks"):
         population.check(asked, "jax")
     population.check(study("in_population"), "tensorflow")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(start: Callable[..., Training], tmp_path: Path) -> None:
+    trained = start("earlier.npz")
+    trained.run_epoch()
+    with np.load(tmp_path / "earlier.npz") as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    del header["callbacks"], header["stopped"]
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "earlier.npz", **arrays)
+    assert len(start("earlier.npz", Recorder()).history) == 1

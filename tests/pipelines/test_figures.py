@@ -160,7 +160,9 @@ def large(small: datasets.Dataset) -> datasets.Dataset:
 
 DRAWN: dict[str, Any] = {
     "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation", MEASURED),
-    "learning_curves of another loss": lambda d: curves.learning_curves([history(5)], [2], "validation", MEASURED, ["mixup"]),
+    "learning_curves of another loss": lambda d: curves.learning_curves(
+        [history(5)], [2], "validation", MEASURED, ["label smoothing", "mixup"]
+    ),
     "learning_curves of several": lambda d: curves.learning_curves([history(5), history(6)], [2, 5], "test", MEASURED),
     "study_curves": lambda d: curves.study_curves({0: [0.9, 0.95], 1: [0.8]}, {1}, 0, "tiny: 2 trials", "validation", ACCURACY),
     "confusion": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, DIGITS),

@@ -285,7 +285,7 @@ SEARCHED: dict[str, list[Any]] = {  # two values of each
     "loss": ["categorical_hinge", "huber"],
     "loss.label_smoothing": [0.1, 0.2],
     "mixup": [0.1, 0.2],
-    "class_weight": ["balanced"],
+    "class_weight": ["balanced", None],
     "flip": ["horizontal", "vertical"],
     "crop": [1, 2],
     "mixed_precision": ["float16", "bfloat16"],

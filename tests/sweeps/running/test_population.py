@@ -244,6 +244,36 @@ def test_members_may_differ_in_their_schedules(few: Dataset, tmp_path: Path) -> 
 
 
 @under_jax
+def test_members_may_differ_in_smoothing_and_class_weights(few: Dataset, tmp_path: Path) -> None:
+    from pipelines.population import Population, shape_of
+
+    each: list[dict[str, Any]] = [
+        {"class_weight": "balanced", "loss.label_smoothing": 0.2},
+        {"class_weight": "balanced"},
+        {"loss.label_smoothing": 0.1},
+    ]
+
+    def members(folder: str) -> list[Training]:
+        return [
+            training("tests.tiny_model", few, tmp_path / folder / f"{n}.npz", 1, {}, epochs=2, **own)
+            for n, own in enumerate(each)
+        ]
+
+    alone, together = members("alone"), members("together")
+    whole = Population(together[0], size=3)
+    for member in together:
+        assert shape_of(member.model, member.settings) == whole.shape
+        whole.seat(member)
+    for _ in range(2):
+        for member in alone:
+            member.run_epoch()
+        whole.run_epoch()
+    losses = [[metrics.loss for metrics in member.history] for member in together]
+    np.testing.assert_allclose(losses, [[metrics.loss for metrics in member.history] for member in alone], rtol=1e-3)
+    assert len({values[0] for values in losses}) == 3
+
+
+@under_jax
 def test_a_member_that_raises_fails_alone(few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.population import Population
 

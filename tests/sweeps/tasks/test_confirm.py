@@ -1,7 +1,9 @@
 """Confirming: the best by validation, from fresh seeds, racing; and what is read back of it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from pipelines import datasets
+from pipelines import datasets, schedules
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import runs, verdicts
@@ -273,3 +275,14 @@ def test_a_system_of_too_few_seeds_is_one_line() -> None:
     known = {"system": "trial 1, all training images", "chosen": False, "comparisons": 3, "low": float("nan")}
     lines = list(systems.in_lines(pd.DataFrame([known | {"published": 99.1}, known | {"published": 99.26}]), {}))
     assert lines == ["trial 1, all training images, one of 3 systems compared:", "  too few seeds for a verdict"]
+
+
+def test_a_final_training_follows_the_curve_that_was_chosen(write_study: Callable[..., Path]) -> None:
+    training = {"epochs": 6, "schedule": {"name": "cosine", "warmup": 1.0, "horizon": 8.0}}
+    owner = study_file.load(str(write_study(training=training)))
+    trial: Any = SimpleNamespace(params={"filters1": 4, "learning_rate": 0.005}, number=3)
+    chosen, final = owner.run_config(trial.params, 0).training, confirm.study_of(owner, trial, 2, epochs=4).settings
+    assert (chosen.epochs, final.epochs) == (6, 4)
+    for epoch in range(4):
+        behind = [None] * epoch
+        np.testing.assert_array_equal(schedules.rates(final, behind, 10), schedules.rates(chosen, behind, 10))
