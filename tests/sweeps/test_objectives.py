@@ -149,6 +149,9 @@ def test_a_metric_is_one_entry(run_here: Any, monkeypatch: pytest.MonkeyPatch) -
     assert frame.val_error_rate.is_monotonic_increasing
     assert "validation error rate" in said(leaderboard.show, "tiny")
     assert "By validation error rate." in report.Report("tiny").text()
+    monkeypatch.delitem(metrics.METRICS, entry.name)  # whoever reads it with a version that has none
+    with pytest.raises(UserError, match="the study's objective 'error_rate' is not a metric of this version"):
+        runs("tiny")
 
 
 COST = """
