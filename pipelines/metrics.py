@@ -4,6 +4,7 @@ Names are one scheme for all of them. `val_NAME` and `test_NAME` (and `train_NAM
 `…_sd` are standard deviations over the models of a run; `epoch_val_NAME` is the curve. MLflow, pandas and tables have the same.
 """
 
+import dataclasses
 import inspect
 import math
 import traceback
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import NoModel, UserError
-from models.sources import NAME, PATH, Source, UserModules, find
+from models.sources import NAME, PATH, Source, UserModules, find, of_function
 from pipelines.errors import first_line, nearest, of_the_machine
 
 Task = Literal["classification", "regression"]
@@ -250,9 +251,22 @@ def resolve(reference: str, folders: Sequence[Path] | None) -> Source:
     Raises NoModel for one that is not there, cannot be imported, or does not take labels and predictions.
     """
     if folders is not None or reference not in _adopted:
-        adopt(find(reference, folders if folders is not None else [Path.cwd()]))
+        try:
+            adopt(find(reference, folders if folders is not None else [Path.cwd()]))
+        except NoModel:
+            if reference not in _adopted:  # a notebook's has no file
+                raise
     _function(reference)
     return _adopted[reference].source
+
+
+def source_of(function: Callable[..., Any], module: str, folders: Sequence[Path]) -> Source:
+    """Return the source of a metric that is a function of Python's; one of a notebook or a script is in a module called so.
+
+    Raises NoModel.
+    """
+    found = of_function(function, module, folders)
+    return dataclasses.replace(found, reference=f"{found.entry}:{found.function}")
 
 
 def adopt(source: Source) -> None:
