@@ -157,6 +157,7 @@ METRICS = {metric.name: metric for metric in _ENTRIES}
 ACCURACY = METRICS["accuracy"]
 ALWAYS: dict[Task, tuple[str, ...]] = {"classification": ("accuracy", "loss"), "regression": ("loss", "mae", "rmse")}
 _adopted: dict[str, UserModules] = {}  # of users' metrics, by the reference that a study file or a run has of them
+_without_file = set[str]()  # those of them that were defined in a notebook or a script
 
 
 def is_regression(labels: Labels) -> bool:
@@ -250,12 +251,8 @@ def resolve(reference: str, folders: Sequence[Path] | None) -> Source:
 
     Raises NoModel for one that is not there, cannot be imported, or does not take labels and predictions.
     """
-    if folders is not None or reference not in _adopted:
-        try:
-            adopt(find(reference, folders if folders is not None else [Path.cwd()]))
-        except NoModel:
-            if reference not in _adopted:  # a notebook's has no file
-                raise
+    if reference not in _adopted or (folders is not None and reference not in _without_file):
+        adopt(find(reference, folders if folders is not None else [Path.cwd()]))
     _function(reference)
     return _adopted[reference].source
 
@@ -266,7 +263,10 @@ def source_of(function: Callable[..., Any], module: str, folders: Sequence[Path]
     Raises NoModel.
     """
     found = of_function(function, module, folders)
-    return dataclasses.replace(found, reference=f"{found.entry}:{found.function}")
+    source = dataclasses.replace(found, reference=f"{found.entry}:{found.function}")
+    if not source.folder:
+        _without_file.add(source.reference)
+    return source
 
 
 def adopt(source: Source) -> None:
