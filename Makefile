@@ -1,6 +1,6 @@
 # Every target makes .venv when it is missing and reinstalls only when pyproject.toml or constraints.txt changed. What tests need
 # besides is installed by the first of them.
-# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS DATASET SEED STORED NEW_SOURCE, as in `sweep run --help`; and of it and `make confirm`:
+# Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS DATASET SEED SET STORED NEW_SOURCE, as in `sweep run --help`; and of it and `make confirm`:
 # WORKERS DEVICE EXECUTOR CPUS_PER_TRIAL GPUS_PER_TRIAL TRIALS_PER_WORKER.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL POPULATION DEVICE, as in `sweep baselines --help`.
 # Variables of `make confirm`: STUDY TOP SEEDS FINAL. Of `make report`: STUDY OUTPUT.
@@ -19,7 +19,7 @@ CREW    = $(call option,EXECUTOR,executor) $(call option,WORKERS,workers) $(call
           $(call option,CPUS_PER_TRIAL,cpus-per-trial) \
           $(call option,GPUS_PER_TRIAL,gpus-per-trial) $(call option,TRIALS_PER_WORKER,trials-per-worker)
 OPTIONS = $(call option,TRIALS,trials) $(call option,EPOCHS,epochs) $(call option,HOURS,hours) \
-          $(call option,DATASET,dataset) $(call option,SEED,seed) $(call flag,STORED,stored) $(call flag,NEW_SOURCE,new-source) $(CREW)
+          $(call option,DATASET,dataset) $(call option,SEED,seed) $(foreach pair,$(SET),--set $(pair)) $(call flag,STORED,stored) $(call flag,NEW_SOURCE,new-source) $(CREW)
 
 BASELINES = $(foreach name,$(ONLY),--only $(name)) $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) \
             $(call option,DATASET,dataset) $(call option,PROTOCOL,protocol) $(call option,DEVICE,device) \
@@ -31,14 +31,14 @@ RUN ?= best
 
 .DEFAULT_GOAL := help
 FAULT_CAMPAIGN = $(call option,FAULTS,faults) $(call option,SEED,seed) $(if $(RESULTS),--results $(RESULTS),--page docs/reliability.md)
-TARGETS ?= study idx npz state command run_id
+TARGETS ?= study idx npz archive photo state command run_id
 SECONDS ?= 60
 
-.PHONY: help setup sweep baselines confirm report explain best ui cluster-demo dashboard test test-fast test-long lint bench faults fuzz audit clean
+.PHONY: help setup sweep status baselines confirm report explain best ui cluster-demo dashboard test test-fast test-long lint bench faults fuzz audit clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED STORED NEW_SOURCE EXECUTOR"
+	@echo "  Variables of make sweep: STUDY TRIALS EPOCHS HOURS WORKERS DATASET DEVICE SEED SET STORED NEW_SOURCE EXECUTOR"
 	@echo "  Variables of make baselines: ONLY SEEDS EPOCHS DATASET PROTOCOL POPULATION DEVICE"
 
 setup: $(READY) ## Make .venv and install what a sweep needs
@@ -55,6 +55,9 @@ $(TESTED): $(READY)
 
 sweep: $(READY) ## Run a study, or resume it (STUDY=lean_cnn)
 	@$(BIN)/sweep run $(STUDY) $(OPTIONS)
+
+status: $(READY) ## Say of every study how far it is, and who trains it
+	@$(BIN)/sweep status $(STUDY)
 
 baselines: $(READY) ## Train every published recipe from several seeds (ONLY="softmax lean_cnn" SEEDS=3), or resume
 	@$(BIN)/sweep baselines $(BASELINES)

@@ -91,7 +91,7 @@ def run(trials: int, workers: int) -> dict[str, Any]:
 
 def run_trivial(trials: int, workers: int) -> dict[str, Any]:
     """Run trials that report one number and train nothing, with both stores, in this process; return as `run` does."""
-    from pipelines import backend, data
+    from pipelines import backend, datasets
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics, Epochs
     from sweeps.running import worker
@@ -120,7 +120,7 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
             | {"budget": {"trials": trials}},
             STUDY,
         )
-        one = processes.worker_here(study, data.load("mnist-5k"))
+        one = processes.worker_here(study, datasets.load("mnist-5k"))
         began = time.monotonic()
         one.run_trials()
         states = [trial.state.name.lower() for trial in one._store.trials()]

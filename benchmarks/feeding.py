@@ -36,9 +36,11 @@ def main() -> None:
 
 
 @contextmanager
-def whole_arrays(x: Any, y: Any, size: int, scaled: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+def whole_arrays(
+    prepared: Callable[[slice], Any], shape: tuple[int, ...], y: Any, size: int
+) -> Iterator[dict[str, Any]]:
     """Give `fit` arrays, as most programs do."""
-    yield {"x": scaled(x), "y": y, "batch_size": size}
+    yield {"x": prepared(slice(None)), "y": y, "batch_size": size}
 
 
 def measure(dataset: str, feeds: dict[str, Feed]) -> None:
@@ -46,9 +48,9 @@ def measure(dataset: str, feeds: dict[str, Feed]) -> None:
     import keras
 
     from models import lean_cnn
-    from pipelines import data
+    from pipelines import datasets
 
-    images = data.load(dataset)
+    images = datasets.load(dataset)
     models = {}
     for way in feeds:
         keras.utils.set_random_seed(0)
@@ -68,7 +70,8 @@ def train(model: Any, images: Any, feed: Feed, epoch: int) -> dict[str, Any]:
     import keras
     import numpy as np
 
-    from pipelines.images import Scaling
+    from pipelines.config import TrainingSettings
+    from pipelines.images import Epoch, Scaling
     from pipelines.train import random_states
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]
@@ -84,7 +87,8 @@ def train(model: Any, images: Any, feed: Feed, epoch: int) -> dict[str, Any]:
         state.assign([0, epoch])
     scaling, clock, start = Scaling("by_255", images.train.x), Clock(), time.perf_counter()
     order = np.random.default_rng(epoch).permutation(len(images.train))
-    with feed(images.train.x[order], images.train.y[order], 128, scaling) as fed:
+    seen = Epoch(images.train.x, order, TrainingSettings.model_validate({}), 0, epoch, scaling)
+    with feed(seen, seen.shape, images.train.y[order], 128) as fed:
         model.fit(**fed, shuffle=False, verbose=0, callbacks=[clock])
     seconds = clock.began - start, clock.ended - clock.began, time.perf_counter() - clock.ended
     digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in model.get_weights())).hexdigest()

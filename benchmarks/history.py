@@ -87,7 +87,7 @@ def make() -> dict[str, Any]:
     """Make a history of as many trials as there are templates, through a worker, in MLRUNS_DIR."""
     import numpy as np
 
-    from pipelines import backend, data
+    from pipelines import backend, datasets
     from pipelines.execute import Outcome
     from pipelines.train import End, EpochMetrics, Epochs
     from sweeps.running import worker
@@ -114,7 +114,7 @@ def make() -> dict[str, Any]:
     content |= {"dataset": "mnist-5k", "pruner": "none", "budget": {"trials": TEMPLATES}}
     study = study_file.check(content, STUDY)
     vars(worker)["execute"] = pretend
-    processes.worker_here(study, data.load("mnist-5k")).run_trials()
+    processes.worker_here(study, datasets.load("mnist-5k")).run_trials()
     return {}
 
 

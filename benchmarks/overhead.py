@@ -114,13 +114,13 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
 
 
 def _prepared(dataset: str, epochs: int) -> tuple[Any, Any]:
-    from pipelines import backend, data
+    from pipelines import backend, datasets
     from sweeps.study import study_file
 
     backend.configure()
     content = study_file._read(study_file.find("lean_cnn"))
     content |= {"dataset": dataset, "training": {"epochs": epochs}, "budget": {"trials": 1}, "pruner": "none"}
-    return study_file.check(content, "lean_cnn"), data.load(dataset)
+    return study_file.check(content, "lean_cnn"), datasets.load(dataset)
 
 
 def _timed(owner: Any, name: str, spent: dict[str, float], label: str) -> None:

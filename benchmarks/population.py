@@ -33,12 +33,12 @@ TRIAL = 15 * 54_000  # images that a trial of the recipe trains on
 def main() -> None:
     """Measure, write a line for each setting, and print all."""
     os.environ["KERAS_BACKEND"] = "jax"
-    from pipelines import backend, data
+    from pipelines import backend, datasets
     from pipelines.population import Formulation
 
     backend.configure()
     began = time.perf_counter()
-    dataset = data.load("mnist-5k")
+    dataset = datasets.load("mnist-5k")
     device = floor()
     settings: list[tuple[str, int, Callable[[], Any]]] = [
         (f"fit, {steps} a call", 1, partial(of_fit, dataset, steps)) for steps in STEPS_A_CALL

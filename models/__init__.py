@@ -3,7 +3,7 @@
 A model file defines `build(*, ...) -> keras.Model` (uncompiled; its keyword arguments are the hyperparameters, their defaults
 the published values) and `RECIPES`, the published training settings and targets under one key a variant. `MODELS` lists the
 project's own recipes: each is a model's name. Any other importable module of this shape may be named too, and may leave
-`RECIPES` out.
+`RECIPES` out. Where `build` names `input_shape` or `classes`, it is given those of the data set: they are no hyperparameters.
 Keras is imported inside `build`, so that reading a model's arguments and recipes stays instant.
 """
 
@@ -44,14 +44,17 @@ MODELS = {  # recipe: its file; the cheapest to train first
     "augmented_cnn_bn": "models.augmented_cnn",
     "keras_cnn": "models.keras_cnn",
 }
+CALLBACKS = "callbacks"  # the function of a model's file that makes Keras callbacks
 REFERENCES = {"human reading": 99.7, "state of the art": 99.79}  # percent, as the articles give them
+
+OF_THE_DATA = ("input_shape", "classes")  # arguments of a `build` that the data set decides: no hyperparameters
 
 Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 Pooling = Literal["max", "average", "stride", "batch_norm"]  # what shrinks the images; batch_norm shrinks nothing
 Head = Literal["flatten", "global_average"]
 Padding = Literal["valid", "same"]
 Kind = Literal["printed", "about", "above", "goal"]  # of a published accuracy
-Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.data
+Protocol = Literal["held_out", "official", "reshuffled"]  # see pipelines.datasets
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Recipe:
 
 
 _adopted: dict[str, UserModules] = {}  # users' models, by the reference that a study file or a run has of them
+_written = set[str]()  # those of them that have no file
 
 
 def adopt(source: Source) -> None:
@@ -96,12 +100,20 @@ def adopt(source: Source) -> None:
         _adopted[source.reference] = UserModules(source)
 
 
+def adopt_written(source: Source) -> None:
+    """Adopt the source of a function of a notebook or a script: there is no file in which to look for it again."""
+    _written.add(source.reference)
+    adopt(source)
+
+
 def resolve(reference: Any, folders: Sequence[Path]) -> Source | None:
     """Return the source of a user's model, looked for in `folders`, and adopt it; None for a shipped one. Raises NoModel."""
     if not isinstance(reference, str):
         raise NoModel(f"{reference!r} is not the name of a model")
     if reference in MODELS:
         return None
+    if reference in _written and reference in _adopted:
+        return _adopted[reference].source
     source = find(reference, folders)
     adopt(source)
     return source
@@ -117,9 +129,29 @@ def load(name: str) -> Any:
     function = _adopted[name].source.function
     if function != BUILD:  # the file's other facts stay
         build = getattr(module, function, None)
-        module = SimpleNamespace(build=build, RECIPES=getattr(module, "RECIPES", {}), __doc__=module.__doc__)
+        others = {key: getattr(module, key) for key in ("RECIPES", CALLBACKS) if hasattr(module, key)}
+        module = SimpleNamespace(build=build, __doc__=module.__doc__, **others)
     _check_shape(module, name, function)
     return module
+
+
+def callbacks(name: str) -> Any | None:
+    """Return the function `callbacks(settings)` of a model's file, which makes Keras callbacks; None where it has none."""
+    found = getattr(load(name), CALLBACKS, None)
+    if found is not None and not callable(found):
+        raise NoModel(f"{name!r}: its callbacks is not a function of the training settings: rename it")
+    return found
+
+
+def function(reference: str) -> Any:
+    """Return the function of the user's that `reference` names, as `losses.py:focal` does. Raises NoModel."""
+    if reference not in _adopted:
+        resolve(reference, [Path.cwd()])
+    name = _adopted[reference].source.function
+    found = getattr(_adopted[reference].entry(), name, None)
+    if not callable(found):
+        raise NoModel(f"{reference!r}: its module has no function {name}")
+    return found
 
 
 def source(name: str) -> Source | None:
@@ -162,8 +194,20 @@ def custom_objects(name: str) -> dict[str, Any]:
 
 def arguments(name: str) -> dict[str, Any]:
     """Return the hyperparameters of model `name` with their published values; raises NoModel."""
-    signature = inspect.signature(load(name).build)
-    return {key: parameter.default for key, parameter in signature.parameters.items()} | dict(recipe(name).arguments)
+    parameters = inspect.signature(load(name).build).parameters
+    own = {key: parameter.default for key, parameter in parameters.items() if key not in OF_THE_DATA}
+    return own | dict(recipe(name).arguments)
+
+
+def build(name: str, hyperparameters: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> Any:
+    """Return what model `name` builds for these hyperparameters; told of shape and classes where its `build` names them.
+
+    `input_shape`: of one example. `classes`: how many; 0 where numbers are predicted.
+    """
+    function = load(name).build
+    of_data = {"input_shape": input_shape, "classes": classes}
+    asked = inspect.signature(function).parameters
+    return function(**hyperparameters, **{key: value for key, value in of_data.items() if key in asked})
 
 
 def options(name: str) -> dict[str, tuple[Any, ...]]:
@@ -213,6 +257,8 @@ def _check_shape(module: Any, name: str, function: str = BUILD) -> None:
         raise NoModel(f"{name!r}: its build has no signature that Python can read ({error})") from error
     for key, parameter in parameters.items():
         named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if key in OF_THE_DATA and named:
+            continue
         if not named or parameter.default is parameter.empty:
             raise NoModel(
                 f"{name!r}: its build takes {key!r} without a default: every argument needs a name and a default"

@@ -45,15 +45,17 @@ def build(
     dropout: float = 0.2,
     activation: Activation = "relu",
     batch_norm: bool = False,
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     `filters1` and `filters2` are those of the first and second pair; a width of 0 leaves its dense layer out.
     """
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1))], name="augmented_cnn")
+    model = keras.Sequential([keras.Input(input_shape)], name="augmented_cnn")
 
     def add(layer: keras.Layer) -> None:
         model.add(layer)
@@ -71,7 +73,7 @@ def build(
     for width in filter(None, (dense, dense2)):
         add(layers.Dense(width))
         model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

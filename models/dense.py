@@ -36,19 +36,21 @@ def build(
     dropout: float = 0.0,
     activation: Activation = "sigmoid",
     batch_norm: bool = False,
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities."""
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities."""
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()], name="dense")
+    model = keras.Sequential([keras.Input(input_shape), layers.Flatten()], name="dense")
     for width in filter(None, (dense1, dense2, dense3)):
         model.add(layers.Dense(width, use_bias=not batch_norm))
         if batch_norm:
             model.add(layers.BatchNormalization())
         model.add(layers.Activation(activation))
         model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

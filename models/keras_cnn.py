@@ -39,8 +39,10 @@ def build(
     dense2: int = 0,
     dropout2: float = 0.5,
     activation: Activation = "relu",
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     A width of 0 leaves its dense layer out; `dropout1` stands after the pooling, `dropout2` after each dense layer.
     """
@@ -48,7 +50,7 @@ def build(
     from keras import layers
 
     stride = pool_size if pooling == "stride" else 1
-    model = keras.Sequential([keras.Input((28, 28, 1))], name="keras_cnn")
+    model = keras.Sequential([keras.Input(input_shape)], name="keras_cnn")
     model.add(layers.Conv2D(filters1, kernel, padding=padding, activation=activation))
     model.add(layers.Conv2D(filters2, kernel, strides=stride, padding=padding, activation=activation))
     if pooling != "stride":
@@ -58,7 +60,7 @@ def build(
     for width in filter(None, (dense, dense2)):
         model.add(layers.Dense(width, activation=activation))
         model.add(layers.Dropout(dropout2))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

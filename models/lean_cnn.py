@@ -47,15 +47,17 @@ def build(
     dropout: float = 0.4,
     l2: float = 1e-3,
     activation: Activation = "relu",
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     A width of 0 leaves its dense layer out.
     """
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1))], name="lean_cnn")
+    model = keras.Sequential([keras.Input(input_shape)], name="lean_cnn")
     for filters in (filters1, filters2, filters3):
         stride = pool_size if pooling == "stride" else 1
         model.add(layers.Conv2D(filters, kernel, strides=stride, padding="same", activation=activation))
@@ -68,7 +70,7 @@ def build(
     for width in filter(None, (dense, dense2)):
         model.add(layers.Dense(width, activation=activation, kernel_regularizer=keras.regularizers.L2(l2)))
         model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

@@ -31,22 +31,24 @@ def build(
     dropout: float = 0.2,
     activation: Activation = "relu",
     batch_norm: bool = False,
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     A width of 0 leaves its layer out; `batch_norm` stands before each activation, and takes the bias's place.
     """
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()], name="mlp_512")
+    model = keras.Sequential([keras.Input(input_shape), layers.Flatten()], name="mlp_512")
     for width in filter(None, (dense1, dense2)):
         model.add(layers.Dense(width, use_bias=not batch_norm))
         if batch_norm:
             model.add(layers.BatchNormalization())
         model.add(layers.Activation(activation))
         model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

@@ -25,20 +25,27 @@ if TYPE_CHECKING:
 
 
 def build(
-    *, dense1: int = 70, dense2: int = 30, activation: Activation = "sigmoid", dropout: float = 0.0, l2: float = 0.0
+    *,
+    dense1: int = 70,
+    dense2: int = 30,
+    activation: Activation = "sigmoid",
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     A width of 0 leaves its layer out; `dropout` stands after each hidden layer, `l2` regularises its weights.
     """
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()], name="mlp_70_30")
+    model = keras.Sequential([keras.Input(input_shape), layers.Flatten()], name="mlp_70_30")
     for width in filter(None, (dense1, dense2)):
         model.add(layers.Dense(width, activation=activation, kernel_regularizer=keras.regularizers.L2(l2)))
         model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

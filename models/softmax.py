@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import keras
 
 
-def build() -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities."""
+def build(*, input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> keras.Model:
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities."""
     import keras
     from keras import layers
 
     return keras.Sequential(
-        [keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, activation="softmax")], name="softmax"
+        [keras.Input(input_shape), layers.Flatten(), layers.Dense(classes, activation="softmax")], name="softmax"
     )
 
 

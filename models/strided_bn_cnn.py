@@ -40,15 +40,17 @@ def build(
     dropout: float = 0.3,
     activation: Activation = "relu",
     batch_norm: bool = True,
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     `dense` of 0 leaves the hidden layer out; without `batch_norm` the layers have their biases.
     """
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1))], name="strided_bn_cnn")
+    model = keras.Sequential([keras.Input(input_shape)], name="strided_bn_cnn")
 
     def add(layer: keras.Layer) -> None:
         model.add(layer)
@@ -63,7 +65,7 @@ def build(
     if dense:
         add(layers.Dense(dense, use_bias=not batch_norm))
     model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

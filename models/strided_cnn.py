@@ -42,15 +42,17 @@ def build(
     dense: int = 200,
     dropout: float = 0.0,
     activation: Activation = "relu",
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    classes: int = 10,
 ) -> keras.Model:
-    """Return the uncompiled network: (n, 28, 28, 1) scaled pixels -> (n, 10) class probabilities.
+    """Return the uncompiled network: (n, *input_shape) scaled pixels -> (n, classes) class probabilities.
 
     `dense` of 0 leaves the hidden layer out; `pooling` is what the second and third convolution have, or are followed by.
     """
     import keras
     from keras import layers
 
-    model = keras.Sequential([keras.Input((28, 28, 1))], name="strided_cnn")
+    model = keras.Sequential([keras.Input(input_shape)], name="strided_cnn")
     model.add(layers.Conv2D(filters1, kernel1, padding=padding, activation=activation))
     for filters, kernel in ((filters2, kernel2), (filters3, kernel3)):
         stride = 2 if pooling == "stride" else 1
@@ -61,7 +63,7 @@ def build(
     if dense:
         model.add(layers.Dense(dense, activation=activation))
     model.add(layers.Dropout(dropout))
-    model.add(layers.Dense(10, activation="softmax"))
+    model.add(layers.Dense(classes, activation="softmax"))
     return model
 
 

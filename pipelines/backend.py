@@ -92,6 +92,22 @@ def load() -> None:
         keras.ops.zeros(1)
 
 
+@contextmanager
+def precision(mixed: str | None) -> Iterator[None]:
+    """Let layers that are made meanwhile compute in `mixed` (float16, bfloat16) with weights in float32; None: all in float32.
+
+    Keras's policy is one for the whole process, so that it is put back.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{mixed}" if mixed else SETTINGS["floatx"])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def note_on_settings() -> str | None:
     """Return a line on what the user's `keras.json` says and is not used; None where it says nothing else."""
     path, said = _keras_json()
@@ -122,38 +138,56 @@ def batches_a_call() -> int:
 
 @contextmanager
 def batches(
-    x: NDArray[Any], y: NDArray[Any], size: int, scaled: Callable[[NDArray[Any]], Any]
+    prepared: Callable[[slice], NDArray[np.float32]], shape: tuple[int, ...], y: NDArray[Any], size: int
 ) -> Iterator[dict[str, Any]]:
-    """Let Keras's `fit` train on images `x` (n, 28, 28, 1), `scaled`, and labels `y`, in this order: yields its arguments.
+    """Let Keras's `fit` train on what `prepared` gives for some places, of `shape`, and labels `y`: yields its arguments.
 
     `y`: (n,) or, of a regression, (n, k).
 
-    TensorFlow is given a pipeline that scales a batch while another is trained on. The one that Keras would make tunes itself
-    in a thread that may sleep through the pipeline's end: `fit` then returns later, by up to as much as it has taken.
+    A batch is prepared when it is wanted, so that an epoch need not fit into memory. TensorFlow is given a pipeline that prepares
+    one while another is trained on. The one that Keras would make tunes itself in a thread that may sleep through the
+    pipeline's end: `fit` then returns later, by up to as much as it has taken.
     """
+    count = -(-len(y) // size)
     if name() != "tensorflow":
-        yield {"x": scaled(x), "y": y, "batch_size": size}
+        yield {"x": _sequence(prepared, y, size, count)}
         return
     import tensorflow
 
-    images_and_labels = [x, y]  # TensorFlow may never let go of `batch`, so that must let go of these
-    shape, kind, of_label = x.shape[1:], y.dtype, y.shape[1:]
+    held = [(prepared, y)]  # TensorFlow may never let go of `batch`, so that must let go of these
+    kind, of_labels = y.dtype, y.shape[1:]
 
     def batch(number: int) -> list[NDArray[Any]]:
-        images, labels = (each[number * size : (number + 1) * size] for each in images_and_labels)
-        return [scaled(images), labels]
+        ((of_rows, labels),) = held
+        rows = slice(number * size, (number + 1) * size)
+        return [of_rows(rows), labels[rows]]
 
     def typed(number: Any) -> tuple[Any, Any]:
         images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, kind], stateful=False)
-        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *of_label])
+        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *of_labels])
 
     options = tensorflow.data.Options()
     options.autotune.enabled = False
-    numbers = tensorflow.data.Dataset.range(-(-len(x) // size))
+    numbers = tensorflow.data.Dataset.range(count)
     try:
         yield {"x": numbers.map(typed).prefetch(2).with_options(options)}
     finally:
-        images_and_labels.clear()
+        held.clear()
+
+
+def _sequence(prepared: Callable[[slice], Any], y: NDArray[Any], size: int, count: int) -> Any:
+    """Return batches as Keras takes them on every backend."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, number: int) -> tuple[Any, Any]:
+            rows = slice(number * size, (number + 1) * size)
+            return prepared(rows), y[rows]
+
+    return Batches()
 
 
 def describe() -> dict[str, str]:

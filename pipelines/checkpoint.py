@@ -10,7 +10,7 @@ import shutil
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ Arrays = list[NDArray[Any]]
 
 @dataclass(frozen=True)
 class State:
-    """All that the next epoch depends on: `history` has one dict an epoch; `kept` are the weights to keep so far."""
+    """All that the next epoch depends on: `history` has one dict an epoch; `kept` are the weights to keep so far.
+
+    `callbacks`: plain data, one entry for each of the user's; `stopped`: whether one of them has ended the training.
+    """
 
     history: list[dict[str, float]]
     weights: Arrays
     optimizer: Arrays
     kept: Arrays
+    callbacks: list[Any] = field(default_factory=list)
+    stopped: bool = False
 
 
 def save(path: Path, fingerprint: str, state: State) -> None:
@@ -37,9 +42,8 @@ def save(path: Path, fingerprint: str, state: State) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     groups = {"weights": state.weights, "optimizer": state.optimizer, "kept": state.kept}
     arrays = {f"{group}_{i}": array for group, members in groups.items() for i, array in enumerate(members)}
-    header = json.dumps(
-        {"fingerprint": fingerprint, "history": state.history, "sizes": {k: len(v) for k, v in groups.items()}}
-    )
+    facts = {"history": state.history, "callbacks": state.callbacks, "stopped": state.stopped}
+    header = json.dumps({"fingerprint": fingerprint, **facts, "sizes": {k: len(v) for k, v in groups.items()}})
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -69,8 +73,9 @@ def _read(path: Path, fingerprint: str) -> State | None:
             header = json.loads(file["header"].tobytes())
             if header["fingerprint"] != fingerprint:
                 return None
-            groups = {key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()}
-            return State(history=header["history"], **groups)
+            groups: Any = {key: [file[f"{key}_{i}"] for i in range(size)] for key, size in header["sizes"].items()}
+            ours = {key: header[key] for key in ("callbacks", "stopped") if key in header}  # earlier versions have none
+            return State(history=header["history"], **groups, **ours)
     except Exception as error:  # a damaged file makes numpy and zipfile raise a dozen kinds
         if of_the_machine(error) and _whole(path):
             raise

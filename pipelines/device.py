@@ -22,6 +22,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def own_memory() -> float:
+    """Return the memory of this process alone, in GiB: pages of files that it has mapped can be taken from it at any time."""
+    memory = psutil.Process().memory_info()
+    return float(memory.rss - getattr(memory, "shared", 0)) / 2**30
+
+
 def cpu_name() -> str:
     """Return what the CPU is called."""
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,5 +1,7 @@
 """What a model predicts: class probabilities, or the values of a regression. What they are worth: `metrics.py`."""
 
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -7,18 +9,24 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.images import Floats
 
-BATCH = 1_000
+BATCH, BATCH_BYTES = 1_000, 2**26  # examples that are predicted at a time, and what they take at most
 LOOKED_AT = 8  # random images, where a model's last layer does not tell what it returns
 
 
-def probabilities(model: Any, x: Floats, logits: bool = False) -> Floats:
-    """Return class probabilities (n, classes) for images (n, 28, 28, 1), dropout off; `logits`: what the model returns.
+def probabilities(model: Any, x: Any, logits: bool = False, scaled: Callable[[Any], Floats] | None = None) -> Floats:
+    """Return class probabilities (n, classes) for examples x, dropout off; of a regression, the values that it predicts.
 
-    Of a regression, the values (n, outputs) that it predicts.
+    `logits`: what the model returns. `scaled`: makes of examples as they are kept what the model takes, if x is not that yet.
     """
-    parts = [model.predict_on_batch(x[begin : begin + BATCH]) for begin in range(0, len(x), BATCH)]
+    parts = [model.predict_on_batch(scaled(x[rows]) if scaled else x[rows]) for rows in batches(x)]
     found = np.concatenate(parts, dtype=np.float32)
     return softmax(found) if logits else found
+
+
+def batches(x: Any) -> Iterator[slice]:
+    """Yield the places of the examples that are predicted at a time."""
+    size = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(x.shape[1:]))))
+    yield from (slice(begin, begin + size) for begin in range(0, len(x), size))
 
 
 def softmax(logits: Floats) -> Floats:

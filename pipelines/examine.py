@@ -9,29 +9,28 @@ import numpy as np
 
 import models
 from pipelines import evaluate, serving
-from pipelines.data import Dataset
+from pipelines.datasets.dataset import Dataset
 from pipelines.errors import UserError, first_line, of_the_machine
+from pipelines.images import Scaling
 
 IMAGES = 8  # that a saved copy must predict as the original does
 TOLERANCE = 1e-4  # between their outputs
 
 
-def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, classes: int | None, saved: bool) -> None:
-    """Raise UserError for a model that cannot be trained on `dataset`; `saved`: or whose saved copy is not the same.
-
-    `classes`: None for a regression, whose outputs are those of a label.
-    """
+def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, saved: bool) -> None:
+    """Raise UserError for a model that cannot be trained on `dataset`; `saved`: or whose saved copy is not the same."""
     import keras
 
     try:
-        model = models.load(name).build(**hyperparameters)
+        model = models.build(name, hyperparameters, dataset.shape, len(dataset.classes))
     except Exception as error:
         if of_the_machine(error):
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         place = models.place_of(error, name)
         raise UserError(f"build of model {name} raises {reason} ({place}) for {hyperparameters}") from error
-    wanted = dataset.train.x.shape[1:]
+    wanted, classes = dataset.shape, len(dataset.classes)
+    kind = "images" if dataset.has_images else "examples"
     if not isinstance(model, keras.Model):
         raise UserError(f"build of model {name} returns {_a(type(model).__name__)}, not a keras.Model")
     if not model.built or not getattr(model, "inputs", None):
@@ -42,7 +41,7 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, cla
             "of build"
         )
     if len(model.inputs) != 1 or not _fits(model.inputs[0].shape[1:], wanted):
-        raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the images of {dataset.name} are {wanted}")
+        raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the {kind} of {dataset.name} are {wanted}")
     outputs, what = (classes, "class") if classes else (int(np.prod(dataset.train.y.shape[1:])), "value of a label")
     if len(model.outputs) != 1 or tuple(model.outputs[0].shape[1:]) != (outputs,):
         raise UserError(
@@ -56,7 +55,7 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, cla
 
 
 def _check_saved_copy(model: Any, name: str, dataset: Dataset) -> None:
-    x = dataset.train.x[:IMAGES].astype(np.float32) / 255
+    x = Scaling("by_255", dataset.train.x)(dataset.train.x[:IMAGES])
     try:
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "copy.keras")

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import checkpoint, data, evaluate, metrics
+from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics
 from pipelines.config import RunConfig
+from pipelines.datasets.dataset import Dataset
+from pipelines.datasets.mnist import DIGITS
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
 from pipelines.images import Floats
@@ -73,14 +75,16 @@ def execute(
             for number, training in enumerate(trainings, 1)
         ]
         measured = _summary(each) | _cost(trainings)
-        if config.dataset in data.COMPARABLE:
+        if trainings[0].dataset.comparable:
             known = {metric.name: metric for metric in config.measured}
             measured |= dict(_gap(known[name], target, measured) for name, target in targets if name in known)
         kept = [training.kept_epoch or 0 for training in trainings]
         histories = [training.history for training in trainings]
         watched = curves.watched_images(config.protocol)
+        differs = losses.differs_by(config.training)
         drawn.draw(
-            folder / "learning_curves.png", lambda: curves.learning_curves(histories, kept, watched, config.measured)
+            folder / "learning_curves.png",
+            lambda: curves.learning_curves(histories, kept, watched, config.measured, differs),
         )
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
@@ -96,11 +100,11 @@ def _gap(metric: Metric, target: float, measured: Mapping[str, float]) -> tuple[
     return called, metric.scale * measured[f"{TEST}_{metric.name}"] - target
 
 
-def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
-    """Return the number of parameters of a model, by building it."""
+def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Dataset) -> int:
+    """Return the number of parameters of a model of `dataset`, by building it."""
     import keras
 
-    count = int(models.load(model).build(**hyperparameters).count_params())
+    count = int(models.build(model, hyperparameters, dataset.shape, len(dataset.classes)).count_params())
     keras.utils.clear_session()
     return count
 
@@ -108,12 +112,14 @@ def count_parameters(model: str, hyperparameters: Mapping[str, Any]) -> int:
 def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) -> Training:
     import keras
 
-    dataset = data.of_run(config, number, seed)
+    dataset = datasets.of_run(config, number, seed).for_task(config.task)
     keras.utils.set_random_seed(seed)
-    model = models.load(config.model).build(**config.hyperparameters)
+    with backend.precision(config.training.mixed_precision):
+        model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
     logits = compile_model(model, config.training, config.task)
-    fingerprint = f"{config.model_dump_json(exclude_defaults=True)} {dataset.digest} {keras.backend.backend()}"
-    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, config.measured)
+    fingerprint = f"{config.fingerprint()} {dataset.digest} {keras.backend.backend()}"
+    own = callbacks.build(config.model, config.training)
+    return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, config.measured, own)
 
 
 def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:
@@ -136,7 +142,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     regression = metrics.is_regression(training.dataset.test.y)
     np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **predicted)  # type: ignore[arg-type]
     if keep_model:
-        training.model.save(folder / MODEL_FILE)
+        training.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
             np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
     if end == End.COMPLETED and not regression:
@@ -146,11 +152,13 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
 
 def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Drawn) -> None:
     """Draw what the model gets right and wrong, into `folder`; `predicted`: of the test images."""
-    test, classes = training.dataset.test, data.CLASSES[training.dataset.name]
+    dataset = training.dataset
+    test, classes = dataset.test, dataset.classes
     drawn.draw(folder / "confusion.png", lambda: result.confusion(predicted, test.y, classes))
-    drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
+    if dataset.has_images:
+        drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
     drawn.draw(folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes))
-    if classes == data.DIGITS:
+    if classes is DIGITS:  # MNIST itself: no other data set, whatever its classes are called, has this tuple
         drawn.draw(
             folder / "font_digits.png",
             lambda: fonts.predictions(training.probabilities(fonts.digits())),

@@ -1,9 +1,10 @@
 """What happens inside a trained network: kernels, responses, gradients. For Sequential and functional Keras models; all backends.
 
 What lies in a model within the model is one layer here, and not looked into.
-Images are (n, 28, 28, 1), as bytes or as floats in 0..255; the run's scaling is applied here.
+Images are (n, height, width, channels), as bytes or as floats in 0..255; the run's scaling is applied here.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import backend, evaluate
-from pipelines.data import Bytes
+from pipelines.datasets.dataset import Bytes, Rows
 from pipelines.errors import UserError, nearest
-from pipelines.evaluate import BATCH
-from pipelines.images import SIDE, Floats, Scaling
+from pipelines.images import Floats, Scaling
 
 STEPS, STEP = 150, 4.0  # of gradient ascent; the step in units of pixel values, of 0 to 255
 DRAWS = 200  # of kernels turned at random
@@ -33,6 +33,12 @@ class Network:
             raise UserError(
                 f"model {model.name!r} is not made of layers that Keras can trace: expected a Sequential or functional model"
             ) from error
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        height, width, channels = self.model.inputs[0].shape[1:]
+        return height, width, channels
 
     @property
     def convolutions(self) -> list[Any]:
@@ -55,7 +61,7 @@ class Network:
             raise UserError(f"--feature {text}: expected a number from 0 to {channels - 1} after the colon")
         return layers[name], int(number)
 
-    def probabilities(self, x: Bytes | Floats) -> Floats:
+    def probabilities(self, x: "Bytes | Floats | Rows") -> Floats:
         """Return class probabilities (n, classes)."""
         found = self._output(self.model.outputs[0], x)
         return evaluate.softmax(found) if evaluate.gives_logits(self.model) else found
@@ -80,10 +86,10 @@ class Network:
         first = next(layer for layer in self.model.layers if layer.weights)
         kernels = np.asarray(first.weights[0])
         if kernels.ndim == 4:
-            return first.name, kernels.mean(axis=2)  # the images are grey
-        if kernels.ndim != 2 or len(kernels) != SIDE * SIDE:
+            return first.name, kernels.mean(axis=2)  # over colours
+        if kernels.ndim != 2 or len(kernels) != math.prod(self.shape):
             raise UserError(f"the first layer with weights, {first.name!r}, has no kernels that can be shown as images")
-        return first.name, kernels.reshape(SIDE, SIDE, -1)
+        return first.name, kernels.reshape(*self.shape, -1).mean(axis=2)
 
     def mean_responses(self, layer: Any, x: Bytes | Floats) -> Floats:
         """Return the mean response of every feature map, or unit, of `layer` before its activation: (n, channels)."""
@@ -93,7 +99,7 @@ class Network:
         return means
 
     def patterns(self, layer: Any, channels: Sequence[int], seed: int) -> Floats:
-        """Return the input (n, 28, 28, 1), in 0..255, that most excites each feature map of `layer`, found by gradient ascent.
+        """Return the images, in 0..255, that most excite each feature map of `layer`, found by gradient ascent.
 
         From seeded noise around grey; each step follows the gradient of the map's mean before its activation.
         """
@@ -108,7 +114,7 @@ class Network:
             means = ops.mean(ops.reshape(response, (len(channels), -1, one_each.shape[1])), axis=1)
             return ops.sum(ops.multiply(means, one_each))
 
-        noise = np.random.default_rng(seed).normal(128, 12, (len(channels), SIDE, SIDE, 1))
+        noise = np.random.default_rng(seed).normal(128, 12, (len(channels), *self.shape))
         x: Floats = noise.astype(np.float32)
         with _linear(layer):
             for _ in range(STEPS):
@@ -118,7 +124,7 @@ class Network:
         return x
 
     def saliency(self, x: Bytes, favoured: Bytes, against: Bytes) -> Floats:
-        """Return how a brighter pixel moves each image (n, 28, 28, 1) from class `against` to class `favoured`: (n, 28, 28).
+        """Return how a brighter pixel moves each image from class `against` to class `favoured`: (n, height, width).
 
         The gradient of the difference of their scores, before the softmax. Raises UserError where that is no layer's.
         """
@@ -141,7 +147,8 @@ class Network:
             return ops.sum(ops.multiply(scores(self._scaled(images), training=False), sign))
 
         with _linear(last):
-            return backend.gradient(lead, x.astype(np.float32))[..., 0]
+            slopes: Floats = backend.gradient(lead, x.astype(np.float32)).mean(axis=-1)
+            return slopes
 
     def _response(self, layer: Any) -> Any:
         """Return the output of a layer, after the normalisation and the activation that follow it."""
@@ -156,13 +163,13 @@ class Network:
                 last = follower
         return last.output
 
-    def _output(self, output: Any, x: Bytes | Floats) -> Floats:
+    def _output(self, output: Any, x: "Bytes | Floats | Rows") -> Floats:
         import keras
         from keras import ops
 
         part = keras.Model(self.model.inputs[0], output)
         # Not by `predict`, which would compile every part anew.
-        batches = (part(self._scaling(x[i : i + BATCH]), training=False) for i in range(0, len(x), BATCH))
+        batches = (part(self._scaling(x[rows]), training=False) for rows in evaluate.batches(x))
         return np.concatenate([ops.convert_to_numpy(batch) for batch in batches]).astype(np.float32)
 
     def _scaled(self, x: Any) -> Any:

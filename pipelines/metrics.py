@@ -4,21 +4,19 @@ Names are one scheme for all of them. `val_NAME` and `test_NAME` (and `train_NAM
 `…_sd` are standard deviations over the models of a run; `epoch_val_NAME` is the curve. MLflow, pandas and tables have the same.
 """
 
-import dataclasses
 import inspect
 import math
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+import models
 from models.errors import NoModel, UserError
-from models.sources import NAME, PATH, Source, UserModules, find, of_function
+from models.sources import NAME, PATH
 from pipelines.errors import first_line, nearest, of_the_machine
 
 Task = Literal["classification", "regression"]
@@ -156,8 +154,6 @@ _ENTRIES = [
 METRICS = {metric.name: metric for metric in _ENTRIES}
 ACCURACY = METRICS["accuracy"]
 ALWAYS: dict[Task, tuple[str, ...]] = {"classification": ("accuracy", "loss"), "regression": ("loss", "mae", "rmse")}
-_adopted: dict[str, UserModules] = {}  # of users' metrics, by the reference that a study file or a run has of them
-_without_file = set[str]()  # those of them that were defined in a notebook or a script
 
 
 def is_regression(labels: Labels) -> bool:
@@ -246,47 +242,13 @@ def measure(
 # The user's
 
 
-def resolve(reference: str, folders: Sequence[Path] | None) -> Source:
-    """Return the source of a user's metric, looked for in `folders`, and adopt it; None: it is known already, or lies here.
-
-    Raises NoModel for one that is not there, cannot be imported, or does not take labels and predictions.
-    """
-    if reference not in _adopted or (folders is not None and reference not in _without_file):
-        adopt(find(reference, folders if folders is not None else [Path.cwd()]))
+def check_function(reference: str) -> None:
+    """Raise NoModel for a user's metric that is not there, cannot be imported, or does not take labels and predictions."""
     _function(reference)
-    return _adopted[reference].source
-
-
-def source_of(function: Callable[..., Any], module: str, folders: Sequence[Path]) -> Source:
-    """Return the source of a metric that is a function of Python's; one of a notebook or a script is in a module called so.
-
-    Raises NoModel.
-    """
-    found = of_function(function, module, folders)
-    source = dataclasses.replace(found, reference=f"{found.entry}:{found.function}")
-    if not source.folder:
-        _without_file.add(source.reference)
-    return source
-
-
-def adopt(source: Source) -> None:
-    """Let `source.reference` mean this source in this process from now on."""
-    known = _adopted.get(source.reference)
-    if known is None or known.source.digest != source.digest:
-        _adopted[source.reference] = UserModules(source)
-
-
-def sources(references: Iterable[str]) -> list[Source]:
-    """Return the sources of those among some metrics that are users'."""
-    return [resolve(reference, None) for reference in references if is_users(reference)]
 
 
 def _function(reference: str) -> Callable[[Labels, Predictions], Any]:
-    if reference not in _adopted:
-        adopt(find(reference, [Path.cwd()]))
-    function: Any = getattr(_adopted[reference].entry(), short(reference), None)
-    if not callable(function):
-        raise NoModel(f"{reference!r} has no function {short(reference)}(labels, predictions)")
+    function = models.function(reference)
     try:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
@@ -296,7 +258,7 @@ def _function(reference: str) -> Callable[[Labels, Predictions], Any]:
 
 
 def _call(reference: str, labels: Labels, predicted: Predictions) -> float:
-    function, own = _function(reference), _adopted[reference].files()
+    function = _function(reference)
     code = inspect.unwrap(function).__code__ if hasattr(inspect.unwrap(function), "__code__") else None
     place = f"{code.co_filename}:{code.co_firstlineno}" if code else ""
     views = [labels.view(), predicted.view()]
@@ -308,11 +270,9 @@ def _call(reference: str, labels: Labels, predicted: Predictions) -> float:
     except (Exception, SystemExit) as error:
         if of_the_machine(error):
             raise
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else place
-        raise MetricError(
-            f"metric {short(reference)} raises {type(error).__name__}: {first_line(error)}", where
-        ) from error
+        where = models.place_of(error, reference)
+        said = f"metric {short(reference)} raises {type(error).__name__}: {first_line(error)}"
+        raise MetricError(said, where) from error
     if given.ndim or given.dtype.kind not in "fiub":
         what = f"an array of shape {given.shape}" if given.ndim else _a(type(value).__name__)
         raise MetricError(f"metric {short(reference)} returns {what}, expected one number", place)

@@ -1,11 +1,13 @@
 """Several trainings as one compiled program, on Keras's JAX backend: what differs between them is data of the program.
 
 Members of a population share its shape (layers, batch size, optimizer, images) and differ in what the program traces: weights,
-dropout rates, L2 factors, learning rates, momentum, strengths of distortions, and seeds. Each gets the numbers that it would get
-alone, up to the order in which floats are added. Epochs, patience and the kept epoch are each member's own affair.
+dropout rates, L2 factors, each batch's learning rate, the optimizer's numbers, strengths of distortions, and seeds. Each gets the
+numbers that it would get alone, up to the order in which floats are added. Epochs, patience and the kept epoch are each member's
+own affair.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,17 +18,20 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+import psutil
 from keras import layers, ops
 
-from pipelines import evaluate
+from pipelines import evaluate, losses, options, schedules
 from pipelines import metrics as measuring
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
+from pipelines.datasets.dataset import Dataset
 from pipelines.errors import out_of_memory
-from pipelines.images import SIDE, Floats, affine_maps, distorts
+from pipelines.images import Floats, affine_maps, distorts
 from pipelines.train import EpochMetrics, Training, random_states, seeds_of
 
 TRACED = "traced"
+ASKED_BY_KERAS = [("rmsprop", "momentum")]  # of an optimizer: numbers by which it decides what to compute
 Formulation = Literal["in turn", "grouped", "patches"]
 """How members train side by side: one after the other inside the program; all at once, which makes their convolutions grouped
 ones; or all at once, with convolutions as products of matrices over patches of the images."""
@@ -44,9 +49,30 @@ def shape_of(model: Any, settings: TrainingSettings) -> str:
     text = json.dumps([_shape_of_layer(layer) for layer in model.layers], sort_keys=True)
     for number, layer in enumerate(model.layers):
         text = text.replace(f'"{layer.name}"', f'"layer {number}"')
-    has_momentum = settings.optimizer == "sgd" and settings.momentum > 0
-    shared = (settings.optimizer, has_momentum, settings.batch_size, settings.pixels, distorts(settings))
+    if settings.mixup or settings.class_weight or not losses.is_plain(settings):
+        raise NotVectorisable("its loss is not the cross-entropy of its labels as they are")
+    if settings.mixed_precision:
+        raise NotVectorisable("its precision is mixed")
+    given = settings.options_of("optimizer")
+    if given.get("use_ema"):
+        raise NotVectorisable("its weights are averaged")
+    traced = traced_options(settings)
+    if settings.optimizer == "sgd" and not traced["momentum"]:
+        del traced["momentum"]  # it then has no variables for it
+    optimizer = (settings.optimizer, sorted(traced), {key: given[key] for key in given if key not in traced})
+    shared = (*optimizer, settings.batch_size, settings.pixels, distorts(settings))
     return json.dumps([text, *shared])
+
+
+def traced_options(settings: TrainingSettings) -> dict[str, float]:
+    """Return the options of the optimizer in which members may differ: numbers, unless Keras decides by them what to compute."""
+    known = options.options_of("optimizer", settings.optimizer)
+    given = {**known, **settings.options_of("optimizer")}
+    if settings.optimizer == "sgd":
+        given["momentum"] = settings.momentum or given["momentum"]
+    numbers = [name for name, default in known.items() if isinstance(default, float) or name == "weight_decay"]
+    asked = {name for of, name in ASKED_BY_KERAS if of == settings.optimizer}
+    return {name: float(given[name]) for name in numbers if given[name] is not None and name not in asked}
 
 
 def _shape_of_layer(layer: Any) -> dict[str, Any]:
@@ -88,8 +114,10 @@ class TracedMomentum(keras.optimizers.SGD):  # type: ignore[misc]
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by its momentum, having changed that by `gradient`."""
         moved = self.momentums[self._get_variable_index(variable)]
-        self.assign(moved, moved * self.momentum - gradient * ops.cast(learning_rate, variable.dtype))
-        self.assign_add(variable, moved)
+        step = gradient * ops.cast(learning_rate, variable.dtype)
+        after = moved * self.momentum - step
+        self.assign(moved, after)
+        self.assign_add(variable, after * self.momentum - step if self.nesterov else after)
 
 
 class PatchesConv2D(layers.Conv2D):  # type: ignore[misc]
@@ -131,7 +159,7 @@ class Population:
         self.formulation: Formulation = formulation or _fastest(first, size)
         twin = partial(_twin, patches=self.formulation == "patches")
         self._model = keras.models.clone_model(first.model, clone_function=twin)
-        self._optimizer = _with_momentum(first) if first.settings.optimizer == "sgd" else first.model.optimizer
+        self._optimizer = _optimizer(first)
         self._regularisers = [variable.regularizer for variable in first.model.trainable_variables]
         self._rate = _index(self._optimizer.variables, self._optimizer._learning_rate)
         fixed = self._model.non_trainable_variables
@@ -145,8 +173,9 @@ class Population:
             for weight in first.model.weights
         ]
         train = first.dataset.train
+        _check_room(first.dataset)
         self._distorts = distorts(first.settings)
-        self._x = jnp.asarray(train.x if self._distorts else first.scaling(train.x))
+        self._x = jnp.asarray(np.asarray(train.x) if self._distorts else first.scaling(train.x))
         self._y = jnp.asarray(train.y, jnp.int32)
         self._validation = jnp.asarray(first.scaling(first.dataset.validation.x))
         self._states: State = jax.tree.map(lambda array: np.stack([array] * size), self._state_of(first))
@@ -171,9 +200,8 @@ class Population:
         An exception is that member's own.
         """
         began = time.perf_counter()
-        order, maps = self._drawn()
-        self._states, losses, hits, penalties = self._as_memory_allows(
-            self._epoch, (self._states, order, maps), self._x, self._y
+        self._states, sums, hits, penalties = self._as_memory_allows(
+            self._epoch, (self._states, *self._drawn()), self._x, self._y
         )
         states, predicted = self._states, self._predicted()
         seconds = (time.perf_counter() - began) / len(self._seats)
@@ -183,15 +211,15 @@ class Population:
             training = seat.training
             try:
                 metrics = EpochMetrics(
-                    training={"loss": float(losses[number]) / n, "accuracy": float(hits[number]) / n},
+                    training={"loss": float(sums[number]) / n, "accuracy": float(hits[number]) / n},
                     validation=measuring.measure(
                         training.measured, labels, predicted[number], float(penalties[number])
                     ),
-                    learning_rate=training.settings.learning_rate_of(len(training.history)),
+                    learning_rate=float(schedules.rates(training.settings, training.history, training.batches)[-1]),
                     epoch_seconds=seconds,
                 )
                 weights: Arrays = [states[kind][index][number].copy() for kind, index in self._weights]
-                training.note(metrics, weights, [values[number] for values in states["optimizer"]])
+                training.note(metrics, weights, [values[number] for values in states["optimizer"]], weights)
                 told.append(metrics)
             except Exception as error:
                 told.append(error)
@@ -211,13 +239,15 @@ class Population:
         """Return the seconds that so many batches of every place take; nobody is trained by it."""
         order = np.tile(np.arange(batches * self._settings.batch_size) % len(self._dataset.train), (self.size, 1))
         maps = np.zeros((*order.shape, 8), np.float32) if self._distorts else None
+        rates = np.zeros((self.size, batches), np.float32)
         began = time.perf_counter()
-        self._as_memory_allows(self._epoch, (self._states, order, maps), self._x, self._y)
+        self._as_memory_allows(self._epoch, (self._states, rates, order, maps), self._x, self._y)
         return time.perf_counter() - began
 
-    def _drawn(self) -> tuple[Any, Any]:
-        """Put this epoch's learning rates and random states into the states; return the order of images, and their maps."""
+    def _drawn(self) -> tuple[Any, Any, Any]:
+        """Put this epoch's random states into the states; return the learning rate of each batch, order of images, their maps."""
         n = len(self._dataset.train)
+        rates = np.zeros((self.size, -(-n // self._settings.batch_size)), np.float32)
         order = np.zeros((self.size, n), np.int32)
         maps = np.zeros((self.size, n, 8), np.float32) if self._distorts else None
         for number, seat in self._seats.items():
@@ -225,11 +255,12 @@ class Population:
             epoch, settings = len(training.history), training.settings
             order[number] = training.order_of(epoch)
             if maps is not None:
-                maps[number] = affine_maps(n, SIDE, settings, training.seed, epoch)
-            self._states["optimizer"][self._rate][number] = settings.learning_rate_of(epoch)
+                maps[number] = affine_maps(n, self._dataset.shape[:2], settings, training.seed, epoch)
+            rates[number] = schedules.rates(settings, training.history, training.batches)
+            self._states["optimizer"][self._rate][number] = schedules.rate_of(settings, training.history)
             for random, seeds in zip(seat.randoms, seeds_of(training.seed, epoch), strict=False):
                 self._states["fixed"][self._random[random]][number] = seeds
-        return order, maps
+        return rates, order, maps
 
     def _predicted(self) -> Any:
         """Return the class probabilities of the validation images (members, n, classes)."""
@@ -270,7 +301,7 @@ class Population:
             "trained": [np.asarray(variable) for variable in model.trainable_variables],
             "fixed": fixed,
             "optimizer": [np.asarray(variable) for variable in model.optimizer.variables],
-            "momentum": np.float32(training.settings.momentum),
+            "options": {name: np.float32(value) for name, value in traced_options(training.settings).items()},
             "factors": [np.float32(getattr(v.regularizer, "l2", 0)) for v in model.trainable_variables],
         }
 
@@ -287,7 +318,7 @@ class Population:
 
     # As the program traces it
 
-    def _epoch_of_all(self, members: tuple[State, Any, Any], x: Any, y: Any) -> Any:
+    def _epoch_of_all(self, members: tuple[State, Any, Any, Any], x: Any, y: Any) -> Any:
         return self._for_each(lambda member: self._epoch_of_one(member, x, y), members)
 
     def _predict_of_all(self, members: State, x: Any) -> Any:
@@ -296,22 +327,25 @@ class Population:
     def _for_each(self, function: Callable[[Any], Any], members: Any) -> Any:
         return jax.lax.map(function, members) if self.formulation == "in turn" else jax.vmap(function)(members)
 
-    def _epoch_of_one(self, member: tuple[State, Any, Any], x: Any, y: Any) -> tuple[State, Any, Any, Any]:
+    def _epoch_of_one(self, member: tuple[State, Any, Any, Any], x: Any, y: Any) -> tuple[State, Any, Any, Any]:
         """Train on the images in their order, a batch after the other; return state, sums of losses and hits, and penalty."""
-        state, *drawn = member
+        state, rates, *drawn = member
         order, batch = drawn[0], self._settings.batch_size
         whole = len(order) // batch * batch
 
-        def step(state: State, of_batch: list[Any]) -> tuple[State, tuple[Any, Any]]:
-            chosen, maps = of_batch
-            return self._step(state, self._prepared(x[chosen], maps), y[chosen])
+        def step(state: State, of_batch: tuple[Any, list[Any]]) -> tuple[State, tuple[Any, Any]]:
+            rate, (chosen, maps) = of_batch
+            optimizer = [rate if index == self._rate else each for index, each in enumerate(state["optimizer"])]
+            return self._step({**state, "optimizer": optimizer}, self._prepared(x[chosen], maps), y[chosen])
 
         batches = jax.tree.map(lambda each: each[:whole].reshape(-1, batch, *each.shape[1:]), drawn)
-        state, (losses, hits) = jax.lax.scan(step, state, batches)
-        loss, hit = jnp.sum(losses), jnp.sum(hits)
+        kept = state["optimizer"][self._rate]  # between epochs it is as if alone
+        state, (sums, hits) = jax.lax.scan(step, state, (rates[: whole // batch], batches))
+        loss, hit = jnp.sum(sums), jnp.sum(hits)
         if whole < len(order):
-            state, (rest, more) = step(state, jax.tree.map(lambda each: each[whole:], drawn))
+            state, (rest, more) = step(state, (rates[-1], jax.tree.map(lambda each: each[whole:], drawn)))
             loss, hit = loss + rest, hit + more
+        state["optimizer"] = [kept if index == self._rate else each for index, each in enumerate(state["optimizer"])]
         return state, loss, hit, self._penalty(state["trained"], state["factors"])
 
     def _step(self, state: State, x: Any, y: Any) -> tuple[State, tuple[Any, Any]]:
@@ -320,8 +354,8 @@ class Population:
             entropy = jnp.mean(keras.losses.sparse_categorical_crossentropy(y, predicted))
             return entropy + self._penalty(trained, state["factors"]), (predicted, fixed)
 
-        if isinstance(self._optimizer, TracedMomentum):
-            self._optimizer.momentum = state["momentum"]
+        for name, number in state["options"].items():
+            setattr(self._optimizer, name, number)
         (value, (predicted, fixed)), gradients = jax.value_and_grad(loss, has_aux=True)(state["trained"])
         trained, optimizer = self._optimizer.stateless_apply(state["optimizer"], gradients, state["trained"])
         hits = jnp.sum(jnp.argmax(predicted, axis=1) == y)
@@ -347,12 +381,11 @@ class Population:
         return self._model.stateless_call(state["trained"], state["fixed"], x, training=False)[0]
 
 
-def _with_momentum(first: Training) -> Any:
-    """Return the optimizer of a training by SGD, such that its momentum can be traced if it has any."""
+def _optimizer(first: Training) -> Any:
+    """Return the optimizer of the program, whose learning rate is put into it with every batch."""
     own = first.model.optimizer
-    if not first.settings.momentum:
-        return own
-    optimizer = TracedMomentum.from_config(own.get_config())
+    has_momentum = first.settings.optimizer == "sgd" and traced_options(first.settings)["momentum"] > 0
+    optimizer = (TracedMomentum if has_momentum else type(own)).from_config(own.get_config())
     optimizer.build(first.model.trainable_variables)
     return optimizer
 
@@ -365,6 +398,14 @@ def _twin(layer: Any, patches: bool) -> Any:
     without = {key: None for key in config if isinstance(getattr(layer, key, None), keras.regularizers.Regularizer)}
     kind = PatchesConv2D if patches and type(layer) is layers.Conv2D else type(layer)
     return kind.from_config(config | without)
+
+
+def _check_room(dataset: Dataset) -> None:
+    """Raise MemoryError where the examples, which a population holds as a whole, have no room in memory."""
+    wanted = 4 * (len(dataset.train) + len(dataset.validation)) * math.prod(dataset.shape)
+    free = psutil.virtual_memory().available
+    if wanted > free / 2:
+        raise MemoryError(f"{wanted / 2**30:.1f} GiB of examples, {free / 2**30:.1f} GiB free")
 
 
 def _fastest(first: Training, size: int) -> Formulation:

@@ -5,7 +5,7 @@ from typing import Any
 
 import models
 from pipelines import evaluate
-from pipelines.images import SIDE, Scaling
+from pipelines.images import Scaling
 from pipelines.metrics import Task
 
 
@@ -17,7 +17,7 @@ def load(path: Path, name: str) -> Any:
 
 
 def with_scaling(trained: Any, scaling: Scaling, task: Task = "classification") -> Any:
-    """Return a Keras model with its scaling inside: floats in 0..255 (n, 28, 28, 1) -> class probabilities (n, 10).
+    """Return a Keras model with its scaling inside: examples as they are kept, as floats -> class probabilities (n, classes).
 
     Of a regression, the values that it predicts.
     """
@@ -25,6 +25,7 @@ def with_scaling(trained: Any, scaling: Scaling, task: Task = "classification") 
 
     layer = keras.layers.Rescaling(1 / scaling.deviation[0])
     if scaling.mean.size > 1:  # each pixel by its own
-        layer = keras.layers.Normalization(axis=(1, 2, 3), mean=scaling.mean, variance=scaling.deviation**2)
+        axes = tuple(range(1, scaling.mean.ndim + 1))
+        layer = keras.layers.Normalization(axis=axes, mean=scaling.mean, variance=scaling.deviation**2)
     ending = [keras.layers.Softmax()] if task == "classification" and evaluate.gives_logits(trained) else []
-    return keras.Sequential([keras.Input((SIDE, SIDE, 1)), layer, trained, *ending])
+    return keras.Sequential([keras.Input(trained.inputs[0].shape[1:]), layer, trained, *ending])

@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,12 +17,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import backend, checkpoint, evaluate, metrics
+from pipelines import backend, checkpoint, evaluate, losses, metrics, options, schedules
+from pipelines.callbacks import Callbacks
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
-from pipelines.data import Bytes, Dataset
-from pipelines.images import Floats, Scaling, distorted
-from pipelines.metrics import Metric, Task
+from pipelines.datasets.dataset import Dataset
+from pipelines.images import Epoch, Floats, Scaling
+from pipelines.metrics import Metric, Task, is_regression
 
 Result = TypeVar("Result")
 
@@ -33,6 +35,7 @@ class End(enum.StrEnum):
     PRUNED = "pruned"
     DIVERGED = "diverged"
     BUDGET = "budget"  # used up in mid-training: what there is counts
+    STOPPED = "stopped"  # by somebody, for good
     PAUSED = "paused"  # is resumed later, from its checkpoint
     ABANDONED = "abandoned"  # somebody else has it now: write nothing more
 
@@ -47,7 +50,7 @@ VALIDATION = "val_"  # before a metric's name, of an epoch in one flat list
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch: the learning rate used, wall seconds with validation, and what was measured, by the metrics' names.
+    """One epoch: the learning rate of its last batch, wall seconds with validation, and what was measured, by the metrics' names.
 
     `training`: the loss, and of a classification the accuracy, as means over the epoch's batches; `validation`: every metric.
     """
@@ -108,27 +111,25 @@ class Control(Protocol):
 
 def compile_model(model: Any, settings: TrainingSettings, task: Task = "classification") -> bool:
     """Give the model its optimizer, loss and metric; return whether its outputs are logits."""
-    import keras
-
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "adadelta": keras.optimizers.Adadelta,
-        "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=settings.momentum),
-    }
     regression = task == "regression"
     logits = not regression and evaluate.gives_logits(model)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if logits else "sparse_categorical_crossentropy"
-    loss = "mse" if regression else loss
-    model.compile(
-        optimizers[settings.optimizer](settings.learning_rate), loss, metrics=None if regression else ["accuracy"]
-    )
+    loss = losses.of(settings, logits, model.output_shape[-1], task)
+    model.compile(_optimizer(settings), loss, metrics=None if regression else ["accuracy"])
     model.optimizer.build(model.trainable_variables)
     # The metrics make their variables here, else in the first step, which TensorFlow then traces twice.
     outputs = np.zeros((1, model.output_shape[-1]), np.float32)
-    model.compute_metrics(None, outputs if regression else np.zeros(1), outputs)
+    model.compute_metrics(None, outputs if regression or settings.mixup else np.zeros(1), outputs)
     model.reset_metrics()
     return logits
+
+
+def _optimizer(settings: TrainingSettings) -> Any:
+    import keras
+
+    given = settings.options_of("optimizer")
+    if settings.optimizer == "sgd":
+        given = {"momentum": settings.momentum} | given
+    return getattr(keras.optimizers, options.optimizer_class(settings.optimizer))(settings.learning_rate, **given)
 
 
 class Training:
@@ -144,8 +145,10 @@ class Training:
         fingerprint: str,
         logits: bool = False,
         measured: Sequence[Metric] = tuple(map(metrics.get, metrics.ALWAYS["classification"])),
+        callbacks: Callbacks | None = None,
     ):
         """`measured`: what is measured after each epoch; the first rules kept epoch and patience."""
+        self.callbacks, self._stopped = callbacks or Callbacks(), False
         self.logits, self.measured = logits, measured
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
         self.scaling = Scaling(settings.pixels, dataset.train.x)
@@ -153,12 +156,21 @@ class Training:
         self._checkpoint_path, self._fingerprint = checkpoint_path, fingerprint
         self._kept: list[Any] = []
         self.predict: Callable[[Arrays, Floats], Floats] | None = None  # by weights; in place of the model's own
+        self.batches = -(-len(dataset.train) // settings.batch_size)  # an epoch
+        self._optimizer = getattr(
+            model.optimizer, "inner_optimizer", model.optimizer
+        )  # in half precision Keras wraps it
+        schedules.schedule(self._optimizer, settings, self.batches)
+        if self._optimizer.use_ema:  # Keras ends every `fit` with the average, and a trial's epochs are one each
+            self._optimizer.finalize_variable_values = lambda variables: None
         saved = checkpoint.load(checkpoint_path, fingerprint)
         if saved:
             model.set_weights(saved.weights)
             for variable, value in zip(model.optimizer.variables, saved.optimizer, strict=True):
                 variable.assign(value)
             self._kept, self.history = saved.kept, [EpochMetrics.of(flat) for flat in saved.history]
+            self._stopped = saved.stopped
+            self.callbacks.restore(saved.callbacks)
 
     @property
     def kept_epoch(self) -> int | None:
@@ -167,38 +179,71 @@ class Training:
 
     def finished(self, epochs: int) -> bool:
         """Whether the training was over after so many epochs."""
-        return _finished(self.history[:epochs], self.settings, self.measured[0])
+        stopped = self._stopped and epochs >= len(self.history)
+        return stopped or _finished(self.history[:epochs], self.settings, self.measured[0])
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch more and note it."""
-        metrics = self._train_epoch(len(self.history))
+        epoch = len(self.history)
+        self.callbacks.begin(self.model, self.settings, self.batches, epoch)
+        metrics = self._train_epoch(epoch)
+        self.callbacks.end_epoch(epoch, vars(metrics))
+        self._stopped = bool(self.model.stop_training)
         optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
-        self.note(metrics, self.model.get_weights(), optimizer)
+        weights = evaluated = self.model.get_weights()
+        if self._optimizer.use_ema:
+            with self._averaged():
+                evaluated = self.model.get_weights()
+        self.note(metrics, weights, optimizer, evaluated)
         return metrics
 
-    def note(self, metrics: EpochMetrics, weights: Arrays, optimizer: Arrays) -> None:
-        """Write the checkpoint after an epoch; one with a NaN loss is not kept."""
+    def note(self, metrics: EpochMetrics, weights: Arrays, optimizer: Arrays, evaluated: Arrays) -> None:
+        """Write the checkpoint after an epoch; one with a NaN loss is not kept.
+
+        `weights` are those to train on with; `evaluated`, those to keep if the epoch is, are other ones under `use_ema`.
+        """
         if not metrics.finite:
             return
         self.history.append(metrics)
         if self.kept_epoch == len(self.history) - 1:
-            self._kept = weights
-        state = checkpoint.State([m.flat() for m in self.history], weights, optimizer, self._kept)
+            self._kept = evaluated
+        states = self.callbacks.states()
+        history = [m.flat() for m in self.history]
+        state = checkpoint.State(history, weights, optimizer, self._kept, states, self._stopped)
         checkpoint.save(self._checkpoint_path, self._fingerprint, state)
 
     def order_of(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order of the training images in `epoch`."""
+        """Return the order of the training examples in `epoch`."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
 
-    def probabilities(self, x: Bytes) -> Floats:
-        """Return class probabilities (n, classes), or a regression's values, for images (n, 28, 28, 1) by the model as it is."""
-        scaled = self.scaling(x)
+    def probabilities(self, x: Any) -> Floats:
+        """Return class probabilities (n, classes), or a regression's values, for examples x, as kept, by the model as it is."""
         if self.predict is None:
-            return evaluate.probabilities(self.model, scaled, self.logits)
-        return self.predict(self.model.get_weights(), scaled)
+            return evaluate.probabilities(self.model, x, self.logits, self.scaling)
+        return self.predict(self.model.get_weights(), self.scaling(x))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the model, for the time being, the weights that are evaluated: under `use_ema` the average of those it had."""
+        if not self._optimizer.use_ema:
+            yield
+            return
+        raw = self.model.get_weights()
+        type(self._optimizer).finalize_variable_values(self._optimizer, self.model.trainable_variables)
+        try:
+            yield
+        finally:
+            self.model.set_weights(raw)
+
+    def save(self, path: Path) -> None:
+        """Save the model as Keras does, with the loss of validation: that of training may be code which the file cannot hold."""
+        if not losses.is_plain(self.settings):
+            self.model.compile(self.model.optimizer, losses.plain(self.logits), metrics=["accuracy"])
+        self.model.save(path)
 
     def restore_kept(self) -> None:
-        """Give the model the kept weights."""
+        """Give the model the kept weights: nothing more is trained in this process."""
+        self.callbacks.end()
         if self._kept:
             self.model.set_weights(self._kept)
 
@@ -210,17 +255,25 @@ class Training:
         order = self.order_of(epoch)
         for state, seed in zip(random_states(model), seeds_of(self.seed, epoch), strict=False):
             state.assign(seed)
-        model.optimizer.learning_rate = self.settings.learning_rate_of(epoch)
-        model.steps_per_execution = backend.batches_a_call()
-        images = distorted(train.x[order], self.settings, self.seed, epoch)
-        with backend.batches(images, train.y[order], self.settings.batch_size, self.scaling) as batches:
-            logs = model.fit(**batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]).history
+        model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
+        model.steps_per_execution = 1 if self.callbacks.see_batches else backend.batches_a_call()
+        seen, labels = Epoch(train.x, order, self.settings, self.seed, epoch, self.scaling), train.y[order]
+        if seen.blends is not None:
+            labels = seen.blends(
+                labels if is_regression(labels) else np.eye(model.output_shape[-1], dtype=np.float32)[labels]
+            )
+        weights = losses.class_weights(self.settings, train.y, model.output_shape[-1])
+        callbacks = [keras.callbacks.TerminateOnNaN(), *self.callbacks.within_fit()]
+        with backend.batches(seen, seen.shape, labels, self.settings.batch_size) as batches:
+            logs = model.fit(**batches, shuffle=False, verbose=0, class_weight=weights, callbacks=callbacks).history
         model.steps_per_execution = 1  # one setting for all that Keras does, and this is for training alone
-        predicted = evaluate.probabilities(model, self.scaling(validation.x), self.logits)
+        with self._averaged():
+            predicted = evaluate.probabilities(model, validation.x, self.logits, self.scaling)
+            measured = metrics.measure(self.measured, validation.y, predicted, evaluate.penalty(model))
         return EpochMetrics(
             training={name: float(logs[name][-1]) for name in ("loss", "accuracy") if name in logs},
-            validation=metrics.measure(self.measured, validation.y, predicted, evaluate.penalty(model)),
-            learning_rate=self.settings.learning_rate_of(epoch),
+            validation=measured,
+            learning_rate=float(schedules.rates(self.settings, self.history, self.batches)[-1]),
             epoch_seconds=time.perf_counter() - began,
         )
 

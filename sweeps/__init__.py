@@ -9,11 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api import Choice, Float, Int, Study, open_study
+    from sweeps.api import Choice, Float, Int, Study, clean, open_study, status
     from sweeps.results.frames import best_runs, runs
     from sweeps.results.systems import confirmations, verdicts
 
-__all__ = ["Choice", "Float", "Int", "Study", "best_runs", "confirmations", "open_study", "runs", "verdicts"]
+__all__ = [
+    "Choice",
+    "Float",
+    "Int",
+    "Study",
+    "best_runs",
+    "clean",
+    "confirmations",
+    "open_study",
+    "runs",
+    "status",
+    "verdicts",
+]
 
 
 def _load_our_packages() -> None:

@@ -3,18 +3,18 @@
 `runs`, `best_runs`, `confirmations` and `verdicts` of any study are in `sweeps/results/`.
 """
 
+import dataclasses
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import yaml
 
 import models
 from models.sources import of_function
-from pipelines import metrics
 from pipelines.errors import UserError, first_line
 from sweeps.study import study_file
 from sweeps.study.study import Study as Definition
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from pipelines.backend import Device
     from sweeps.results.systems import System
     from sweeps.running.launch import Result
     from sweeps.running.resources import Resources
+    from sweeps.tasks.status import Status
 
 WIDE = 160  # columns
 
@@ -74,7 +76,8 @@ class Study:
 
     `model`: a shipped one's name, a module or file as in a study file, or a function `build(*, …) -> keras.Model`, which may be
     defined in a notebook's cell or a script. `search`: hyperparameters by name, each an `Int`, `Float` or `Choice`.
-    `budget`: trials, epochs, hours. `settings`: any other key of a study file (docs/studies.md).
+    `budget`: trials, epochs, hours. `dataset`: as in a study file, or arrays: (x, y), (x, y, x_test, y_test), or a dict of such;
+    they are kept under `mlruns/datasets/`. `settings`: any other key of a study file (docs/studies.md).
 
     Raises UserError, with the line that the command line prints, for the first mistake found.
     """
@@ -90,6 +93,7 @@ class Study:
     ):
         where, folders = f"study {name!r}", [Path.cwd()]
         source = None if isinstance(model, str) else _source_of(model, name, folders)
+        settings = settings | {"dataset": _dataset_of(settings["dataset"], name)} if "dataset" in settings else settings
         content = {"name": name, "model": source.reference if source else model, "search": search or {}, **settings}
         content |= {key: dict(value) for key, value in content.items() if isinstance(value, Mapping)}
         measures = _name_functions(content, name, folders)
@@ -98,7 +102,7 @@ class Study:
             if source:  # the reference may mean a stored source by now
                 models.adopt(source)
             for each in measures:
-                metrics.adopt(each)
+                (models.adopt if each.folder else models.adopt_written)(each)
             given = content | {"budget": dict(budget) if isinstance(budget, Mapping) else budget}
             return study_file.define(given, where, larger, folders=None if source else folders)
 
@@ -135,6 +139,13 @@ class Study:
         run(definition, running.resolve(**resources), _console(), new_source=new_source)
 
     @_in_a_line()
+    def check(self, device: "Device" = "auto") -> str:
+        """Return what the study would be, and about what it would cost here, by timing a few batches; nothing is written."""
+        from sweeps.tasks import check
+
+        return "\n".join(check.lines(self._definition, device))
+
+    @_in_a_line()
     def runs(self) -> "pd.DataFrame":
         """Return a row for each trial, the best by validation first; `sweeps.runs` says which columns."""
         from sweeps.results import frames
@@ -169,9 +180,10 @@ class Study:
 
     @_in_a_line()
     def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
-        """Return class probabilities (n, classes) for images (n, 28, 28) or (n, 28, 28, 1), 0 to 255, by the best trial's model.
+        """Return class probabilities (n, classes) for examples as the data set has them, by the best trial's model.
 
-        Raises UserError where no trial is complete, or its model was not kept.
+        Grey images may be (n, height, width); bytes, or floats in 0..255. Raises UserError where no trial is complete, or its
+        model was not kept.
         """
         import numpy as np
 
@@ -182,11 +194,69 @@ class Study:
         if best.empty:
             raise UserError(f"no trial of study {self.name!r} is complete yet: run it, or resume it")
         trained = logged.load(logged.find(str(best.run_id.iloc[0])))
-        pixels = np.asarray(images, np.float32)
-        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-        if pixels.shape[1:] != trained.dataset.train.x.shape[1:]:
-            raise UserError(f"images of shape {pixels.shape[1:]}: expected {trained.dataset.train.x.shape[1:]} each")
-        return evaluate.probabilities(trained.model, trained.scaling(pixels))
+        x, shape = np.asarray(images, np.float32), trained.dataset.shape
+        x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
+        if x.shape[1:] != shape:
+            raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
+        logits = evaluate.gives_logits(trained.model)
+        return evaluate.probabilities(trained.model, x, logits, trained.scaling)
+
+    @_in_a_line()
+    def status(self) -> "Status":
+        """Return where the study stands, whoever runs it: state, trials, epochs, best value, seconds left, workers by machine."""
+        from sweeps.tasks import status
+
+        return status.of(self.name)
+
+    @_in_a_line()
+    def stop(self, trial: int | None = None, *, now: bool = False) -> None:
+        """Stop the study after its running epochs, wherever it runs, or `now`; or one trial of it, for good.
+
+        Raises UserError where nobody runs it.
+        """
+        from sweeps.tasks import steer
+
+        if trial is None:
+            steer.stop(self.name, now)
+        else:
+            steer.stop_trial(self.name, trial, now)
+
+    @_in_a_line()
+    def enqueue(self, values: Mapping[str, Any], *, trials: int | None = None) -> int:
+        """Let the next trial that begins have `values`; the sampler chooses what is not named. Return its number.
+
+        `trials`: a larger budget, whose ticket it may take. Raises UserError for values that the study does not search.
+        """
+        from sweeps.tasks import steer
+
+        return steer.enqueue(self.name, values, trials=trials).number
+
+    @_in_a_line()
+    def delete(self, trial: int | None = None) -> list[str]:
+        """Delete the study, and what was confirmed of it, from both stores and the disk, without asking; or one trial of it.
+
+        The same call resumes it. Registered models stay; returns a line for each. Raises UserError while somebody runs it.
+        """
+        from sweeps.tasks import delete
+
+        if trial is None:
+            return delete.study(self.name)
+        delete.trial(self.name, trial)
+        return []
+
+    @_in_a_line()
+    def logs(self, trial: int | None = None) -> str:
+        """Return what the workers of the latest call wrote; or, of all calls, what concerns one trial."""
+        from sweeps.tasks import logs
+
+        return "\n".join(logs.lines(self.name, trial))
+
+    @_in_a_line()
+    def watch(self) -> None:
+        """Show the study, without training, until nobody runs it any more."""
+        from sweeps.tasks import status
+
+        status.watch(self.name, _console())
 
     @property
     def optuna(self) -> "optuna.Study":
@@ -208,6 +278,43 @@ class Study:
         return yaml.safe_dump(self._definition.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
+@_in_a_line()
+def status() -> "pd.DataFrame":
+    """Return where every stored study stands: a row each, the columns those of `Study.status`."""
+    import pandas as pd
+
+    from sweeps.tasks import status
+
+    return pd.DataFrame([vars(each) for each in status.of_all()], columns=[*status.Status.__dataclass_fields__])
+
+
+@_in_a_line()
+def export(studies: Sequence[str], file: str | Path | TextIO) -> int:
+    """Write a row for each trial of one study or several, as `runs` has them, as CSV; return how many. Raises UserError."""
+    from sweeps.results import frames
+
+    rows = frames.runs(studies[0] if len(studies) == 1 else studies)
+    try:
+        rows.to_csv(file, index=False)
+    except OSError as error:
+        raise UserError(f"cannot write {file} ({first_line(error)}): name another place") from error
+    return len(rows)
+
+
+@_in_a_line()
+def clean(keep_models: int, older: str | None = None) -> int:
+    """Delete, without asking, the models of all but the best `keep_models` trials of each study; return the bytes freed.
+
+    `older`: only of studies that have not run for so long ("12h", "30d", "2w"). Registered models stay, and studies that run.
+    """
+    from sweeps.tasks import clean
+
+    found = clean.surplus(keep_models, older)
+    for each in found:
+        each.remove()
+    return sum(each.size for each in found)
+
+
 def open_study(name: str) -> Study:
     """Return a stored study, to be read or resumed; its model and data set need not be here to read it. Raises UserError."""
     from sweeps.stores.record import StoredStudy
@@ -216,6 +323,19 @@ def open_study(name: str) -> Study:
     opened = Study.__new__(Study)
     opened._set(stored.resumable, stored.read(as_written=True))
     return opened
+
+
+def _dataset_of(given: Any, study: str) -> Any:
+    """Return how a study file says what was given: arrays are kept first, under the name of the study."""
+    from pipelines import datasets
+    from pipelines.datasets.spec import KINDS
+
+    if isinstance(given, str) or (isinstance(given, Mapping) and given.keys() & KINDS.keys()):
+        return given
+    try:
+        return datasets.of_arrays(given() if callable(given) else given, re.sub(r"[^\w .-]", "_", str(study))).content()
+    except UserError as error:
+        raise UserError(f"study {study!r}: dataset: {error}") from error
 
 
 def _source_of(build: Callable[..., Any], study: str, folders: list[Path]) -> models.Source:
@@ -236,9 +356,10 @@ def _name_functions(content: dict[str, Any], study: str, folders: list[Path]) ->
         if not callable(given):
             return given
         try:
-            sources.append(metrics.source_of(given, f"{_module(study)}_{getattr(given, '__name__', '')}", folders))
+            found = of_function(given, f"{_module(study)}_{getattr(given, '__name__', '')}", folders)
         except models.NoModel as error:
             raise UserError(f"study {study!r}: metric: {error}") from error
+        sources.append(dataclasses.replace(found, reference=f"{found.entry}:{found.function}"))
         return sources[-1].reference
 
     for key in ("objectives", "metrics"):

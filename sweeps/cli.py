@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from pipelines.errors import (
     without_passwords,
 )
 from sweeps import output
+from sweeps.commands import define, keep, steer
+from sweeps.commands.values import StudyName
+from sweeps.output import console as _console
 
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
-WIDE = 160  # columns
+COMPLETION = "_SWEEP_COMPLETE"  # set by the shell's completion, as click names it
 EXECUTORS = ("processes", "ray")
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
@@ -31,7 +35,7 @@ class _OneLine(click.Group):
         # A KeyboardInterrupt in the midst of an import may be swallowed; a running sweep has its own answer to Ctrl-C.
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
-            with output.patient():
+            with output.patient() if COMPLETION not in os.environ else nullcontext():  # click writes bytes then
                 status = self._status(*arguments, **options)
         finally:
             signal.signal(signal.SIGINT, before)
@@ -150,6 +154,7 @@ def _resources(**options: Any) -> Any:
 @_resource_options
 @click.option("--dataset", help="Another data set than the file's; the study then runs under a name of its own.")
 @click.option("--seed", type=int, help="Another seed than the file's; the study then runs under a name of its own.")
+@define.SETTINGS
 @click.option("--stored", is_flag=True, help="Resume the study called STUDY as it is stored; no file is read.")
 @click.option(
     "--new-source", is_flag=True, help="Resume though the source of your model has changed; later trials train it."
@@ -161,6 +166,7 @@ def run(
     hours: float | None,
     dataset: str | None,
     seed: int | None,
+    settings: tuple[str, ...],
     stored: bool,
     new_source: bool,
     **resources: Any,
@@ -176,29 +182,30 @@ def run(
     from sweeps import api
 
     api.prewarm(**resources)
-    from pipelines import data
+    from pipelines import datasets
     from sweeps.stores.record import StoredStudy
     from sweeps.study import study_file
 
     console = _console()
     budget = {"trials": trials, "epochs": epochs, "hours": hours}
     if stored:
-        if dataset is not None or seed is not None:
-            raise UserError("--stored resumes a study as it is: it takes neither --dataset nor --seed")
+        if dataset is not None or seed is not None or settings:
+            raise UserError("--stored resumes a study as it is: it takes neither --dataset nor --seed nor --set")
         name = study or DEFAULT_STUDY
         if name.endswith((".yaml", ".yml")):
             raise UserError(f"--stored resumes a study by its name, and reads no file: got {name}")
         checked = StoredStudy(name).resumable(budget)
     else:
-        checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed)
+        changed = define.settings_of(settings)
+        checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed, changed)
         if note := study_file.note_on_model(checked, study or DEFAULT_STUDY):
             console.print(note, soft_wrap=True)
     if study is None and dataset is None and not stored:
         try:
-            data.load(checked.dataset)
+            datasets.load(checked.dataset)
         except DatasetUnavailable as error:
             console.print(f"{error}. Running {WITHOUT_MNIST} instead.", soft_wrap=True)
-            checked = study_file.load(WITHOUT_MNIST, budget, None, seed)
+            checked = study_file.load(WITHOUT_MNIST, budget, None, seed, changed)
     result = api.run(checked, _resources(**resources), console, new_source=new_source)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -416,7 +423,11 @@ def rerun(run: str, device: Any) -> None:
 @main.command()
 @click.argument("run", metavar="RUN|best")
 @click.option("--study", help="Whose best trial, with best; the latest search if not given.")
-@click.option("--digit", type=int, default=7, show_default=True, help="The class whose image the filters respond to.")
+@click.option(
+    "--digit",
+    type=int,
+    help="The number of the class whose image the filters respond to; 7, or the last, if not given.",
+)
 @click.option("--feature", metavar="LAYER:NUMBER", help="The feature map whose most exciting input is looked for.")
 @click.option("--against", metavar="RUN", help="Another run of the same configuration, to match first-layer filters.")
 @click.option("--only", multiple=True, metavar="FIGURE", help="This figure alone; may be given several times.")
@@ -425,7 +436,7 @@ def rerun(run: str, device: Any) -> None:
 def explain(
     run: str,
     study: str | None,
-    digit: int,
+    digit: int | None,
     feature: str | None,
     against: str | None,
     only: tuple[str, ...],
@@ -602,29 +613,29 @@ def studies(study: str | None) -> None:
     click.echo("study files:")
     for name in study_file.available():
         shipped = study_file.load(name)
-        click.echo(f"  {name}: {shipped.model} on {shipped.dataset}, {_searched(shipped)}")
+        click.echo(f"  {name}: {shipped.model} on {shipped.dataset.name}, {_searched(shipped)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
         stored = StoredStudy(name)
         trials = stored.store.trials()
         try:
             kept = stored.read()
-            what = f"{kept.model} on {kept.dataset}, {_searched(kept)}"
+            what = f"{kept.model} on {kept.dataset.name}, {_searched(kept)}"
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
 
 
-def _console() -> Any:
-    """Return where to print; into a pipe or a file, tables are as wide as they need, not 80 columns."""
-    from rich.console import Console
-
-    into_a_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(markup=False, highlight=False, width=WIDE if into_a_file else None)
-
-
 def _searched(study: Any) -> str:
     return f"searching {', '.join(study.search)}" if study.search else "several seeds of one configuration"
+
+
+for command in (*define.COMMANDS, *steer.COMMANDS, *keep.COMMANDS):
+    main.add_command(command)
+for command in main.commands.values():
+    for parameter in command.params:
+        if parameter.name in ("study", "studies"):
+            parameter.type = StudyName()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,15 @@ LAST_WORDS = 5.0  # seconds that a reader has at the end
 _PLAIN = str.maketrans(
     {"±": "+-", "–": "-", "∞": "no limit", "…": "...", "×": "x", "━": "-"}
 )  # for a terminal that lacks them
+WIDE = 160  # columns
+
+
+def console() -> Any:
+    """Return where to print; into a pipe or a file, tables are as wide as they need, not 80 columns."""
+    from rich.console import Console
+
+    into_a_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(markup=False, highlight=False, width=WIDE if into_a_file else None)
 
 
 class _Output(io.TextIOBase):

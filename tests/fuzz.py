@@ -13,6 +13,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import struct
 import sys
 import tempfile
@@ -34,19 +35,20 @@ with instrumented:
     import numpy as np
     from click.testing import CliRunner
 
-    from pipelines import checkpoint, data, paths
+    from pipelines import checkpoint, datasets, paths
+    from pipelines.datasets import mnist
     from pipelines.errors import UserError
     from pipelines.tracking import store as tracking
-    from sweeps import cli
+    from sweeps import api, cli
     from sweeps.running import launch
     from sweeps.running.executors import processes
     from sweeps.stores.store import Store
     from sweeps.study import study_file
-    from sweeps.tasks import baselines, dashboard, doctor, migrate  # noqa: F401 - instrumented
+    from sweeps.tasks import baselines, check, dashboard, delete, doctor, init, migrate  # noqa: F401 - instrumented
 
 FORBIDDEN = {
     *("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen"),
-    *("socket.connect", "socket.bind", "os.symlink", "os.link", "shutil.rmtree", "webbrowser.open", "ctypes.dlopen"),
+    *("socket.connect", "socket.bind", "os.symlink", "os.link", "webbrowser.open", "ctypes.dlopen"),
 }
 ON_PATHS = {
     "os.remove",
@@ -56,6 +58,7 @@ ON_PATHS = {
     "os.truncate",
     "os.chmod",
     "shutil.move",
+    "shutil.rmtree",
     "sqlite3.connect",
 }
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -87,7 +90,10 @@ class _Guard:
             return
         if event in FORBIDDEN:
             raise Trespass(f"{event} {arguments}")
-        writes = event in ON_PATHS or (event == "open" and (arguments[2] or 0) & WRITING)
+        below = (
+            event in ("os.remove", "os.rmdir") and arguments[-1] != -1
+        )  # of a folder that was looked at when it was opened
+        writes = (event in ON_PATHS and not below) or (event == "open" and (arguments[2] or 0) & WRITING)
         if writes and isinstance(arguments[0], str | bytes | os.PathLike):
             path = Path(os.fsdecode(arguments[0])).resolve()
             inside = folder == path or folder in path.parents or path.name == ":memory:"
@@ -122,7 +128,7 @@ def idx(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     with guard.over(folder):
         try:
-            found = data._read_idx(path)
+            found = mnist._read_idx(path)
         except UserError as error:
             one_line(error)
         else:
@@ -135,11 +141,45 @@ def npz(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     with guard.over(folder):
         try:
-            found = data._read_npz(path)
+            found = mnist._read_npz(path)
         except UserError as error:
             one_line(error)
         else:
             assert {array.dtype for array in found.values()} == {np.dtype(np.uint8)}
+
+
+def archive(content: bytes, folder: Path) -> None:
+    """An npz file of one's own."""
+    _own_data({"npz": str(_written(folder / "data.npz", content))}, folder)
+
+
+def photo(content: bytes, folder: Path) -> None:
+    """An image among others, in a folder for its class."""
+    from PIL import Image
+
+    for number in range(8):
+        path = folder / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(path)
+    _written(folder / "photos" / "a" / "0.jpg", content)
+    _own_data({"folder": str(folder / "photos"), "size": [4, 4]}, folder)
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _own_data(said: dict[str, Any], folder: Path) -> None:
+    with guard.over(folder):
+        try:
+            found = datasets.load(said)
+        except UserError as error:
+            one_line(error)
+            assert not (folder / "mlruns" / "datasets").exists()
+        else:
+            assert len(found.classes) != 1 and all(map(len, found.parts.values()))
+            shutil.rmtree(folder / "mlruns")
 
 
 def state(content: bytes, folder: Path) -> None:
@@ -184,6 +224,8 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "study": study,
     "idx": idx,
     "npz": npz,
+    "archive": archive,
+    "photo": photo,
     "state": state,
     "command": command,
     "run_id": run_id,
@@ -198,8 +240,20 @@ def seeds(target: str) -> list[bytes]:
         plain = struct.pack(">4B2i", 0, 0, 8, 2, 2, 3) + bytes(6)
         return [plain, gzip.compress(plain)]
     if target == "npz":
-        parts = {part: np.zeros((2, 2) if part[0] == "x" else 2, np.uint8) for part in data.MNIST_FILES}
+        parts = {part: np.zeros((2, 2) if part[0] == "x" else 2, np.uint8) for part in mnist.MNIST_FILES}
         return [_npz(**parts), _npz(**parts | {"x_test": np.array([[None]], object)})]
+    if target == "archive":
+        x, y = np.arange(24, dtype=np.uint8).reshape(12, 2), np.arange(12) % 2
+        return [_npz(x=x, y=y), _npz(x_train=x / 7, y_train=y, x_test=x / 9, y_test=y), _npz(x=np.array([[None]]), y=y)]
+    if target == "photo":
+        from PIL import Image
+
+        found = []
+        for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP"):
+            file = io.BytesIO()
+            Image.linear_gradient("L").resize((9, 7)).convert("RGB").save(file, kind)
+            found.append(file.getvalue())
+        return found
     if target == "state":
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / "0.npz"
@@ -219,6 +273,10 @@ def seeds(target: str) -> list[bytes]:
         "run study.yaml",
         "baselines --only softmax --seeds 2",
         "--debug best x",
+        "enqueue tiny dropout=0.1 --trials 9",
+        "stop tiny --trial 0 --now",
+        "delete tiny 0 --yes",
+        "run study.yaml --set seed=1",
     ]
     return [example.encode() for example in examples]
 
@@ -256,9 +314,10 @@ def words(target: str) -> list[bytes]:
 
 def prepare(target: str, folder: Path) -> None:
     """Make what the commands read, and take away what they would start."""
+    if target in ("command", "run_id", "archive", "photo"):
+        os.environ["MLRUNS_DIR"] = str(folder / "mlruns")
     if target not in ("command", "run_id"):
         return
-    os.environ["MLRUNS_DIR"] = str(folder / "mlruns")
     (folder / "mlruns").mkdir()
     (folder / "study.yaml").write_text("name: mine\nmodel: softmax\nsearch: {}\nbudget: {trials: 1}\n")
     os.chdir(folder)
@@ -269,6 +328,7 @@ def prepare(target: str, folder: Path) -> None:
     store.queue(2)
     tracking.open_parent(tracking.open_experiment("tiny"), store.attributes()["uid"], "sweep", {"study": "tiny"})
     launch.run = baselines.run = dashboard.serve = migrate.run = _refuse
+    check.lines = delete.study = init.write = api.export = _refuse
     processes.prewarm = lambda: None
     os.execve = _refuse  # type: ignore[assignment]
 

@@ -23,6 +23,7 @@ ORDER = [  # a room sees those before it; rooms in one set do not see each other
     {"sweeps.tasks"},
     {"sweeps.api"},
     {"sweeps.output"},
+    {"sweeps.commands"},
     {"sweeps.cli", "sweeps"},
 ]
 DOORS = {  # library -> where it may be imported
@@ -36,7 +37,7 @@ DOORS = {  # library -> where it may be imported
     "jax": ["pipelines/backend.py", "pipelines/population.py"],
     "torch": ["pipelines/backend.py"],
     "keras": ["models/", "pipelines/"],
-    "click": ["sweeps/cli.py"],
+    "click": ["sweeps/cli.py", "sweeps/commands/"],
     "multiprocessing": [],
     "ray": ["sweeps/running/executors/ray.py"],
 }

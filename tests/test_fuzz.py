@@ -24,7 +24,11 @@ def mutated(content: bytes, words: list[bytes], rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("target", "times"), [("study", 150), ("idx", 1500), ("npz", 400), ("state", 400), ("command", 60), ("run_id", 100)]
+    ("target", "times"),
+    [
+        *(("study", 150), ("idx", 1500), ("npz", 400), ("archive", 200), ("photo", 150)),
+        *(("state", 400), ("command", 60), ("run_id", 100)),
+    ],
 )
 def test_whatever_is_read_gets_an_answer_or_one_clear_line(
     target: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -33,6 +37,10 @@ def test_whatever_is_read_gets_an_answer_or_one_clear_line(
         (fuzz.launch, "run"),
         (fuzz.dashboard, "serve"),
         (fuzz.migrate, "run"),
+        (fuzz.check, "lines"),
+        (fuzz.delete, "study"),
+        (fuzz.init, "write"),
+        (fuzz.api, "export"),
         (fuzz.processes, "prewarm"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back what `prepare` takes away

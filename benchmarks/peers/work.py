@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import backend, data
+from pipelines import backend, datasets
 from pipelines.images import Scaling
 
 SPACE_SEED = 9
@@ -59,7 +59,7 @@ class Images:
 
     def __init__(self) -> None:
         backend.configure()
-        dataset = data.load(workload().dataset)
+        dataset = datasets.load(workload().dataset)
         scaling = Scaling("by_255", dataset.train.x)
         self.train = scaling(dataset.train.x), dataset.train.y
         self.validation = scaling(dataset.validation.x), dataset.validation.y

@@ -20,21 +20,22 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks import recording
 from benchmarks.strategies import table
-from pipelines import backend, data
+from pipelines import backend, datasets
+from pipelines.datasets import splits
 from sweeps.study import samplers, space
 
 CURVES = recording.RESULTS / "curves-6000.csv"
 CONFIGURATIONS, EPOCHS, TRAINING_IMAGES = 200, 15, 4_000
 
 
-def dataset() -> data.Dataset:
+def dataset() -> datasets.Dataset:
     """Return 4,000 of MNIST's training images, and its validation and test images as every study has them."""
-    whole = data.load("mnist")
+    whole = datasets.load("mnist")
     chosen, _ = train_test_split(
-        np.arange(len(whole.train)), train_size=TRAINING_IMAGES, stratify=whole.train.y, random_state=data.SPLIT_SEED
+        np.arange(len(whole.train)), train_size=TRAINING_IMAGES, stratify=whole.train.y, random_state=splits.SEED
     )
     chosen = np.sort(chosen)
-    return dataclasses.replace(whole, train=data.Images(whole.train.x[chosen], whole.train.y[chosen]))
+    return dataclasses.replace(whole, train=datasets.Examples(whole.train.x[chosen], whole.train.y[chosen]))
 
 
 def record() -> None:

@@ -25,12 +25,16 @@ def watched_images(protocol: Protocol) -> str:
 
 @sheet()
 def learning_curves(
-    histories: Sequence[Sequence[EpochMetrics]], kept_epochs: Sequence[int], watched: str, measured: Sequence[Metric]
+    histories: Sequence[Sequence[EpochMetrics]],
+    kept_epochs: Sequence[int],
+    watched: str,
+    measured: Sequence[Metric],
+    losses_differ_by: Sequence[str] = (),
 ) -> Figure:
     """Draw loss, objective (or, of a loss, what else was measured first) and learning rate over epochs, one line a model.
 
     Epochs count from 1; the kept ones are marked. `watched`: which images are not trained on, see `watched_images`. `measured`:
-    the metrics, the objective first.
+    the metrics, the objective first. `losses_differ_by`: see `losses.differs_by`.
     """
     objective = measured[0]
     kept = [
@@ -41,7 +45,10 @@ def learning_curves(
     low, high = (objective.text(end).removesuffix(" %") for end in (min(kept), max(kept)))
     where = f"at epoch {kept_epochs[0] + 1}" if alone else f"(mean of {len(kept)} models, {low} to {high})"
     title = f"{watched.capitalize()} {objective.label} {objective.text(sum(kept) / len(kept))} {where}"
-    figure = canvas(3.2, title, NOT_COMPARABLE.format(watched=watched))
+    note = NOT_COMPARABLE.format(watched=watched)
+    if losses_differ_by:
+        note = f"The training loss is another one ({', '.join(losses_differ_by)}); {watched}'s is the cross-entropy. {note}"
+    figure = canvas(3.2, title, note)
     ((loss, accuracy, rate),) = place(figure, 1, 3, 0.65, 0.12, 0.75, 0.5, wspace=0.38)
     of_loss = next(metric for metric in measured if metric.name == "loss")
     other = next(metric for metric in measured if metric is not of_loss)
@@ -66,10 +73,10 @@ def learning_curves(
     loss.set_ylabel("loss (nats)" if "accuracy" in histories[0][0].training else "loss")
     accuracy.set_ylabel(axis(other))
     rate.set_ylabel("learning rate")
-    rate.set_yscale("log")
-    rates = [m.learning_rate for history in histories for m in history]
+    rates = [m.learning_rate for history in histories for m in history if m.learning_rate > 0]
+    rate.set_yscale("log" if rates else "linear")
     # Labels at its two ends: powers of ten, set as mathematics, take as long as all else here.
-    rate.set_yticks(sorted({min(rates), max(rates)}))
+    rate.set_yticks(sorted({min(rates, default=0), max(rates, default=0)}))
     rate.yaxis.set_major_formatter("{x:.2g}")
     rate.minorticks_off()
     for axes in (loss, accuracy, rate):

@@ -7,36 +7,68 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.data import Bytes, Dataset
-from pipelines.figures.style import BLUE, FAINT, GREEN, RED, bare, canvas, mosaic, place, sheet
+from pipelines.datasets.dataset import Bytes, Dataset, Rows, chunks
+from pipelines.figures.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    RED,
+    as_seen,
+    bare,
+    canvas,
+    is_ink,
+    mosaic,
+    place,
+    sheet,
+    thumbnails,
+)
 
-A_CLASS = 30  # images of a class that are shown side by side
+A_CLASS, A_TILE = 30, 28  # images of a class that are shown side by side, and about how many pixels each has
+CLASSES = 30  # that are shown
+WIDEST = 3_300  # pixels of all images together
 
 
-def all_images(images: Bytes, side: int = 28) -> Image.Image:
-    """Return every image (n, 28, 28, 1) in one, in their order, about as wide as high; `side`: pixels of each, 28 at most."""
+def all_images(images: Bytes | Rows, side: int = 28) -> Image.Image:
+    """Return every image (n, height, width, channels) in one, in their order, about as many across as down.
+
+    `side`: pixels of each, about; fewer where there are very many.
+    """
     columns = int(np.ceil(len(images) ** 0.5))
-    whole = mosaic(255 - images[..., 0], columns)
-    height, width = (length * side // images.shape[1] for length in whole.shape)
-    return Image.fromarray(whole).resize((width, height), Image.Resampling.BOX)
+    side = max(2, min(side, WIDEST // columns))
+    small = np.concatenate([thumbnails(chunk, side) for chunk in chunks(images)])
+    return Image.fromarray(mosaic(as_seen(small), columns))
 
 
 @sheet()
-def by_class(dataset: Dataset, classes: Sequence[str]) -> Figure:
-    """Draw the first training images of every class, and how many images of it there are to train, validate and test."""
+def by_class(dataset: Dataset) -> Figure:
+    """Draw the first training images of every class, and how many images of it there are to train, validate and test.
+
+    Of very many classes the first ones.
+    """
     parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    classes = dataset.classes[:CLASSES]
     sizes = ", ".join(f"{len(images):,} {part}" for part, images in parts.items())
-    figure = canvas(3.5, f"{dataset.name} by class: {sizes} images")
-    ((shown, counts),) = place(figure, 1, 2, 0.95, 0.15, 0.5, 0.45, wspace=0.02, width_ratios=[3, 1])
-    rows = [dataset.train.x[dataset.train.y == label][:A_CLASS, ..., 0] for label in range(len(classes))]
-    rows = [np.concatenate([row, np.zeros((A_CLASS - len(row), 28, 28), np.uint8)]) for row in rows]
-    shown.imshow(mosaic(255 - np.concatenate(rows), A_CLASS), aspect="auto", interpolation="bilinear")
+    named = (
+        f"; the first {len(classes)} of {len(dataset.classes)} classes" if len(classes) < len(dataset.classes) else ""
+    )
+    figure = canvas(max(3.5, 0.35 * len(classes)), f"{dataset.name} by class: {sizes} images{named}")
+    left_edge = 0.95 if max(map(len, classes)) < 13 else 1.7
+    ((shown, counts),) = place(figure, 1, 2, left_edge, 0.15, 0.5, 0.45, wspace=0.02, width_ratios=[3, 1])
+    rows = [
+        thumbnails(dataset.train.x[np.flatnonzero(dataset.train.y == label)[:A_CLASS]], A_TILE)
+        for label in range(len(classes))
+    ]
+    ink = is_ink(np.concatenate(rows))
+    tiles = [255 - row[..., 0] if ink else as_seen(row) for row in rows]
+    _, high, wide, *colours = tiles[0].shape
+    tiles = [np.concatenate([row, np.full((A_CLASS - len(row), high, wide, *colours), 255, np.uint8)]) for row in tiles]
+    shown.imshow(mosaic(np.concatenate(tiles), A_CLASS), aspect="auto", interpolation="bilinear")
     bare(shown)
     for label, name in enumerate(classes):
-        shown.text(-20, 28 * label + 14, name, ha="right", va="center")
+        shown.text(-0.7 * wide, high * (label + 0.5), name, ha="right", va="center")
     left = np.zeros(len(classes), int)
     for (part, images), color in zip(parts.items(), (BLUE, RED, GREEN), strict=False):
-        count = np.bincount(images.y, minlength=len(classes))
+        count = np.bincount(images.y, minlength=len(dataset.classes))[:CLASSES]
         counts.barh(range(len(classes)), count, left=left, color=color, height=0.7, label=part)
         left += count
     counts.set(ylim=(len(classes) - 0.5, -0.5), yticks=[], xlabel="images")
@@ -71,6 +103,8 @@ def maps(
 
 
 def class_colors(n: int) -> NDArray[np.floating]:
-    """Return a colour (n, 3) for each of up to ten classes: Okabe and Ito's with a darker yellow, and two more."""
+    """Return a colour (n, 3) for each class: Okabe and Ito's with a darker yellow, and two more; of many, these again."""
     named = ["#E69F00", "#56B4E9", GREEN, "#C7B300", BLUE, RED, "#CC79A7", "#000000", FAINT, "#8C510A"]
-    return np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in named[:n]])
+    return np.array(
+        [[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in (named * -(-n // len(named)))[:n]]
+    )

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from pipelines.data import Bytes
+from pipelines.datasets import Bytes
 from pipelines.figures.style import WRONG, bare, canvas, mosaic, place, sheet
-from pipelines.images import SIDE, Floats
+from pipelines.images import Floats
 
 FONTS = {
     "DejaVuSans": "DejaVu Sans",
@@ -32,6 +32,7 @@ FONTS = {
     "cmtt10": "Computer Modern Mono",
 }
 DIGITS, BOX = 10, 20
+SIDE = 28
 GAP = 5  # pixels between rows in the figure; twice that between columns, for what a digit was taken for
 LABELS = np.tile(np.arange(DIGITS, dtype=np.uint8), len(FONTS))  # of `digits()`
 

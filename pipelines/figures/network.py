@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipelines.data import Bytes
-from pipelines.figures.style import BLUE, FAINT, RED, SIGNED, STRENGTH, bare, canvas, place, sheet
+from pipelines.datasets.dataset import Bytes
+from pipelines.figures.style import BLUE, FAINT, RED, SIGNED, STRENGTH, as_seen, bare, canvas, is_ink, place, sheet
 from pipelines.images import Floats
 from pipelines.inside import Matched
 
@@ -42,7 +42,7 @@ def kernels(name: str, weights: Floats) -> Figure:
 def activations(
     title: str, image: Bytes, responses: Sequence[tuple[str, Floats]], probabilities: Floats, classes: Sequence[str]
 ) -> Figure:
-    """Draw an image (28, 28, 1), the responses (height, width, filters) of each layer's first filters to it, and its classes."""
+    """Draw an image (height, width, channels), the responses of each layer's first filters to it, and its classes."""
     height = 2.05 + 0.92 * len(responses)
     figure = canvas(
         height,
@@ -51,7 +51,7 @@ def activations(
     )
     above = height - 0.4 - 0.95
     shown, bars = place(figure, 1, 2, 0.1, 0.15, above, 0.4, width_ratios=[1, 7], wspace=0.35)[0]
-    shown.imshow(255 - image[..., 0], vmin=0, vmax=255)
+    shown.imshow(as_seen(image[np.newaxis])[0], vmin=0, vmax=255)
     bare(shown)
     colors = [RED if p == probabilities.max() else BLUE for p in probabilities]
     bars.bar(range(len(classes)), 100 * probabilities, color=colors)
@@ -75,7 +75,7 @@ def activations(
 def codes(pairs: Bytes, noise: Bytes, of_pairs: Floats, of_noise: Floats, layer: str, classes: Sequence[str]) -> Figure:
     """Draw what the last convolution makes of two images of each class, and of noise.
 
-    `pairs`: (classes, 2, 28, 28, 1); `noise`: (2, 28, 28, 1); codes: the same, with the layer's (height, width, filters).
+    `pairs`: (classes, 2, height, width, channels); `noise`: two images; codes: the layer's (height, width, filters) of each.
     """
     images = np.concatenate([pairs, noise[np.newaxis]])
     found = np.concatenate([of_pairs, of_noise[np.newaxis]])
@@ -93,9 +93,10 @@ def codes(pairs: Bytes, noise: Bytes, of_pairs: Floats, of_noise: Floats, layer:
     grid = place(figure, 4, len(images), 0.1, 0.1, 0.3, 0.6, wspace=0.15, hspace=0.08, height_ratios=[1, 1.6, 1, 1.6])
     for axes in grid.flat:
         bare(axes)
-    for column, (both, codes_) in enumerate(zip(images, found, strict=True)):
+    seen = as_seen(images.reshape(-1, *images.shape[2:]))
+    for column, codes_ in enumerate(found):
         for half in range(2):
-            grid[2 * half, column].imshow(255 - both[half, ..., 0], vmin=0, vmax=255)
+            grid[2 * half, column].imshow(seen[2 * column + half], vmin=0, vmax=255)
             code = codes_[half].reshape(positions, filters)
             grid[2 * half + 1, column].imshow(
                 code, cmap=STRENGTH, vmin=min(0.0, float(found.min())), vmax=float(found.max()), aspect="auto"
@@ -108,7 +109,7 @@ def codes(pairs: Bytes, noise: Bytes, of_pairs: Floats, of_noise: Floats, layer:
 def patterns(
     layer: str, channels: Sequence[int], images: Floats, reached: Floats, usual: Floats, looked_at: int
 ) -> Figure:
-    """Draw the inputs (n, 28, 28, 1) that most excite feature maps; their responses: (n,).
+    """Draw the inputs (n, height, width, channels) that most excite feature maps; their responses: (n,).
 
     `usual`: the greatest on `looked_at` test images.
     """
@@ -119,7 +120,7 @@ def patterns(
     )
     (row,) = place(figure, 1, len(channels), 0.1, 0.1, 0.3, 0.55, wspace=0.12)
     for axes, channel, image, own, greatest in zip(row, channels, images, reached, usual, strict=True):
-        axes.imshow(image[..., 0], vmin=0, vmax=255)
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image[..., :3] / 255, vmin=0, vmax=255)
         axes.set_title(f"{channel}: {own:.1f} ({greatest:.1f})", fontsize=8, pad=2, loc="center")
         bare(axes)
     return figure
@@ -127,19 +128,21 @@ def patterns(
 
 @sheet()
 def saliency(images: Bytes, slopes: Floats, taken: Bytes, labels: Bytes, classes: Sequence[str]) -> Figure:
-    """Draw images (n, 28, 28, 1) taken wrongly, and what in each speaks for the wrong class against the right one."""
+    """Draw images taken wrongly, and what in each speaks for the wrong class against the right one."""
+    more = "more ink" if is_ink(images) else "more light"
     figure = canvas(
         2.75,
         f"What speaks for the wrong class: the {len(images)} wrong predictions of which the model is surest",
-        "Orange: more ink here raises the score of the predicted class over the true one's; purple: lowers it.",
+        f"Orange: {more} here raises the score of the predicted class over the true one's; purple: lowers it.",
     )
     grid = place(figure, 2, len(images), 0.1, 0.1, 0.3, 0.65, wspace=0.1, hspace=0.08)
+    seen = as_seen(images)
     for column, (image, slope) in enumerate(zip(images, slopes, strict=True)):
-        grid[0, column].imshow(255 - image[..., 0], vmin=0, vmax=255)
+        grid[0, column].imshow(seen[column], vmin=0, vmax=255)
         said = f"{classes[labels[column]]}\nas {classes[taken[column]]}"
         grid[0, column].set_title(said, color=RED, loc="center", pad=2, fontsize=8)
         _signed(grid[1, column], slope)
-        grid[1, column].contour(image[..., 0], levels=[100], colors="black", linewidths=0.5)
+        grid[1, column].contour(image.mean(axis=-1), levels=[100], colors="black", linewidths=0.5)
     for axes in grid.flat:
         bare(axes)
     return figure

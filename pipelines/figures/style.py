@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.data import Bytes
+from pipelines.datasets import Bytes
 from pipelines.errors import UserError, first_line, of_the_machine, traceback_of
 from pipelines.images import Floats
 
@@ -104,6 +104,31 @@ def bare(axes: Axes) -> None:
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def as_seen(images: Bytes | Floats) -> NDArray[Any]:
+    """Return images (n, height, width, channels) as they are drawn: (n, height, width), or (n, height, width, 3) in colour.
+
+    What is light on black, as digits in MNIST are, becomes ink on paper.
+    """
+    if images.shape[-1] > 1:
+        return images[..., :3]
+    return 255 - images[..., 0] if is_ink(images) else images[..., 0]
+
+
+def is_ink(images: Bytes | Floats) -> bool:
+    """Whether images (n, height, width, channels) are grey, and light on black."""
+    edges = images[:, [0, -1]].reshape(-1), images[:, :, [0, -1]].reshape(-1)
+    return images.shape[-1] == 1 and float(np.median(np.concatenate(edges))) == 0
+
+
+def thumbnails(images: Bytes, side: int) -> Bytes:
+    """Return images (n, height, width, channels) made smaller by a whole number, so that none is larger than `side` by much."""
+    n, height, width, channels = images.shape
+    by = max(1, round(max(height, width) / side))
+    cut = images[:, : height // by * by, : width // by * by]
+    blocks = cut.reshape(n, height // by, by, width // by, by, channels)
+    return np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8) if by > 1 else images
 
 
 def mosaic(images: Bytes | Floats, columns: int) -> NDArray[Any]:

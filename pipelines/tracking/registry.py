@@ -1,7 +1,7 @@
 """MLflow's model registry: a registered model for each data set, the best of its versions under the alias `champion`.
 
-A version is a Keras model with its scaling inside: floats in 0..255 (n, 28, 28, 1) -> class probabilities (n, 10). Its files are
-artifacts of the run that trained it. `mlflow models serve -m models:/NAME@champion` serves it.
+A version is a Keras model with its scaling inside: examples as they are kept, as floats -> class probabilities (n, classes). Its
+files are artifacts of the run that trained it. `mlflow models serve -m models:/NAME@champion` serves it.
 """
 
 import logging

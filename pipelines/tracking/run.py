@@ -114,19 +114,16 @@ class TrackedRun:
         except Exception as error:  # every kind of artifact store raises its own
             raise ArtifactError(f"the files of run {self.run_id} cannot be written ({first_line(error)})") from error
 
-    def log_source(self, source: Source) -> None:
-        """Log the source of a user's model: its files to be read, and `SOURCE_FILE` for `source_of`. Raises ArtifactError."""
+    def log_source(self, source: Source, place: str = store.SOURCE_FOLDER) -> None:
+        """Log the source of a user's model, or function: its files to be read, and `SOURCE_FILE` for `sources_of`.
+
+        `place`: its folder among the run's files. Raises ArtifactError.
+        """
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / store.SOURCE_FOLDER
-            folder.mkdir()
+            folder = Path(name) / place
+            folder.mkdir(parents=True)
             source.write(folder)
             (folder / store.SOURCE_FILE).write_text(json.dumps(source.content()))
-            self.log_artifacts(Path(name))
-
-    def log_metric_sources(self, sources: Sequence[Source]) -> None:
-        """Log the sources of users' metrics, for `metric_sources_of`. Raises ArtifactError."""
-        with tempfile.TemporaryDirectory() as name:
-            (Path(name) / store.METRICS_FILE).write_text(json.dumps([source.content() for source in sources]))
             self.log_artifacts(Path(name))
 
     def send_checkpoint(self, path: Path, epoch: int) -> None:
@@ -171,8 +168,7 @@ class TrackedRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, one by one."""
-        for key, value in tags.items():
-            store.client().set_tag(self.run_id, key, value)
+        store.set_tags(self.run_id, tags)
 
     def close(self, status: str) -> None:
         """End the run: FINISHED, KILLED or FAILED; or SCHEDULED when it is resumed later."""
@@ -205,14 +201,26 @@ def _now() -> int:
 
 def remove_models(run_id: str) -> None:
     """Delete a run's model files, and say so in its tag `model_files`; raises ArtifactError."""
-    client = store.client()
     try:
         repository = store.artifact_store(run_id)
-        for entry in client.list_artifacts(run_id):
-            inside = client.list_artifacts(run_id, entry.path) if entry.is_dir else [entry]
-            for file in inside:
-                if Path(file.path).name == MODEL_FILE:
-                    repository.delete_artifacts(file.path)  # type: ignore[no-untyped-call]
-        client.set_tag(run_id, "model_files", "removed")
+        for path, _ in _model_files(run_id):
+            repository.delete_artifacts(path)  # type: ignore[no-untyped-call]
+        store.client().set_tag(run_id, "model_files", "removed")
     except Exception as error:  # every kind of artifact store raises its own
         raise ArtifactError(f"the model of run {run_id} cannot be deleted ({first_line(error)})") from error
+
+
+def model_size(run_id: str) -> int:
+    """Return how many bytes a run's model files have; raises ArtifactError."""
+    try:
+        return sum(size for _, size in _model_files(run_id))
+    except Exception as error:
+        raise ArtifactError(f"the files of run {run_id} cannot be listed ({first_line(error)})") from error
+
+
+def _model_files(run_id: str) -> list[tuple[str, int]]:
+    """Return path and bytes of the model files of a run, one a model."""
+    repository = store.artifact_store(run_id)
+    top = repository.list_artifacts()
+    inside = [file for entry in top if entry.is_dir for file in repository.list_artifacts(entry.path)]
+    return [(file.path, int(file.file_size or 0)) for file in [*top, *inside] if Path(file.path).name == MODEL_FILE]

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db import utils as databases
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import Source
@@ -28,11 +29,12 @@ from pipelines.tracking.records import ExperimentFacts, RunFacts
 TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
+DESCRIPTION = MLFLOW_RUN_NOTE  # tag of a run, which the UI shows as its description
 Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
 SOURCE_FOLDER, SOURCE_FILE = "source", "source.json"  # artifacts of a run of a user's model
-METRICS_FILE = "metric_sources.json"  # and of one with users' metrics
+FUNCTIONS_FOLDER = "functions"  # and of their functions, a folder each
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
@@ -220,6 +222,12 @@ def get_run(run_id: str) -> RunFacts:
     return RunFacts.of(client().get_run(run_id))
 
 
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run, one by one."""
+    for key, value in tags.items():
+        client().set_tag(run_id, key, value)
+
+
 def lifecycle(run_id: str) -> str | None:
     """Return "active" or "deleted" (in MLflow's trash, until `mlflow gc`); None for a run that there is not."""
     try:
@@ -273,18 +281,19 @@ def artifact_store(run_id: str) -> ArtifactRepository:
     return get_artifact_repository(places.here(client().get_run(run_id).info.artifact_uri), tracking_uri=uri())
 
 
+def functions_of(run_id: str) -> list[Source]:
+    """Return the sources of the user's functions, such as losses, that a run trained with."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for each in artifact_store(run_id).list_artifacts(FUNCTIONS_FOLDER):
+            file = artifact_folder(run_id, f"{each.path}/{SOURCE_FILE}", Path(folder))
+            found.append(Source(**json.loads(file.read_text())))
+    return found
+
+
 def source_of(run_id: str) -> Source | None:
     """Return the source of the user's model that a run trained; None where it has none: the model is a shipped one."""
     if not artifact_store(run_id).list_artifacts(SOURCE_FOLDER):
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Source(**json.loads(artifact_folder(run_id, f"{SOURCE_FOLDER}/{SOURCE_FILE}", Path(folder)).read_text()))
-
-
-def metric_sources_of(run_id: str) -> list[Source]:
-    """Return the sources of users' metrics that a run was measured by."""
-    if METRICS_FILE not in artifacts(run_id):
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        content = json.loads(artifact_folder(run_id, METRICS_FILE, Path(folder)).read_text())
-    return [Source(**source) for source in content]

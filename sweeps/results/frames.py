@@ -16,7 +16,7 @@ WHOLE = {"trial", "parameters", "epochs", "kept_epoch"}
 MEASURED = {"seconds", "samples_per_second", "gpu_hours"}
 PARTS = ("val", "test")  # the images that a metric's column is of
 BEFORE = "accuracy,loss"  # what runs without a tag `metrics` were measured by, of versions before
-ENDS = {"diverged", "infeasible"}  # of trials that MLflow knows as killed; the others were pruned
+ENDS = {"diverged", "infeasible", "stopped"}  # of trials that MLflow knows as killed; the others were pruned
 WORDS = {"study", "state", "model", "device", "dataset"}
 WANTED = facts.Wanted(
     metrics=("parameters", "epochs_trained", "kept_epoch", "seconds", "samples_per_second", "gpu_hours"),
@@ -44,24 +44,42 @@ def studies() -> pd.DataFrame:
     return frame.sort_values("last_used", ascending=False, ignore_index=True)
 
 
-def runs(study: str | None = None) -> pd.DataFrame:
-    """Return one row a trial of one study: complete ones first, the best by the first objective on validation images first.
+def runs(study: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return one row a trial of one study, or of several: complete first, the best by the first objective on validation first.
 
-    `study`: its name; the latest sweep that has trials if not given.
-    Columns: study, trial, state (complete, pruned, diverged, infeasible, failed, running, waiting), val_NAME and test_NAME of
-    the kept epoch for every metric that was measured, the first objective first (val_accuracy, test_accuracy, val_loss, …;
-    accuracies 0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs), protocol if it is
-    not held_out, task if it is regression, model, parameters, epochs (trained), kept_epoch (from 1), seconds (of training),
-    samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset, run_id.
+    `study`: its name, or a list of names; the latest sweep that has trials if not given. What one of several does not have is
+    missing in its rows.
+    Columns: study, trial, state (complete, pruned, diverged, infeasible, stopped, failed, running, waiting), val_NAME and
+    test_NAME of the kept epoch for every metric that was measured, the first objective first (val_accuracy, test_accuracy,
+    val_loss, …; accuracies 0 to 1; NaN where unknown), every hyperparameter and training setting (`epochs` as max_epochs),
+    protocol if it is not held_out, task if it is regression, model, parameters, epochs (trained), kept_epoch (from 1), seconds
+    (of training), samples_per_second, gpu_hours (seconds times the share of a GPU, where trained on one), device, dataset,
+    run_id.
     A trial of several models (`repeats` or `folds`) has the means, their standard deviations as val_NAME_sd and test_NAME_sd, the
     epochs of all together, and no kept_epoch. Where trials failed, `failure` says why.
     Where the protocol holds no images out, val_NAME is NaN.
     A study of several objectives has `on_front`: whether no other complete trial is better in one of them and as good in the
     rest; those come first.
-    Raises UserError for an unknown study.
+    Raises UserError for an unknown study, and for several that optimise different things.
     """
+    if study is not None and not isinstance(study, str):
+        return _together(list(dict.fromkeys(study)))
     experiment_id = _experiment(study)
     return _table(facts.of_trials(experiment_id, WANTED)) if experiment_id else _table([])
+
+
+def _together(names: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of several studies in one table, ranked as those of one."""
+    found = {
+        name: facts.of_trials(experiment_id, WANTED) if (experiment_id := _experiment(name)) else [] for name in names
+    }
+    optimised = {", ".join(map(str, objectives_of(own[0]))): name for name, own in found.items() if own}
+    if len(optimised) > 1:
+        listed = ", ".join(f"{name} by {objectives}" for objectives, name in optimised.items())
+        raise UserError(
+            f"the studies cannot be ranked together, for they are optimised differently ({listed}): read each by itself"
+        )
+    return _table([run for own in found.values() for run in own])
 
 
 def best_runs(study: str | None = None, top: int = 10) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 
 import models
-from pipelines import data, paths
+from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.metrics import ACCURACY, Metric, short
 from sweeps.results import frames, systems
@@ -43,7 +43,7 @@ def gaps(study: Study, chosen: "pd.Series[Any]") -> list[Gap]:
     for target in study.targets:
         metric = by_name[short(target.of)]
         gap = metric.scale * float(chosen[f"test_{metric.name}"]) - target.published
-        images = f"{round(gap / 100 * data.TEST_IMAGES[study.dataset]):+d}" if metric.of_images else ""
+        images = f"{round(gap / 100 * study.dataset.test_examples):+d}" if metric.of_images else ""
         found.append(
             Gap(
                 target.name,
@@ -177,7 +177,7 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
             f"{study.protocol}",
             soft_wrap=True,
         )
-    if study.dataset not in data.COMPARABLE:
+    if not study.dataset.comparable:
         _say_not_comparable(study, console)
         return
     by_name = {metric.name: metric for metric in study.measured}
@@ -188,8 +188,8 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
 
 
 def _say_not_comparable(study: Study, console: Console) -> None:
-    own = data.TEST_IMAGES[study.dataset]
-    console.print(f"published accuracies: not comparable, {study.dataset} has {own} test images of its own")
+    own = study.dataset.test_examples
+    console.print(f"published accuracies: not comparable, {study.dataset.name} has {own} test images of its own")
 
 
 def _models(study: Study) -> str:
@@ -197,7 +197,7 @@ def _models(study: Study) -> str:
 
 
 def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, console: Console) -> None:
-    if study.dataset not in data.COMPARABLE:
+    if not study.dataset.comparable:
         _say_not_comparable(study, console)
         return
     seeds, metric = f"mean of {_models(study)}", study.objective
@@ -209,6 +209,6 @@ def _show_targets(study: Study, chosen: "pd.Series[Any]", looked_at: int, consol
     for gap in gaps(study, chosen):
         images = f" ({gap.images} images)" if gap.images else ""
         console.print(f"  {gap.published}  {gap.target}: {gap.gap}{images}, unconfirmed")
-    if study.dataset == "mnist" and metric is ACCURACY:
+    if study.dataset.name == "mnist" and metric is ACCURACY:
         references = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in models.REFERENCES.items())
         console.print(f"  reference lines: {references}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from pipelines import data, paths
+from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.metrics import NOTHING, Metric, short
 from pipelines.tracking import store as tracking
@@ -102,7 +102,7 @@ class Report:
         study, tags = self.study, self.parent.tags
         counts = ", ".join(f"{count} {state}" for state, count in self.frame.state.value_counts().items() if count)
         head = (
-            f"# {study.name}\n\nModel `{study.model}` on {study.dataset}; searched: "
+            f"# {study.name}\n\nModel `{study.model}` on {study.dataset.name}; searched: "
             f"{', '.join(f'`{name}`' for name in study.search)}.\n"
             f"{len(self.frame)} trials: {counts}. Study digest {study.digest()}, data set digest "
             f"{tags.get('dataset_digest', NOTHING)}."
@@ -162,7 +162,7 @@ class Report:
                 *systems.cells(system),
             ]
             for _, row in rows.iterrows():
-                images = "" if row.images == data.TEST_IMAGES[self.study.dataset] else f" of {row.images:,} images"
+                images = "" if row.images == self.study.dataset.test_examples else f" of {row.images:,} images"
                 verdict = f"**{row.verdict}**" if system.chosen else row.verdict
                 metric = self.by_name[row.metric]
                 value = format_published(row.published, row.kind, metric)
@@ -177,7 +177,7 @@ class Report:
 
     def _unconfirmed(self) -> str:
         said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."
-        if self.complete.empty or self.study.dataset not in data.COMPARABLE:
+        if self.complete.empty or not self.study.dataset.comparable:
             return said
         chosen = self.complete.iloc[0]
         found = gaps(self.study, chosen)
@@ -216,7 +216,7 @@ class Report:
         measured = [run for run in self.runs.values() if column in run.metrics]
         reads = sum(int(run.metrics.get("test_reads", 1)) for run in measured)
         looked_at = int(self.frame[column].notna().sum())
-        images = data.TEST_IMAGES[self.study.dataset]
+        images = self.study.dataset.test_examples
         spread = self.seeds[(self.seeds.phase == "confirm") & (self.seeds.state == "complete")].groupby("trial")[column]
         variances = spread.var(ddof=1)[spread.count() > 1]
         deviation, source = None, ""

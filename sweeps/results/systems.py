@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.errors import UserError, first_line
 from pipelines.metrics import Labels, Metric, is_regression, short
 from pipelines.tracking import facts
@@ -131,7 +131,7 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
     definition = StoredStudy(study).read()
     by_name = {metric.name: metric for metric in definition.measured}
     rows = []
-    for system in found if definition.dataset in data.COMPARABLE else []:
+    for system in found if definition.dataset.comparable else []:
         for target in definition.sorted_targets():
             metric = by_name[short(target.of)]
             measured = system.measured[metric.name]
@@ -166,7 +166,7 @@ def systems(study: str) -> list[System]:
     stored = StoredStudy(study)
     definition = stored.read()
     adopt_source(stored.attributes)  # users' metrics are computed of ensembles
-    dataset, objective = data.load(definition.dataset), definition.objective
+    dataset, objective = datasets.load(definition.dataset), definition.objective
     labels, regression = dataset.test.y, definition.task == "regression"
     wanted = [
         objective,
@@ -270,10 +270,10 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
 def without_verdict(study: str) -> str:
     """Return why a study has no verdict."""
     definition = StoredStudy(study).read()
-    if definition.dataset in data.COMPARABLE:
+    if definition.dataset.comparable:
         return "no verdict: the study has no target"
-    own = data.TEST_IMAGES[definition.dataset]
-    return f"no verdict: {definition.dataset} has {own} test images of its own, published accuracies are of others"
+    own = definition.dataset.test_examples
+    return f"no verdict: {definition.dataset.name} has {own} test images of its own, published accuracies are of others"
 
 
 def in_lines(verdicts: pd.DataFrame, metrics: Mapping[str, Metric]) -> Iterator[str]:
@@ -316,7 +316,7 @@ class Predicted:
     test: ensemble.Probabilities
 
     @classmethod
-    def of(cls, run_ids: Sequence[str], dataset: data.Dataset) -> "Predicted":
+    def of(cls, run_ids: Sequence[str], dataset: datasets.Dataset) -> "Predicted":
         """Read those of single models from the runs' artifacts; raises UserError where they are gone or damaged."""
         file_name = PREDICTIONS if is_regression(dataset.test.y) else PROBABILITIES
         found: dict[str, list[NDArray[np.float32]]] = {"validation": [], "test": []}

@@ -15,7 +15,6 @@ class Assignment:
 
     study: Study
     source: models.Source | None  # of a user's model
-    metric_sources: tuple[models.Source, ...]  # of users' metrics
     code: Mapping[str, str]  # the commit of the user's code, which a worker elsewhere cannot ask for
     study_digest: str
     phase: tracking.Phase
@@ -30,3 +29,4 @@ class Assignment:
     tickets: int | None  # trials that the study may have; None: any number
     deadline: float | None  # Unix seconds at which the budget's hours are used up
     ended_before: frozenset[int]  # trials that had ended when the command began
+    functions: tuple[models.Source, ...] = ()  # of the user's, such as losses

@@ -8,15 +8,16 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, data, metrics, paths, provenance
+from pipelines import backend, checkpoint, datasets, metrics, paths, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
+from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
-from sweeps.running import moved, population, repair
+from sweeps.running import ending, moved, population, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
-from sweeps.running.tags import of_dataset, of_study
+from sweeps.running.tags import of_dataset, of_parent, of_study
 from sweeps.running.worker import work
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
@@ -27,17 +28,21 @@ from sweeps.study import samplers
 from sweeps.study.study import Study
 from sweeps.study.study_file import in_a_line
 
-CHANGED_SOURCE = "the source of its model has changed"
+CHANGED_SOURCE = "the source of {} has changed"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Where a study stands when its parent ends, whether Ctrl-C ended it, the name of its sampler, and why it is paused."""
+    """Where a study stands when its parent ends.
+
+    `interrupted`: by Ctrl-C or `sweep stop`; `sampler`: its name; `paused`, `ended`: why it is, by failures or by its rules.
+    """
 
     snapshot: Snapshot
     interrupted: bool
     sampler: str
     paused: str | None = None
+    ended: str | None = None
 
     @property
     def stopped(self) -> bool:
@@ -65,10 +70,12 @@ def run(
             "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database: each library keeps its schema's version in a "
             "table of the same name, so give them two databases"
         )
-    dataset = data.load(study.dataset)
+    dataset = datasets.load(study.dataset)
+    _check_training(study, dataset)
+    dataset = dataset.for_task(study.task)
     population.check(study, backend.name())
     try:
-        metrics.check(study.measured, len(data.CLASSES[study.dataset]) if study.task == "classification" else 0)
+        metrics.check(study.measured, len(dataset.classes))
     except ValueError as error:
         raise UserError(f"study {study.name!r}: {error}") from error
     folder = paths.make_mlruns()
@@ -85,11 +92,15 @@ def run(
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = resources.start(work, assignment, logs)
     sweep = Supervisor(store, assignment, executor, console, stays=not joins)
+    if study.mixes_precision and not resources.gpus:
+        console.print("mixed_precision: without a GPU layers compute more slowly in it than in float32", soft_wrap=True)
     if line := backend.note_on_settings():
         console.print(line, soft_wrap=True)
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
-    console.print(f"study {study.name}: model {study.model}, data set {study.dataset}, {resources}")
+    console.print(f"study {study.name}: model {study.model}, data set {dataset.name}, {resources}")
+    if not isinstance(study.dataset, datasets.KnownDataset):
+        console.print("; ".join([dataset.summary(), *dataset.remarks]), soft_wrap=True)
     name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
@@ -100,7 +111,20 @@ def run(
             executor.kill()
         finally:
             sweep.settle()
-    return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused)
+    return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused, sweep.ended)
+
+
+def _check_training(study: Study, dataset: datasets.Dataset) -> None:
+    """Raise UserError for training settings that the data set cannot have."""
+    if study.task == "classification" and not dataset.classes:
+        raise UserError(
+            f"study {study.name!r}: the labels of data set {dataset.name} are numbers to predict: give task: regression"
+        )
+    if study.task == "regression" and (study.settings.class_weight or "class_weight" in study.search):
+        raise UserError(f"study {study.name!r}: class_weight is of classes, and a regression has none: leave it out")
+    asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
+    if asked and not dataset.has_images:
+        raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
 
 
 def closing_summary(study: Study, result: Result) -> list[str]:
@@ -115,6 +139,8 @@ def closing_summary(study: Study, result: Result) -> list[str]:
         lines.append(result.paused)
     elif result.interrupted:
         lines.append(f"stopped; the same command resumes it ({snapshot.done} of {snapshot.tickets or '∞'} trials done)")
+    elif result.ended:
+        lines.append(f"the study has ended, by its rules: {result.ended}; other rules in its file may resume it")
     elif result.sampler == samplers.GRID and snapshot.done >= len(
         samplers.points(study.model_copy(update={"sampler": samplers.GRID}))
     ):
@@ -128,13 +154,14 @@ def closing_summary(study: Study, result: Result) -> list[str]:
 
 def _prepare(
     study: Study,
-    dataset: data.Dataset,
+    dataset: datasets.Dataset,
     resources: Resources,
     phase: tracking.Phase,
     owner: str | None = None,
     new_source: bool = False,
 ) -> tuple[Store, Assignment]:
     """Make what is missing in both stores, and what every worker must know."""
+    study = study.model_copy(update={"dataset": study.dataset.found_as(dataset)})
     with study_lock():  # two parents that begin at once make one study and one parent run
         owned = StoredStudy(owner) if owner else None
         # MLflow first: it may refuse, and then nothing is written
@@ -142,6 +169,8 @@ def _prepare(
         if owned is None:
             tracking.find_experiment(study.name)
         store = Store.create(study.name, study.directions)
+        if store.attributes().get(names.DELETING):
+            raise UserError(f"study {study.name!r} is being deleted: sweep delete {study.name} completes that")
         study = _check_definition(store, study, new_source)
         chosen = _choose_sampler(store, study)
         uid = store.uid
@@ -152,14 +181,15 @@ def _prepare(
             store.remember(names.OWNER, owned.name)
         own = of_study(study) | of_dataset(dataset) | provenance.code()
         parent = tracking.open_parent(experiment, uid, phase, own, within)
+        tracking.set_tags(parent, of_parent(study))
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
+        ending.reconsider(store, study)
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None
     ids = (uid, experiment.experiment_id, parent)
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
     return store, Assignment(
         resolved,
         models.source(study.model),
-        tuple(metrics.sources(study.users_metrics())),
         provenance.code(),
         digest,
         phase,
@@ -172,6 +202,7 @@ def _prepare(
         samplers.tickets(resolved),
         deadline,
         frozenset(trial.number for trial in store.trials() if trial.state.is_finished()),
+        tuple(_functions(study)),
     )
 
 
@@ -183,22 +214,25 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
         store.remember(names.DEFINITION, study.definition())
         store.remember(names.SOURCE, source.content() if source else None)
-        store.remember(names.METRIC_SOURCES, [each.content() for each in metrics.sources(study.users_metrics())])
+        _remember_functions(store, study)
         store.remember(names.CHOSEN_SAMPLER, None)
         return study
+    functions = _functions(study)
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
     changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
-    if changed == [CHANGED_SOURCE] and new_source:
-        assert source is not None
-        models.adopt(source)
-        store.remember(names.SOURCE, source.content())
+    of_sources = bool(changed) and set(changed) <= {CHANGED_SOURCE.format(of) for of in ("its model", *study.functions)}
+    if of_sources and new_source:
+        for each in [*([source] if source else []), *functions]:
+            models.adopt(each)
+        store.remember(names.SOURCE, source.content() if source else None)
+        _remember_functions(store, study)
         for number in repair.begin_anew(store):
             checkpoint.remove(paths.checkpoint(stored.name, number))
         store.remember(names.DEFINITION, now | {"name": stored.name})
         return study.model_copy(update={"name": stored.name})
     if changed:
-        anyway = ", or with the present source (--new-source)" if changed == [CHANGED_SOURCE] else ""
+        anyway = ", or with the present source (--new-source)" if of_sources else ""
         raise UserError(
             f"study {study.name!r} has trials under another definition ({'; '.join(changed)}): give the changed study "
             f"another name, or resume the stored one (sweep run {study.name} --stored){anyway}"
@@ -209,14 +243,29 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     return study.model_copy(update={"model": stored.model, "name": stored.name})
 
 
+def _functions(study: Study) -> list[models.Source]:
+    """Return the sources of the functions of the user's that a study refers to."""
+    return [source for name in study.functions if (source := models.source(name))]
+
+
+def _remember_functions(store: Store, study: Study) -> None:
+    found = [source.content() for source in _functions(study)]
+    if found or store.attributes().get(names.FUNCTIONS):  # of a study without any there is no such attribute
+        store.remember(names.FUNCTIONS, found)
+
+
 def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
     found = []
     for key in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        if (where, key) == ("", "model") and str(old).startswith("source ") and str(new).startswith("source "):
-            found.append(CHANGED_SOURCE)
+        if (
+            (where + key == "model" or where == "functions.")
+            and str(old).startswith("source ")
+            and str(new).startswith("source ")
+        ):
+            found.append(CHANGED_SOURCE.format(key if where else "its model"))
             continue
         if where == "" and isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{key}.")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 
 import models
+from pipelines import datasets
 from pipelines.config import RunConfig
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line, out_of_memory
 from pipelines.train import EpochMetrics, Epochs, Training, attempt
 from sweeps.study.study import Choice, Scalar, Study
 
@@ -41,24 +42,30 @@ def check(study: Study, backend: str) -> None:
             f"population: {study.population} needs Keras's JAX backend, and this is {backend}: set KERAS_BACKEND=jax, or "
             "leave population out"
         )
+    if models.callbacks(study.model) is not None:
+        raise UserError(
+            f"population: model {study.model} has callbacks, and trials that train as one program have no Keras training to call "
+            "them: leave population out"
+        )
 
 
 def shared(study: Study) -> list[str]:
     """Return the searched hyperparameters that decide shapes: a population's trials have them in common."""
-    names = []
+    names, dataset = [], datasets.load(study.dataset).for_task(study.task)
+    of_data = dataset.shape, len(dataset.classes)
     for name, entry in study.search.items():
         values: Sequence[Scalar] = entry.choice if isinstance(entry, Choice) else _inside(entry)
-        if len({_shape(study.run_config({name: value}, seed=0)) for value in values}) > 1:
+        if len({_shape(study.run_config({name: value}, seed=0), *of_data) for value in values}) > 1:
             names.append(name)
     return names
 
 
-def _shape(config: RunConfig) -> str:
+def _shape(config: RunConfig, shape: tuple[int, ...], classes: int) -> str:
     """Return the shape of a configuration's training, or why it has none."""
     from pipelines.population import NotVectorisable, shape_of
 
     try:
-        return shape_of(models.load(config.model).build(**config.hyperparameters), config.training)
+        return shape_of(models.build(config.model, config.hyperparameters, shape, classes), config.training)
     except NotVectorisable as reason:
         return str(reason)
 
@@ -95,6 +102,13 @@ def _train_together(study: Study, begin: Begin, advance: Advance) -> None:
             print(f"trial {first.claimed.number} trains alone: {reason}")
             _train_alone(first, advance)
             first = begin({})
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            print(f"trials train in turn: a population needs memory for all examples ({first_line(error)})")
+            _train_alone(first, advance)
+            _train_in_turn(begin, advance)
+            return
         else:
             first = _Group(first, population, names).train(begin, advance) or begin({})
 

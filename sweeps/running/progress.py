@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.metrics import Metric
-from sweeps.stores.store import best_first, curve, first_value
+from sweeps.stores.store import best_first, curve, deleted, first_value
 from sweeps.study.study import format_params
 
 ROWS = 12
@@ -65,9 +65,11 @@ class Snapshot:
         elif self._complete:
             mean = sum(map(first_value, self._complete)) / len(self._complete)
             best = f"mean {self.objective.label} {self.shown(mean)}"
+        gone = sum(map(deleted, self.trials))
+        failed = f"{self.count(TrialState.FAIL) - gone} failed" + (f", {gone} deleted" if gone else "")
         return (
             f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
-            f"{self.count(TrialState.PRUNED)} pruned, {self.count(TrialState.FAIL)} failed; {best}; {self.epochs_spent} epochs"
+            f"{self.count(TrialState.PRUNED)} pruned, {failed}; {best}; {self.epochs_spent} epochs"
         )
 
 
@@ -110,14 +112,20 @@ class Display:
         if done < 1 or snapshot.tickets is None:
             return "ETA unknown yet"
         left = (time.monotonic() - self._began) / done * (snapshot.tickets - snapshot.done)
-        return f"ETA {int(left) // 3600}:{int(left) % 3600 // 60:02d}:{int(left) % 60:02d}"
+        return f"ETA {duration(left)}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds, 1:02:03."""
+    return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d}:{int(seconds) % 60:02d}"
 
 
 def _table(snapshot: Snapshot, epochs: int) -> Table:
     objective = snapshot.objective
     columns = (f"validation{objective.called}", "searched") if snapshot.searches else (objective.label,)
     table = Table("trial", "state", "epoch", *columns, box=None, pad_edge=False)
-    started = [trial for trial in snapshot.trials if trial.state != TrialState.WAITING or curve(trial)]
+    shown = [trial for trial in snapshot.trials if not deleted(trial)]
+    started = [trial for trial in shown if trial.state != TrialState.WAITING or curve(trial)]
     for trial in started[-ROWS:]:
         state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
         reached = curve(trial)

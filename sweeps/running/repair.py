@@ -15,11 +15,12 @@ from pipelines import paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
-from pipelines.tracking.run import TrackedRun
+from pipelines.tracking.run import TrackedRun, remove_models
 from sweeps.running.worker import RUN_STATUS
 from sweeps.stores import names
 from sweeps.stores.storage import study_names
-from sweeps.stores.store import Lost, Store, curve
+from sweeps.stores.store import Lost, Store, best_first, curve, front
+from sweeps.study.study import Study
 
 REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
 
@@ -125,11 +126,38 @@ def close_run(run_id: str, trial: FrozenTrial) -> None:
     run.close(RUN_STATUS[trial.state])
 
 
+def surplus_models(store: Store, study: Study, trials: Sequence[FrozenTrial], keep: int) -> list[FrozenTrial]:
+    """Return the complete trials that are not among the best `keep`, a front before all others, and still have their models."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = best_first(complete, study.directions[0])
+    ahead = front([trial.values for trial in complete], study.directions)
+    ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: not pair[0])
+    removed = set(store.attributes().get(names.MODELS_REMOVED, []))
+    return [trial for _, trial in ranked[keep:] if trial.number not in removed]
+
+
+def remove_model(store: Store, trial: FrozenTrial) -> None:
+    """Delete the models of a trial's run, and remember it; raises ArtifactError."""
+    remove_models(trial.user_attrs[names.RUN_ID])
+    removed = set(store.attributes().get(names.MODELS_REMOVED, [])) | {trial.number}
+    store.remember(names.MODELS_REMOVED, sorted(removed))
+
+
 def last_alive(store: Store) -> float:
     """Return how many seconds ago a parent noted that it runs the study; one that has ended in order does not count."""
-    sessions = [value for key, value in store.attributes().items() if key.startswith(names.SESSION)]
-    noted = [until for _, until, *ended in sessions if not ended]
-    return time.time() - max(noted, default=0.0)
+    return time.time() - max((until for _, until in _open_sessions(store)), default=0.0)
+
+
+def live_sessions(store: Store) -> list[float]:
+    """Return when each of the parents began that run the study, or did a minute ago (Unix seconds)."""
+    return [began for began, until in _open_sessions(store) if time.time() - until < REST_AFTER_SESSION]
+
+
+def _open_sessions(store: Store) -> Iterator[tuple[float, float]]:
+    """Yield from when until when, so far as it noted, each parent ran the study that has not ended in order."""
+    for key, value in store.attributes().items():
+        if key.startswith(names.SESSION) and len(value) == 2:
+            yield value[0], value[1]
 
 
 def untouched(path: Path) -> bool:

@@ -16,16 +16,14 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.errors import UserError, first_line, root_cause
 from pipelines.figures import dataset as of_dataset
 from pipelines.figures.curves import study_curves, watched_images
 from pipelines.figures.style import Drawn
-from pipelines.images import SIDE
-from pipelines.metrics import is_regression
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
-from sweeps.running import repair
+from pipelines.tracking.run import ArtifactError, TrackedRun
+from sweeps.running import ending, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit
 from sweeps.running.exit_codes import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
@@ -33,7 +31,7 @@ from sweeps.running.progress import Display, Snapshot
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
 from sweeps.stores.storage import kind_of
-from sweeps.stores.store import AHEAD, Lost, Store, best_first, curve, front
+from sweeps.stores.store import AHEAD, Lost, Store, curve
 
 POLL = 0.5  # seconds between looks at the stores
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
@@ -63,6 +61,8 @@ class Supervisor:
         self._failed_starts = 0
         self._told = set(assignment.ended_before)  # trials whose end was said, if there was anything to say
         self.paused: str | None = None  # why no more trials are begun
+        self.ended: str | None = None  # the rule that has ended the study
+        self._stops_before = frozenset(store.stops())
         self._unremovable: set[int] = set()  # trials whose models could not be deleted
         self._reached = (0, 0)  # epochs spent, trials done
         self._away = False
@@ -83,6 +83,8 @@ class Supervisor:
                     told = True
                     display.say(
                         "stopping after the running epochs; Ctrl-C again stops at once. Nothing is lost either way."
+                        if self._interrupts == 1
+                        else "stopping at once"
                     )
                 try:
                     over = self._look(display)
@@ -106,10 +108,12 @@ class Supervisor:
             self._worker_exits[ended.name] = self._fault_of(ended)
         for ended in over:
             self._take_note(ended, display)
+        self._heed_stops(display)
         for lost in self._store.lost(self._worker_exits):
             self._release(lost, display)
         snapshot = self.snapshot()
         display.show(snapshot)
+        self._heed_rules(display)
         self._tell_failures(snapshot, display)
         if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
             if snapshot.done != self._reached[1]:
@@ -117,20 +121,38 @@ class Supervisor:
             self._reached, self._away = reached, False
         claimable, running = self._claimable(snapshot), self._store.running()
         self._disk_full = self._disk_full and not paths.has_room(self._study.name)
-        if not self.interrupted and not self._disk_full and time.monotonic() >= self._paused_until:
+        if not self.interrupted and not self.ended and not self._disk_full and time.monotonic() >= self._paused_until:
             own = self._executor.workers()
             held = sum(lease is not None and lease.name in own for _, lease in running)
             self._executor.start_up_to(held + claimable)
         if self._executor.workers():
             return False
-        if self.paused:
+        if self.paused or self.ended:
             return True
         left_behind = [trial for trial, lease in running if lease is None or not lease.worker.alive]
         return self.interrupted or (claimable == 0 and not (left_behind and self._stays))
 
+    def _heed_stops(self, display: Display) -> None:
+        """Do as Ctrl-C would where somebody has called `sweep stop` since this parent began; at once: as Ctrl-C twice."""
+        asked = [now for key, now in self._store.stops().items() if key not in self._stops_before]
+        wanted = 1 + any(asked) if asked else 0
+        if wanted > self._interrupts:
+            display.say("sweep stop was called")
+            self._interrupts = wanted
+            self._executor.ask_to_stop()
+            if wanted == 2:
+                self._executor.kill()
+
+    def _heed_rules(self, display: Display) -> None:
+        """Let the running trials be given back after their epochs where the study's rules say that it has ended."""
+        if self.ended is None and (why := ending.decision(self._store, self._study)):
+            self.ended = why
+            display.say(f"the study ends, by its rules: {why}")
+            self._executor.ask_to_stop()
+
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C was pressed."""
+        """Whether Ctrl-C was pressed, or `sweep stop` called."""
         return self._interrupts > 0
 
     def snapshot(self) -> Snapshot:
@@ -207,22 +229,14 @@ class Supervisor:
         keep = self._study.keep_models
         if keep is None:
             return
-        complete = [trial for trial in snapshot.trials if trial.state == TrialState.COMPLETE]
-        complete = best_first(complete, self._study.directions[0])
-        ahead = front([trial.values for trial in complete], self._study.directions)
-        ranked = sorted(zip(ahead, complete, strict=True), key=lambda pair: not pair[0])
-        removed = set(self._store.attributes().get(names.MODELS_REMOVED, []))
-        for _, trial in ranked[keep:]:
-            if trial.number in removed or trial.number in self._unremovable:
+        for trial in repair.surplus_models(self._store, self._study, snapshot.trials, keep):
+            if trial.number in self._unremovable:
                 continue
             try:
-                remove_models(trial.user_attrs[names.RUN_ID])
+                repair.remove_model(self._store, trial)
             except ArtifactError as error:  # it costs disk, not the sweep; the next call tries again
                 self._unremovable.add(trial.number)
                 self._say(str(error))
-                continue
-            removed.add(trial.number)
-            self._store.remember(names.MODELS_REMOVED, sorted(removed))
 
     def _tidy(self) -> None:
         """Finish what a worker left between telling Optuna and closing the run: the run's state, the checkpoint."""
@@ -251,7 +265,7 @@ class Supervisor:
                 )
             new = bool(study.search) and not self._store.attributes().get(names.IMAGES_DRAWN)
             if new:
-                _draw_images(study.dataset, folder, drawn)
+                self._draw_images(folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)
             for path, content in models.files(study.model).items():
@@ -263,7 +277,20 @@ class Supervisor:
         for line in drawn.failed:
             self._say(f"not drawn: {line}")
 
+    def _draw_images(self, folder: Path, drawn: Drawn) -> None:
+        """Draw the data set, each image of it: the training ones at half the size of the others."""
+        dataset = datasets.load(self._study.dataset).for_task(self._study.task)
+        if not dataset.has_images or not dataset.classes:
+            self._say(f"figures of images are left out: data set {dataset.name} has no images in classes")
+            return
+        by_class, training, test = (folder / f"{figure}.png" for figure in IMAGES)
+        drawn.draw(by_class, lambda: of_dataset.by_class(dataset))
+        drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, of_dataset.A_TILE // 2))
+        drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x))
+
     def _claimable(self, snapshot: Snapshot) -> int:
+        if self.ended:
+            return 0
         limit = self._study.budget.epochs
         late = self._assignment.deadline is not None and time.time() >= self._assignment.deadline
         if late or (limit is not None and snapshot.epochs_spent >= limit):
@@ -344,13 +371,3 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _draw_images(name: str, folder: Path, drawn: Drawn) -> None:
-    """Draw the data set, each image of it: the training ones at half their size."""
-    dataset = data.load(name)
-    by_class, training, test = (folder / f"{figure}.png" for figure in IMAGES)
-    if not is_regression(dataset.train.y):
-        drawn.draw(by_class, lambda: of_dataset.by_class(dataset, data.CLASSES[name]))
-    drawn.draw(training, lambda: of_dataset.all_images(dataset.train.x, SIDE // 2))
-    drawn.draw(test, lambda: of_dataset.all_images(dataset.test.x, SIDE))

@@ -1,25 +1,35 @@
 """The tags that the runs of a study carry in MLflow, so far as the study says them."""
 
 import models
-from pipelines import data
+from pipelines import datasets
 from pipelines.tracking import store as tracking
 from sweeps.study import samplers
 from sweeps.study.study import Study
 
 
-def of_dataset(dataset: data.Dataset) -> dict[str, str]:
+def of_dataset(dataset: datasets.Dataset) -> dict[str, str]:
     """Return the tags of a data set."""
     return {"dataset": dataset.name, "dataset_digest": dataset.digest}
 
 
+def of_user(study: Study) -> dict[str, str]:
+    """Return the tags that the study file gives to every run."""
+    return {name: str(value) for name, value in study.tags.items()}
+
+
+def of_parent(study: Study) -> dict[str, str]:
+    """Return what may change on the parent run while the study stays what it is."""
+    return of_user(study) | ({tracking.DESCRIPTION: study.description} if study.description else {})
+
+
 def of_study(study: Study) -> dict[str, str]:
     """Return the tags of a study's parent run."""
-    return {"study": study.name, "study_digest": study.digest(), "protocol": study.protocol}
+    return of_parent(study) | {"study": study.name, "study_digest": study.digest(), "protocol": study.protocol}
 
 
 def of_trial(study: Study, number: int, uid: str, phase: tracking.Phase) -> dict[str, str]:
     """Return the tags of the run of trial `number`."""
-    return {
+    return of_user(study) | {
         "phase": phase,
         "study": study.name,
         "study_uid": uid,

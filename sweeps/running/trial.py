@@ -37,16 +37,20 @@ class TrialControl:
         self._claimed, self._lease, self._trial, self._run, self._saved = claimed, lease, trial, run, saved
         self._reported = set(curve(claimed))
         self._meter = meter.reader()
+        self._seconds = 0.0  # of its own epochs, those before a resumption included
 
     def before_epoch(self, epoch: int) -> End | None:
         """Count the epoch; return why there is to be none, or None."""
         self._watch.progress()
         if not self._store.owns(self._claimed, self._lease):
             return End.ABANDONED
+        if self._store.stopping(self._claimed):
+            return End.STOPPED
         if self._stop.is_set():
             return End.PAUSED
-        deadline = self._assignment.deadline
+        deadline, minutes = self._assignment.deadline, self._assignment.study.trial_minutes
         late = deadline is not None and time.time() >= deadline
+        late = late or (minutes is not None and self._seconds >= 60 * minutes)
         if late or not self._store.spend_epoch(self._assignment.study.budget.epochs):
             return End.BUDGET if epoch else End.PAUSED
         return None
@@ -58,6 +62,7 @@ class TrialControl:
             return End.ABANDONED
         self._run.log_epoch(epoch, metrics, self._meter.read())
         mean = EpochMetrics.mean(metrics)
+        self._seconds += mean.epoch_seconds
         if not mean.finite:
             return None
         step = epoch + 1  # epochs trained: the resource that pruners count

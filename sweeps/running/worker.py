@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 import models
-from pipelines import backend, checkpoint, data, device, metrics, paths, provenance
+from pipelines import backend, callbacks, checkpoint, datasets, device, losses, metrics, paths, provenance
 from pipelines.config import RunConfig
+from pipelines.datasets.spec import KnownDataset
 from pipelines.errors import (
     ErrorKind,
     UserError,
@@ -57,6 +57,16 @@ RUN_STATUS = {
 }
 
 
+def begins(number: int) -> str:
+    """Return the line of a worker's log from which on it is about trial `number` too."""
+    return f"== trial {number} begins"
+
+
+def ends(number: int) -> str:
+    """Return the line of a worker's log after which it is no more about trial `number`."""
+    return f"== trial {number} ends here"
+
+
 def get_ready() -> None:
     """Load what every worker needs, so far as that does not depend on its assignment; loading this module is most of it."""
     backend.preload()
@@ -84,14 +94,15 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         watch = Watchdog(slot.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(slot.number, assignment.gpus))
         backend.load()
-        for source in assignment.metric_sources:
-            metrics.adopt(source)
         if assignment.source:
             models.adopt(assignment.source)
-        data.load(assignment.study.dataset)
+        for source in assignment.functions:
+            models.adopt(source)
+        datasets.load(assignment.study.dataset)
         lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
         _look_at_model(assignment, store)
+        _look_at_functions(assignment)
         _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
         print(f"the training called exit ({error.code})")
@@ -101,18 +112,28 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
 
 
 def _look_at_model(assignment: Assignment, store: Store) -> None:
-    """Look at a user's model, once for each source: at the first start point, or else at the model's own values."""
+    """Look at a user's model, or at any on a user's data, once for each: at the first start point, or else at its own values."""
     study, source = assignment.study, assignment.source
-    if source is None:
+    if source is None and isinstance(study.dataset, KnownDataset):
         return
-    looked_at = f"{source.digest}, {'saved' if study.keep_models != 0 else 'not saved'}"
+    looked_at = f"{models.digest(study.model)}, {'saved' if study.keep_models != 0 else 'not saved'}"
     if store.attributes().get(names.LOOKED_AT) == looked_at:
         return
     config = study.run_config(next(iter(study.start_points), {}), seed=0)
-    dataset = data.load(study.dataset)
-    outputs = None if study.task == "regression" else len(data.CLASSES[study.dataset])
-    examine(study.model, config.hyperparameters, dataset, outputs, saved=study.keep_models != 0)
+    dataset = datasets.load(study.dataset).for_task(study.task)
+    callbacks.build(study.model, config.training)
+    examine(study.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
+
+
+def _look_at_functions(assignment: Assignment) -> None:
+    """Look at the user's losses, before the first trial of this process."""
+    study = assignment.study
+    training = study.run_config(next(iter(study.start_points), {}), seed=0).training
+    classes = len(datasets.load(study.dataset).for_task(study.task).classes)
+    for source in assignment.functions:
+        if source.reference not in study.users_metrics():
+            losses.check(models.function(source.reference), source.reference, classes, mixed=training.mixup > 0)
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:
@@ -166,6 +187,7 @@ class _Worker:
                 return None
             self._watch.hold(claimed, self._store)
             self._trials += 1
+            print(begins(claimed.number))
             running = population.Running(claimed)
             running.epochs = self._train(running, given)
             if self._advance(running, None):
@@ -182,6 +204,7 @@ class _Worker:
             pass
         finally:
             if not wants:
+                print(ends(running.claimed.number))
                 self._watch.let_go(running.claimed)
         return wants
 
@@ -196,7 +219,7 @@ class _Worker:
             print(f"{self._trials} trials are done: making room for a fresh worker")
             return False
         if self._trials and not self._watch.held:
-            memory = psutil.Process().memory_info().rss / 2**30
+            memory = device.own_memory()
             self._memory = self._memory or memory
             if memory > self._memory + GROWTH:
                 print(f"grown from {self._memory:.1f} to {memory:.1f} GiB: making room for a fresh worker")
@@ -209,6 +232,7 @@ class _Worker:
         saved = paths.checkpoint(study.name, claimed.number)
         run = None
         try:
+            given = {**given, **claimed.user_attrs.get(names.ENQUEUED, {})}
             sampler = samplers.sampler(study, claimed.number, self._feasible, given)
             trial = store.ask(claimed, self._points, sampler, pruners.pruner(study))
             running.params = params = space.suggest(trial, study.search)
@@ -254,7 +278,9 @@ class _Worker:
         key = repr(hyperparameters)
         if key not in self._counted:
             self._watch.progress()
-            self._counted[key] = count_parameters(self._study.model, hyperparameters)
+            self._counted[key] = count_parameters(
+                self._study.model, hyperparameters, datasets.load(self._study.dataset).for_task(self._study.task)
+            )
         return self._counted[key]
 
     def _ends_that_keep_models(self) -> tuple[End, ...]:
@@ -289,7 +315,7 @@ class _Worker:
             run = TrackedRun(run_id)
             run.reopen()
             return run
-        dataset = data.under(config.protocol, config.dataset, config.seed)
+        dataset = datasets.under(config.protocol, config.dataset, config.seed)
         own = f"tags.study_uid = '{assignment.study_uid}' and tags.trial = '{claimed.number}'"
         found = tracking.all_runs(assignment.experiment_id, own)
         tags = {
@@ -309,8 +335,8 @@ class _Worker:
         run.log_inputs(config.params(), dataset.name, dataset.digest)
         if assignment.source:
             run.log_source(assignment.source)
-        if assignment.metric_sources:
-            run.log_metric_sources(assignment.metric_sources)
+        for source in assignment.functions:
+            run.log_source(source, f"{tracking.FUNCTIONS_FOLDER}/{source.entry}.{source.function}")
         self._store.note(claimed, names.RUN_ID, run.run_id)
         return run
 

@@ -56,3 +56,8 @@ class Ledger:
         """Write down how many epochs were begun, for a study that was copied from elsewhere."""
         with self._engine.begin() as connection:
             connection.execute(_ledger.update().where(_ledger.c.uid == self._uid).values(spent=epochs))
+
+    def close(self) -> None:
+        """Delete the line, for a study that is deleted."""
+        with self._engine.begin() as connection:
+            connection.execute(_ledger.delete().where(_ledger.c.uid == self._uid))

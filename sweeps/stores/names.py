@@ -5,7 +5,7 @@ UID = "uid"  # our own id, which a rename leaves as it is
 STUDY = "study"  # the study as its file says it, for whoever resumes it
 DEFINITION = "definition"  # all that may not change once there are trials
 SOURCE = "model_source"  # of a user's model, with all that it imports
-METRIC_SOURCES = "metric_sources"  # those of users' metrics, a list
+FUNCTIONS = "function_sources"  # of the user's functions, such as losses and metrics, each with all that it imports
 LOOKED_AT = "model_looked_at"  # the digest of the source that was examined
 CHOSEN_SAMPLER = "chosen_sampler"  # what `auto` chose at the beginning
 PHASE = "phase"  # of the project's work that its runs belong to
@@ -14,6 +14,9 @@ SEEDS_PLANNED = "seeds_planned"  # of its confirmation
 SESSION = "session:"  # and an id: from when until when a parent ran it
 MODELS_REMOVED = "models_removed"  # numbers of trials
 IMAGES_DRAWN = "images_drawn"
+STOP = "stop:"  # and an id: somebody asked its parents to end, when and how
+ENDED_BY = "ended_by"  # what its rules (`stop`) have decided, in words
+DELETING = "deleting"  # it is half gone: nobody may run it
 
 # Of a trial
 RUN_ID = "run_id"  # its run in MLflow
@@ -21,5 +24,7 @@ LEASE = "lease"
 FAULTS = "faults"  # of its workers, each with its reason: one retry is used for each
 ENDED = "ended"  # why, in a word
 FAILURE = "failure"  # exception type and the user's line: they tell one cause from another
+STOPPING = "stopping"  # somebody asked that it end for good after its epoch
+ENQUEUED = "enqueued"  # the parameters that somebody gave it
 CURVE = "epoch:"  # and the epochs trained: the first objective then, where Optuna takes no reports
 FORMER_CURVE = "val_accuracy:"  # the same, as versions before wrote it

@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import ValidationError
 
 import models
-from pipelines import metrics
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import ExperimentFacts, RunFacts
@@ -46,6 +45,14 @@ class StoredStudy:
     def read(self, as_written: bool = False) -> Study:
         """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
         return read_stored(self.store.asked, self.attributes, as_written)
+
+    def as_begun(self) -> Study:
+        """Return its definition as `read` does, with the sampler and the start points that it began with."""
+        attributes = self.attributes
+        began: dict[str, Any] = {"start": attributes.get(names.DEFINITION, {}).get("start", [])}
+        if chosen := attributes.get(names.CHOSEN_SAMPLER):
+            began["sampler"] = chosen
+        return self.read().model_copy(update=began)
 
     def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
         """Return its definition, checked, to be resumed; `budget` overrules single entries."""
@@ -107,8 +114,10 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
     content = dict(attributes[names.STUDY])
     if attributes.get(names.SOURCE):
         content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
-    sources = [models.Source(**source) for source in attributes.get(names.METRIC_SOURCES) or []]
-    content["metric_digests"] = {source.reference: source.digest for source in sources}
+    functions = [models.Source(**each) for each in attributes.get(names.FUNCTIONS) or []]
+    content["function_digests"] = {source.reference: source.digest for source in functions}
+    for source in functions:  # their options are checked
+        models.adopt(source)
     if (
         names.DEFINITION in attributes and not as_written
     ):  # with the settings of its model's recipe, whatever that says now
@@ -122,11 +131,10 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
 
 
 def adopt_source(attributes: Mapping[str, Any]) -> None:
-    """Let the sources that are kept with a study be those of its model and metrics in this process."""
-    for source in attributes.get(names.METRIC_SOURCES) or []:
-        metrics.adopt(models.Source(**source))
-    if attributes.get(names.SOURCE):
-        models.adopt(models.Source(**attributes[names.SOURCE]))
+    """Let the sources that are kept with a study be those of its model and functions in this process."""
+    for content in [attributes.get(names.SOURCE), *(attributes.get(names.FUNCTIONS) or [])]:
+        if content:
+            models.adopt(models.Source(**content))
 
 
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:

@@ -40,6 +40,8 @@ from pipelines.tracking.store import TrackingError
 from sweeps.stores import names
 from sweeps.stores.budget import Ledger
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL, Lease
+from sweeps.stores.requests import DELETED, Requests, enqueued
+from sweeps.stores.requests import note as _note
 from sweeps.stores.storage import open_storage, study_names, url
 
 AHEAD = 10  # trials that wait, at least, while there are any left
@@ -194,8 +196,10 @@ class Store:
     def _begin_anew(self, state: TrialState, numbers: Collection[int]) -> list[int]:
         forgotten = (names.FAULTS, names.ENDED, names.FAILURE, names.RUN_ID, names.LEASE)
         of_state = sqlalchemy.select(TrialModel).where(TrialModel.study_id == self._study_id, TrialModel.state == state)
+        gone = {trial.number for trial in self.trials() if deleted(trial)}
         with Session(self._rdb.engine) as session, session.begin():
-            trials = [each for each in session.scalars(of_state) if not numbers or each.number in numbers]
+            found = [each for each in session.scalars(of_state) if each.number not in gone]
+            trials = [each for each in found if not numbers or each.number in numbers]
             for trial in trials:
                 trial.state, trial.datetime_start, trial.datetime_complete = TrialState.WAITING, None, None
                 reported, noted = TrialIntermediateValueModel, TrialUserAttributeModel
@@ -205,6 +209,23 @@ class Store:
                 named = noted.key.in_(forgotten) | curves
                 session.execute(sqlalchemy.delete(noted).where(own, named))
             return sorted(int(trial.number) for trial in trials)
+
+    # Requests
+
+    @property
+    def requests(self) -> Requests:
+        """What people ask of the study from beside it."""
+        return Requests(self._rdb.engine, self._study_id)
+
+    def stops(self) -> dict[str, bool]:
+        """Return the requests to end that were ever made, by id; whether at once."""
+        asked = self.attributes().items()
+        return {key: bool(value["now"]) for key, value in asked if key.startswith(names.STOP)}
+
+    def delete(self) -> None:
+        """Delete the study with all its trials, and its count of epochs."""
+        self._ledger.close()
+        self._storage.delete_study(self._study_id)
 
     # Tickets
 
@@ -218,8 +239,9 @@ class Store:
         self.study().add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
 
     def claim(self, limit: int | None, lease: Lease) -> FrozenTrial | None:
-        """Claim the lowest waiting trial numbered below `limit`; None when every one of them has been claimed.
+        """Claim a waiting trial numbered below `limit`; None when all of them have been claimed, or the study is being deleted.
 
+        One that was begun before comes first, then one that somebody enqueued, then the lowest number.
         State, heartbeat and lease are written in one transaction: a running trial is never without.
         """
         while True:
@@ -228,7 +250,7 @@ class Store:
                 # From among all: Optuna's cache knows no parameters of a trial that it has not read so.
                 return next(trial for trial in self.trials() if trial._trial_id == trial_id)
             known = len(self.trials())
-            if limit is not None and known >= limit:
+            if (limit is not None and known >= limit) or self.attributes().get(names.DELETING):
                 return None
             self.queue_ahead(limit, known)
 
@@ -238,9 +260,12 @@ class Store:
         )
         if limit is not None:
             waiting = waiting.where(TrialModel.number < limit)
-        lowest = waiting.order_by(TrialModel.number).limit(1).with_for_update(skip_locked=True)
+        urgency = sqlalchemy.case((TrialModel._datetime_start_utc.is_not(None), 0), (enqueued(), 1), else_=2)
+        next_one = waiting.order_by(urgency, TrialModel.number).limit(1).with_for_update(skip_locked=True)
         with Session(self._rdb.engine) as session, session.begin():
-            trial = session.scalars(lowest).first()
+            if self.requests.retired(session):
+                return None
+            trial = session.scalars(next_one).first()
             if trial is None:
                 return None
             trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
@@ -259,8 +284,9 @@ class Store:
         pruner: optuna.pruners.BasePruner,
     ) -> optuna.Trial:
         """Return the claimed trial as one that suggests parameters and reports values. Start point k belongs to trial k."""
-        if claimed.number < len(start):
-            self._storage.set_trial_system_attr(claimed._trial_id, "fixed_params", start[claimed.number])
+        point = start[claimed.number] if claimed.number < len(start) else claimed.user_attrs.get(names.ENQUEUED)
+        if point is not None:
+            self._storage.set_trial_system_attr(claimed._trial_id, "fixed_params", point)
         return optuna.Trial(self.study(sampler=sampler, pruner=pruner), claimed._trial_id)
 
     def beat(self, trial: FrozenTrial) -> None:
@@ -271,6 +297,10 @@ class Store:
         """Whether the trial is still held under `lease`."""
         now = self.reread(trial)
         return now.state == TrialState.RUNNING and now.user_attrs.get(names.LEASE) == str(lease)
+
+    def stopping(self, trial: FrozenTrial) -> bool:
+        """Whether somebody asked that the trial end for good."""
+        return names.STOPPING in self.reread(trial).user_attrs
 
     def reread(self, trial: FrozenTrial) -> FrozenTrial:
         """Return the trial as it is stored now."""
@@ -437,11 +467,9 @@ class Store:
         return spent
 
 
-def _note(trial: TrialModel, key: str, value: Any, session: Session) -> None:
-    noted = TrialUserAttributeModel.find_by_trial_and_key(trial, key, session)
-    noted = noted or TrialUserAttributeModel(trial_id=trial.trial_id, key=key)
-    noted.value_json = json.dumps(value)
-    session.add(noted)
+def deleted(trial: FrozenTrial) -> bool:
+    """Whether a trial was deleted: of such a one there is nothing but its number."""
+    return trial.user_attrs.get(names.ENDED) == DELETED
 
 
 def first_value(trial: FrozenTrial) -> float:

@@ -45,7 +45,7 @@ def feasibility(study: Study, parameters: Callable[[Params], int]) -> Feasible:
 
     def feasible(params: Mapping[str, Any]) -> bool:
         config = study.run_config(params, seed=0)
-        values = config.hyperparameters | config.training.model_dump()
+        values = config.training.everything() | config.hyperparameters
         cheap = [constraint for constraint in constraints if PARAMETERS not in constraint.names]
         if not all(constraint.holds(values) for constraint in cheap):
             return False

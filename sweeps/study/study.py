@@ -13,8 +13,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_serializer, model_validator
 
 import models
-from pipelines import metrics
-from pipelines.config import RunConfig, TrainingSettings
+from pipelines import metrics, options
+from pipelines.config import ALWAYS, RunConfig, TrainingSettings
+from pipelines.datasets.spec import KnownDataset, SpecField
 from pipelines.errors import UserError
 from pipelines.metrics import Direction, Metric, Task
 
@@ -307,8 +308,18 @@ class TargetEntry(_Strict):
         return self.accuracy if self.value is None else metrics.get(self.of).scale * self.value  # type: ignore[return-value]
 
 
+OWN_TAGS = {  # what every run says of itself
+    *("study", "study_uid", "study_digest", "trial", "phase", "protocol", "model_digest", "objectives", "sampler"),
+    *("dataset", "dataset_digest", "ended", "failure", "figures_failed", "model_files", "restored", "backend"),
+    *("device", "device_name", "device_memory_gib", "cpu_cores"),
+    *("git_commit", "git_dirty", "sweeps_commit", "sweeps_dirty"),
+}
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}")
+LONGEST_TAG = 5000  # characters of its value
 StartPoint = Literal["recipe"] | dict[str, Scalar]
+TRIALS_WITHOUT_IMPROVEMENT = "trials_without_improvement"  # a rule of `stop`
 CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
+CHANGEABLE |= {"stop", "trial_minutes", "tags", "description"}
 
 
 class Study(_Strict):
@@ -317,10 +328,12 @@ class Study(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
     model: str
     model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
-    dataset: str = "mnist"
+    function_digests: dict[str, str] = Field(
+        {}, exclude=True
+    )  # of the sources of the user's functions, by their references
+    dataset: SpecField = KnownDataset(name="mnist")
     protocol: models.Protocol = "held_out"
     task: Task = "classification"
-    metric_digests: dict[str, str] = Field({}, exclude=True)  # of the sources of users' metrics; no key of a file
     arguments: dict[str, Scalar] = {}  # of the model's build: those that are neither searched nor the recipe's
     training: dict[str, Any] = {}
     search: dict[str, Entry]  # empty: trials differ by their seeds alone
@@ -342,6 +355,12 @@ class Study(_Strict):
     max_failures: int = Field(3, ge=1, description="so many failures in a row for one reason pause the study")
     keep_models: int | None = Field(None, ge=0, description="keep the weights of the best n trials only")
     population: int = Field(1, ge=1, le=1024, description="trials that a worker trains at once, as one program")
+    stop: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}  # what ends it, whatever is left of its budget
+    trial_minutes: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="of training, after which a trial ends"
+    )
+    tags: dict[str, str | bool | int | float] = {}  # of its runs in MLflow
+    description: str = Field("", max_length=4000)
 
     @model_validator(mode="before")
     @classmethod
@@ -368,6 +387,8 @@ class Study(_Strict):
                 f"protocol {self.protocol} watches the test images, so nothing may be searched under it: leave protocol out, "
                 "or give search: {} to train one configuration from several seeds"
             )
+        self._check_stop()
+        self._check_tags()
         if not self.search:
             self._check_that_nothing_chooses()
         if self.seeds:
@@ -404,7 +425,30 @@ class Study(_Strict):
                     f"target {target.name} is of {target.of}, which is not measured: name it under metrics"
                 )
 
+    def _check_tags(self) -> None:
+        for name, value in self.tags.items():
+            if not TAG.fullmatch(name) or len(str(value)) > LONGEST_TAG:
+                raise ValueError(
+                    f"tags: {name[:100]!r} cannot be a tag: a name has letters, digits, _, - and spaces, at most 100, a value "
+                    f"{LONGEST_TAG:,} characters"
+                )
+            if name in OWN_TAGS or name.endswith("_version"):
+                raise ValueError(
+                    f"tags: runs carry a tag {name!r} already, with another meaning: give yours another name"
+                )
+
+    def _check_stop(self) -> None:
+        for name, value in self.stop.items():
+            if name == TRIALS_WITHOUT_IMPROVEMENT:
+                if value < 1 or value != int(value):
+                    raise ValueError(f"stop.{name}: expected a whole number of at least 1, got {value:g}")
+            elif name not in {each for objective in self.objectives for each in (objective.short, objective.column)}:
+                known = ", ".join([*(objective.column for objective in self.objectives), TRIALS_WITHOUT_IMPROVEMENT])
+                raise ValueError(f"stop: {name!r} is not an objective of this study: expected one of {known}")
+
     def _check_that_nothing_chooses(self) -> None:
+        if self.stop:
+            raise ValueError("without a search no trial is better than another: leave stop out")
         if self.pruner not in ("none", {"name": "none"}) or len(self.objectives) > 1 or self.constraints:
             raise ValueError("without a search nothing is chosen: leave pruner, objectives and constraints out")
         if self.keep_models:
@@ -420,6 +464,10 @@ class Study(_Strict):
         metric = self.objectives[0].metric
         assert metric is not None
         return metric
+
+    def objective_called(self, name: str) -> Objective:
+        """Return the objective that a rule of `stop` names: accuracy, or val_accuracy."""
+        return next(objective for objective in self.objectives if name in (objective.short, objective.column))
 
     @property
     def directions(self) -> list[Direction]:
@@ -458,9 +506,28 @@ class Study(_Strict):
     @property
     def settings(self) -> TrainingSettings:
         """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
-        if self.training.keys() >= TrainingSettings.model_fields.keys():  # as stored: the model need not be here
+        if self.training.keys() >= set(ALWAYS):  # as stored: the model need not be here
             return TrainingSettings(**self.training)
-        return TrainingSettings(**(dict(models.recipe(self.model).training) | self.training))
+        recipe = models.recipe(self.model).training
+        settings = options.overruled(recipe, self.training, self.search)
+        for part in {options.part_of(name) for name in settings if "." in name} & self.search.keys():
+            settings[str(part)] = self.search[str(part)].examples()[0]  # whose options these are
+        for name in [*self.search]:
+            if options.is_required(name, settings) and name not in settings:
+                settings[name] = self.search[name].examples()[0]  # without which there are no settings
+        return TrainingSettings(**settings)
+
+    @property
+    def mixes_precision(self) -> bool:
+        """Whether any of its trials computes in less than float32."""
+        return self.settings.mixed_precision is not None or "mixed_precision" in self.search
+
+    @property
+    def functions(self) -> list[str]:
+        """The references to functions of the user's: losses and metrics."""
+        searched = self.search["loss"].examples() if "loss" in self.search else []
+        losses = [str(name) for name in [self.training.get("loss"), *searched] if options.is_function(name)]
+        return [*dict.fromkeys([*losses, *self.users_metrics()])]
 
     @property
     def longest_training(self) -> int:
@@ -490,8 +557,8 @@ class Study(_Strict):
         return params
 
     def _recipe_point(self) -> dict[str, Scalar]:
-        published = TrainingSettings(**models.recipe(self.model).training).model_dump()
-        return self.active(models.arguments(self.model) | published)
+        published = TrainingSettings(**models.recipe(self.model).training).everything()
+        return self.active(published | models.arguments(self.model))
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
@@ -499,14 +566,17 @@ class Study(_Strict):
         params = {
             name: self.search[name].exact(value) if name in self.search else value for name, value in params.items()
         }
+        fixed = {
+            name: value
+            for name, value in self.settings.model_dump().items()
+            if "." not in name or name not in self.search
+        }
         return RunConfig(
             model=self.model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
             dataset=self.dataset,
             protocol=self.protocol,
-            training=TrainingSettings(
-                **(self.settings.model_dump() | {k: v for k, v in params.items() if k not in arguments})
-            ),
+            training=TrainingSettings(**(fixed | {k: v for k, v in params.items() if k not in arguments})),
             seed=seed,
             repeats=self.repeats,
             folds=self.folds,
@@ -531,6 +601,9 @@ class Study(_Strict):
         content |= {"metrics": [self._source_of(name) for name in self.metrics]} if self.metrics else {}
         if self.model_digest:  # a user's model is its source, wherever that lies
             content["model"] = f"source {self.model_digest}"
+        content["dataset"] = self.dataset.identity
+        if losses := [name for name in self.functions if name not in self.users_metrics()]:
+            content["functions"] = {name: f"source {self.function_digests[name]}" for name in losses}
         return content | {"training": self.settings.model_dump(mode="json"), "start": self.start_points}
 
     def _defined(self, objective: Objective) -> str:
@@ -542,7 +615,7 @@ class Study(_Strict):
 
     def _source_of(self, reference: str) -> str:
         """Return what a metric is known by: a user's by its source, wherever that lies."""
-        digest = self.metric_digests.get(reference)
+        digest = self.function_digests.get(reference)
         return f"{metrics.short(reference)} of source {digest}" if digest else reference
 
     def digest(self) -> str:

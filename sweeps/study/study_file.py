@@ -1,8 +1,10 @@
 """Study files: read, checked, and answered with one clear line when something is wrong."""
 
 import dataclasses
+import itertools
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,27 @@ import yaml
 from pydantic import ValidationError
 
 import models
-from pipelines import data, metrics
-from pipelines.config import TrainingSettings
+from pipelines import metrics, options
+from pipelines.config import ALWAYS, TrainingSettings
+from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
 from sweeps.study import rehearsal
-from sweeps.study.study import ENTRY_KINDS, PARAMETERS, Budget, Constraint, Scalar, Study, TargetEntry, as_list
+from sweeps.study.study import (
+    CHANGEABLE,
+    ENTRY_KINDS,
+    PARAMETERS,
+    Budget,
+    Constraint,
+    Scalar,
+    Study,
+    TargetEntry,
+    as_list,
+)
 
+DEFAULT = "mnist"  # the data set of a study that names none
 FOLDER = Path(__file__).parents[1] / "studies"
 RESERVED = {  # what a run's parameters and a row of `runs()` call by these names; no argument of a model can have them
-    *TrainingSettings.model_fields,
+    *ALWAYS,
     *(
         "model",
         "dataset",
@@ -59,14 +73,20 @@ def available() -> list[str]:
 
 
 def load(
-    name_or_path: str, budget: Mapping[str, Any] | None = None, dataset: str | None = None, seed: int | None = None
+    name_or_path: str,
+    budget: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Study:
     """Read and check a study, by name or by path; raises UserError with one line for the first mistake found.
 
-    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own.
+    `budget` overrules single entries of the file's. Another data set or seed is another study, under a name of its own; so are
+    other `settings`, values by their keys ("training.epochs"), unless they may change while a study stays what it is.
     """
     path = find(name_or_path)
-    return define(_read(path), path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
+    content = with_settings(_read(path), path.name, settings or {})
+    return define(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
 
 
 def define(
@@ -83,6 +103,24 @@ def define(
             f"{where}: name is longer than {LONGEST_NAME} characters: what is confirmed of it has a longer one"
         )
     return overruled(content, where, budget, dataset, seed, folders)
+
+
+def with_settings(content: dict[str, Any], where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a study file with other values of single keys, and with the name that it then has."""
+    own_name, suffix = content.get("name"), ""
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        inside = content = dict(content)
+        for section in sections:
+            found = inside.get(section) or {}
+            if not isinstance(found, dict):
+                raise UserError(f"--set {key}: {section} of {where} holds no keys, it is {found!r}")
+            inside[section] = inside = dict(found)
+        if inside.get(last) != value and key.partition(".")[0] not in {"name", *CHANGEABLE}:
+            plain = re.fullmatch(r"[A-Za-z0-9_.-]{1,20}", str(value))
+            suffix += f"-{last}{value if plain else f'-{zlib.crc32(in_a_line(value).encode()):08x}'}"
+        inside[last] = value
+    return content | {"name": f"{own_name}{suffix}"} if suffix and content.get("name") == own_name else content
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:
@@ -107,8 +145,9 @@ def overruled(
     if isinstance(content.get("budget"), dict):
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
     own_name = str(content.get("name") or "")
-    if dataset is not None and dataset != content.get("dataset", "mnist"):
-        content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{dataset}")}
+    if dataset is not None and dataset != content.get("dataset", DEFAULT):
+        name = _dataset(dataset, "--dataset", None).name
+        content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{name}")}
         content.pop("targets", None)  # published for the other data set
     if seed is not None and seed != content.get("seed", 0):
         content |= {"seed": seed, "name": own_name and f"{own_name}-seed{seed}"}
@@ -184,6 +223,14 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def value_of(text: str, name: str) -> Any:
+    """Return the value that a text means in a study file. Raises UserError, which names what the text was given for."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{name}={text} is not a YAML value ({_one_line(error)})") from error
+
+
 def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = None) -> Study:
     """Return the study that `content` describes; raises UserError, which names `where` it is from, for the first mistake.
 
@@ -195,15 +242,22 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
             f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
         )
     _check_sections(content, where)
-    digest = _check_model_and_dataset(content, where, folders)
-    metric_digests = _check_metrics(content, where, folders)
-    arguments, settings = models.arguments(content["model"]), TrainingSettings.model_fields
-    training, search, fixed = content.get("training") or {}, content["search"], content.get("arguments") or {}
+    digest = _check_model(content, where, folders)
+    content = content | {"dataset": _dataset(content.get("dataset", DEFAULT), where, folders, content.get("task"))}
+    arguments = models.arguments(content["model"])
+    settings = [name for name in TrainingSettings.model_fields if name not in arguments]
+    search, fixed = content["search"], content.get("arguments") or {}
+    try:
+        training = options.flat(content.get("training") or {})
+    except ValueError as error:
+        raise UserError(f"{where}: training: {error}") from error
     _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
-    _check_names(training, settings, f"{where}: training", "training setting")
-    _check_names(
+    _check_settings(training, settings, f"{where}: training", "training setting")
+    _check_settings(
         search, [*arguments, *settings], f"{where}: search", f"hyperparameter of {content['model']} or training setting"
     )
+    digests = _check_functions([training.get("loss"), search.get("loss")], where, folders) if "loss" in settings else {}
+    digests |= _check_metrics(content, where, folders)
     for name in search:
         for section, others in (("training", training), ("arguments", fixed)):
             if name in others:
@@ -215,8 +269,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        digests = {"model_digest": digest, "metric_digests": metric_digests}
-        study = Study(**(content | {"training": training, "arguments": fixed} | digests))
+        own = {"training": training, "arguments": fixed, "model_digest": digest, "function_digests": digests}
+        study = Study(**(content | own))
     except ValidationError as error:
         raise UserError(f"{where}: {first_mistake(error)}") from error
     try:
@@ -242,15 +296,16 @@ def _published(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the targets of the recipe, where the study's test images are those of its author."""
     recipe = models.recipe(content["model"])
     same_images = (recipe.protocol == "reshuffled") == (content.get("protocol") == "reshuffled")
-    if content.get("dataset", "mnist") != "mnist" or not same_images or content.get("task") == "regression":
+    if content["dataset"].name != DEFAULT or not same_images or content.get("task") == "regression":
         return []
     keys = TargetEntry.model_fields.keys() & {field.name for field in dataclasses.fields(models.Target)}
     return [{key: getattr(target, key) for key in keys} for target in recipe.targets]
 
 
 def _check_sections(content: dict[str, Any], where: str) -> None:
+    kinds = [("stop", dict), ("tags", dict)]
     lists = [(key, list) for key in ("start", "targets", "constraints", "objectives", "metrics", "seeds")]
-    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *lists]:
+    for key, kind in [("search", dict), ("budget", dict), *((key, dict) for key in MAY_BE_EMPTY), *kinds, *lists]:
         if (
             key in content
             and not isinstance(content[key], kind)
@@ -267,8 +322,8 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
         raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")
 
 
-def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
-    """Check both; return the digest of the source of a user's model."""
+def _check_model(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
+    """Check it; return the digest of the source of a user's model."""
     name = content["model"]
     try:
         source = models.resolve(name, folders) if folders is not None else models.source(name)
@@ -283,8 +338,16 @@ def _check_model_and_dataset(content: dict[str, Any], where: str, folders: Seque
         raise UserError(
             f"{where}: model: {name}'s build calls an argument {taken[0]!r}, which means something else here: rename it"
         )
-    _check_option(content.get("dataset", "mnist"), data.DATASETS, f"{where}: dataset")
     return source.digest if source else None
+
+
+def _dataset(said: Any, where: str, folders: Sequence[Path] | None, task: Any = None) -> Spec:
+    """Return the data set that a study file names; data of one's own is looked for in `folders`, or else in the current one."""
+    try:
+        spec = parse(said).placed(folders if folders is not None else [Path.cwd()])
+    except UserError as error:
+        raise UserError(f"{where}: dataset: {error}") from error
+    return spec.predicting_numbers() if task == "regression" else spec
 
 
 def _check_metrics(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> dict[str, str]:
@@ -297,10 +360,32 @@ def _check_metrics(content: dict[str, Any], where: str, folders: Sequence[Path] 
             continue  # what else there is, the study says
         try:
             metrics.check_name(name)
-            found[name] = metrics.resolve(name, folders).digest
+            found[name] = _digest_of(name, folders)
+            metrics.check_function(name)
         except (models.NoModel, ValueError) as error:
             raise UserError(f"{where}: metric: {error}") from error
     return found
+
+
+def _check_functions(named: Iterable[Any], where: str, folders: Sequence[Path] | None) -> dict[str, str]:
+    """Find the user's losses among what is named, or listed in a choice; return the digests of their sources."""
+    listed = [each.get("choice") if isinstance(each, dict) else [each] for each in named]
+    digests = {}
+    for reference in (name for names in listed for name in as_list(names) if options.is_function(name)):
+        try:
+            digests[reference] = _digest_of(reference, folders)
+            models.function(reference)
+            options.options_of("loss", reference)
+        except (models.NoModel, ValueError) as error:
+            raise UserError(f"{where}: loss: {error}") from error
+    return digests
+
+
+def _digest_of(reference: str, folders: Sequence[Path] | None) -> str:
+    """Find a function of the user's; return the digest of its source."""
+    source = models.resolve(reference, folders) if folders is not None else models.source(reference)
+    assert source is not None
+    return source.digest
 
 
 def _check_entry(entry: Any, where: str) -> None:
@@ -338,12 +423,9 @@ def _check_conditions(study: Study, where: str) -> None:
 
 
 def _check_constraints(study: Study, where: str) -> None:
-    arguments, settings = models.arguments(study.model), study.settings.model_dump()
-    numbers = [
-        name
-        for name, value in (arguments | settings).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
+    known = study.settings.everything() | models.arguments(study.model)
+    known |= {name: entry.examples()[0] for name, entry in study.search.items() if name not in known and not entry.when}
+    numbers = [name for name, value in known.items() if isinstance(value, int | float) and not isinstance(value, bool)]
     for index, text in enumerate(study.constraints):
         try:
             constraint = Constraint.parse(text)
@@ -362,15 +444,52 @@ def _check_values(study: Study, where: str) -> None:
             if name in arguments:
                 _check_argument(study.model, name, value, f"{where}: search.{name}")
                 continue
+            if options.part_of(name):
+                continue  # with the others of its part
             try:
                 TrainingSettings.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise UserError(f"{where}: search.{name} gives {value!r}: {first_mistake(error)}") from error
+    for part in dict.fromkeys(filter(None, map(options.part_of, study.search))):
+        if part not in arguments:
+            _check_part(study, part, where)
     if "recipe" in study.start[1:]:
         raise UserError(f"{where}: start lists the recipe after other points: it is always trial 0, put it first")
     for index, point in enumerate(study.start_points):
         label = f"{where}: start[{index}]" + (" (the recipe)" if study.start[index] == "recipe" else "")
         _check_point(study, point, label)
+
+
+def _check_part(study: Study, part: str, where: str) -> None:
+    """Check a setting that is chosen by name with its options, as far as they are searched: outermost values with one another."""
+    known = {f"{part}.{option}": value for option, value in study.settings.options_of(part).items()}
+    fixed = {name: value for name, value in known.items() if name not in study.search}
+    searched = study.search.get(part)
+    for name in searched.examples() if searched else [getattr(study.settings, part)]:
+        entries = {
+            option: entry
+            for option, entry in study.search.items()
+            if option.startswith(f"{part}.") and (part not in entry.when or name in as_list(entry.when[part]))
+        }
+        for values in itertools.product(*(entry.examples() for entry in entries.values())):
+            given = dict(zip(entries, values, strict=True))
+            try:
+                TrainingSettings.model_validate({part: name} | fixed | given)
+            except ValidationError as error:
+                first = next(iter(given)) if given and searched is None else part
+                value = given.get(first, name)
+                hint = ""
+                own = _options(part, name)
+                if searched and own and any(option.partition(".")[2] not in own for option in given):
+                    hint = f": say for which {part} it is searched, with when: {{{part}: …}}"
+                raise UserError(f"{where}: search.{first} gives {value!r}: {first_mistake(error)}{hint}") from error
+
+
+def _options(part: str, name: Scalar) -> Mapping[str, Any]:
+    try:
+        return options.options_of(part, str(name))
+    except ValueError:
+        return {}
 
 
 def _check_argument(model: str, name: str, value: Scalar, label: str) -> None:
@@ -410,18 +529,22 @@ def in_a_line(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).split("\n")[0]
 
 
-def _check_option(value: Any, allowed: Iterable[str], where: str) -> None:
-    if value not in list(allowed):
-        raise UserError(
-            f"{where}: {value!r} is unknown{nearest(str(value), allowed)}; expected one of {', '.join(allowed)}"
-        )
-
-
 def _check_names(given: Iterable[str], allowed: Iterable[str], where: str, kind: str) -> None:
     for name in given:
         if name not in allowed:
             a = "an" if kind[0] in "aeiou" else "a"
             raise UserError(f"{where}: {name!r} is not {a} {kind}{nearest(name, allowed)}; known: {', '.join(allowed)}")
+
+
+def _check_settings(given: Iterable[str], allowed: Sequence[str], where: str, kind: str) -> None:
+    """Check names as `_check_names` does; options of a setting are checked with it, since they depend on its name."""
+    for name in given:
+        if "." in name and options.part_of(name) in allowed:
+            continue
+        owners = [part for part in options.PARTS if any(name in own for own in options.names_of(part).values())]
+        if name not in allowed and owners:
+            raise UserError(f"{where}: {name!r} is an option of the {owners[0]}: call it {owners[0]}.{name}")
+        _check_names([name], allowed, where, kind)
 
 
 def first_mistake(error: ValidationError) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 import models
 from models import Protocol
-from pipelines import backend, data, device
+from pipelines import backend, device
+from pipelines.datasets.known import KNOWN
 from pipelines.errors import UserError, nearest
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
@@ -58,10 +59,9 @@ def check_plan(plan: Plan) -> None:
         raise UserError(f"SEEDS={plan.seeds}: expected at least 1, and 2 or more for an interval")
     if plan.epochs is not None and plan.epochs < 1:
         raise UserError(f"EPOCHS={plan.epochs}: expected at least 1")
-    if plan.dataset not in data.DATASETS:
-        known = ", ".join(data.DATASETS)
+    if plan.dataset not in KNOWN:
         raise UserError(
-            f"unknown dataset {plan.dataset!r}{nearest(plan.dataset, data.DATASETS)}: expected one of {known}"
+            f"unknown dataset {plan.dataset!r}{nearest(plan.dataset, KNOWN)}: expected one of {', '.join(KNOWN)}"
         )
     misfits = [name for name in plan.recipes if models.recipe(name).protocol != "reshuffled"]
     if plan.protocol == "reshuffled" and misfits:

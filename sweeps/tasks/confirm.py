@@ -12,7 +12,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from pipelines import data
+from pipelines import datasets
 from pipelines.errors import UserError
 from sweeps.results.choice import chosen, clearly_behind, complete, confirmed_trials, values
 from sweeps.results.verdict import FEWEST_SEEDS
@@ -85,7 +85,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
         {
             "name": f"{owner.name}-{phase}-{trial.number}",
             "model": owner.model,
-            "dataset": owner.dataset,
+            "dataset": owner.dataset.content(),
             "protocol": "held_out" if epochs is None else "official",
             "arguments": config.changed_arguments(),
             "training": training.model_dump(),
@@ -196,9 +196,9 @@ def _kept_epoch(trial: FrozenTrial, study: Study) -> int:
 
 def _check_dataset(owner: Study, stored: StoredStudy) -> None:
     """Refuse to confirm on other images than the study's."""
-    then, now = stored.parent_run().tags.get("dataset_digest"), data.load(owner.dataset).digest
+    then, now = stored.parent_run().tags.get("dataset_digest"), datasets.load(owner.dataset).digest
     if then is not None and then != now:
         raise UserError(
-            f"study {owner.name!r} was trained on {owner.dataset} with digest {then}, and here it has {now}: point MNIST_DIR, or "
-            "its like, at the same images"
+            f"study {owner.name!r} was trained on {owner.dataset.name} with digest {then}, and here it has {now}: point "
+            "MNIST_DIR, or its like, at the same images"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines import addresses, data, paths
+from pipelines import addresses, datasets, paths
 from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
@@ -27,7 +27,7 @@ from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import FILE as OPTUNA_FILE
 from sweeps.stores.storage import kind_of, study_names
 from sweeps.stores.storage import url as optuna_url
-from sweeps.stores.store import Store, curve, first_value
+from sweeps.stores.store import Store, curve, deleted, first_value
 from sweeps.study.study import Objective, Study
 
 RESTORED = "from Optuna's storage, by sweep doctor"  # a tag
@@ -106,7 +106,7 @@ def retry(name: str, numbers: Collection[int]) -> list[int]:
         raise UserError(
             f"trial {held[0][0].number} is held by a worker that was killed: sweep doctor {name} --fix gives it back"
         )
-    failed = {trial.number: trial for trial in store.trials() if trial.state == TrialState.FAIL}
+    failed = {each.number: each for each in store.trials() if each.state == TrialState.FAIL and not deleted(each)}
     wrong = [number for number in numbers if number not in failed]
     if wrong or not failed:
         known = ", ".join(map(str, failed)) or "none"
@@ -122,14 +122,18 @@ def problems(store: Store) -> Iterator[Problem]:
     attributes = store.attributes()
     if names.UID in attributes:  # else another program's
         for found in _of_study(store, attributes):
-            yield Problem(f"{store.study_name}: {found.what}", found.remedy, found.fix)
+            yield Problem(f"{store.study_name}: {found.what}", found.remedy, found.fix, found.beyond)
 
 
 def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
     stored = StoredStudy(store.study_name)
+    if attributes.get(names.DELETING):
+        again = f"sweep delete {stored.name} completes it"
+        yield Problem("it is being deleted, and that was interrupted", again, lambda: None, beyond=True)
+        return
     for lost in store.lost({}):
         yield repair.requeue(store, lost)
-    trials = {trial.number: trial for trial in store.trials()}
+    trials = {trial.number: trial for trial in store.trials() if not deleted(trial)}
     yield from repair.left_checkpoints(stored.name, trials)
     trashed = tracking.find_by_uid(attributes[names.UID])
     if trashed is not None and not trashed.active:
@@ -209,7 +213,7 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     study = record.read_stored(store.study_name, attributes)
     config = study.run_config(trial.params, study.seed_of(trial.number))
     own = tags.of_trial(study, trial.number, attributes[names.UID], attributes.get(names.PHASE, "sweep"))
-    own |= {"dataset": study.dataset, "restored": RESTORED, "git_commit": "unknown"}
+    own |= {"dataset": study.dataset.name, "restored": RESTORED, "git_commit": "unknown"}
     (parent, *_) = tracking.parent_runs(experiment_id, attributes[names.UID])
     # That of the day, which the parent run knows: the images here may be others by now.
     own |= {key: value for key, value in parent.tags.items() if key == "dataset_digest"}
@@ -269,9 +273,9 @@ def _is_local() -> bool:
 def _dataset_tags(study: Study) -> dict[str, str]:
     """Return the data set of a study as runs are tagged with it; no digest where it is not to be had here."""
     try:
-        return tags.of_dataset(data.load(study.dataset))
+        return tags.of_dataset(datasets.load(study.dataset))
     except UserError:
-        return {"dataset": study.dataset}
+        return {"dataset": study.dataset.name}
 
 
 def _in_the_way(folder: Path, owner: str) -> Problem:

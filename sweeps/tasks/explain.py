@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines import data, inside
-from pipelines.data import Bytes
+from pipelines import inside
+from pipelines.datasets.dataset import Bytes
 from pipelines.errors import UserError, nearest
 from pipelines.figures import dataset as of_dataset
 from pipelines.figures import network as draw
@@ -28,7 +28,9 @@ FOLDER = "explain"  # of the run's artifacts
 FIGURES = ("kernels", "activations", "noise", "codes", "patterns", "saliency", "maps", "same_filters")
 OF_CONVOLUTIONS = ("activations", "codes")
 BEST = "best"
+DIGIT = 7  # or the last class: whose image is shown
 MAPPED = 2_000  # test images: t-SNE takes seconds for so many, minutes for all
+CODES = 20  # classes whose codes are compared
 LOOKED_AT = 1_000  # of them, for how strongly images excite a feature map
 SHOWN_WRONG = 8
 SEED = 0  # of noise, and of the maps
@@ -38,7 +40,7 @@ SEED = 0  # of noise, and of the maps
 class Asked:
     """What is asked: the class whose image is shown, a feature map as "LAYER:NUMBER", another run's id, these figures alone."""
 
-    digit: int
+    digit: int | None = None
     feature: str | None = None
     against: str | None = None
     only: Sequence[str] = ()
@@ -50,12 +52,16 @@ class Explained:
     def __init__(self, run_id: str, asked: Asked):
         self.run = logged.find(run_id)
         self.trained = logged.load(self.run)
-        if self.trained.config.task == "regression":
-            raise UserError(f"run {run_id} is of a regression: sweep explain draws what is inside a classifier")
-        self.dataset, self.classes = self.trained.dataset, data.CLASSES[self.trained.dataset.name]
-        if not 0 <= asked.digit < len(self.classes):
+        self.dataset, self.classes = self.trained.dataset, self.trained.dataset.classes
+        if not self.dataset.has_images or not self.classes:
+            raise UserError(
+                f"run {run_id} was trained on {self.dataset.name}, which has no images in classes: sweep explain draws what is "
+                "inside a classifier of images"
+            )
+        self.digit = min(DIGIT, len(self.classes) - 1) if asked.digit is None else asked.digit
+        if not 0 <= self.digit < len(self.classes):
             raise UserError(f"--digit {asked.digit}: expected a class from 0 to {len(self.classes) - 1}")
-        self.digit, self.network = asked.digit, Network(self.trained.model, self.trained.scaling)
+        self.network = Network(self.trained.model, self.trained.scaling)
         self.feature = self.network.feature(asked.feature) if asked.feature else None
         self.other = self._other(asked.against) if asked.against else None
         self.noise = np.random.default_rng(SEED).integers(0, 256, (2, *self.dataset.test.x.shape[1:]), np.uint8)
@@ -97,11 +103,16 @@ class Explained:
     def codes(self) -> Any:
         """Return the last convolution's codes of two images of every class, and of noise."""
         test = self.dataset.test
-        pairs = np.stack([test.x[test.y == label][:2] for label in range(len(self.classes))])
+        shown = range(min(len(self.classes), CODES))
+        of_class = [np.flatnonzero(test.y == label)[:2] for label in shown]
+        lacking = [self.classes[label] for label in shown if len(of_class[label]) < 2]
+        if lacking:
+            raise UserError(f"class {lacking[0]!r} has fewer than two test images: no two codes to compare")
+        pairs = np.stack([test.x[two] for two in of_class])
         flat = np.concatenate([pairs.reshape(-1, *pairs.shape[2:]), self.noise])
         layer, found = self.network.responses(flat)[-1]
         of_pairs = found[:-2].reshape(*pairs.shape[:2], *found.shape[1:])
-        return draw.codes(pairs, self.noise, of_pairs, found[-2:], layer, self.classes)
+        return draw.codes(pairs, self.noise, of_pairs, found[-2:], layer, [self.classes[label] for label in shown])
 
     def patterns(self) -> Any:
         """Return the inputs that most excite the chosen feature map, or the first ones of the last convolution.

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import models
-from pipelines import data, metrics, serving
+from pipelines import datasets, serving
 from pipelines.config import RunConfig
-from pipelines.data import Dataset
+from pipelines.datasets.dataset import Dataset
 from pipelines.errors import UserError, first_line
 from pipelines.images import Scaling
 from pipelines.tracking import store as tracking
@@ -45,17 +45,17 @@ def configuration(run: RunFacts) -> RunConfig:
     try:
         if source := tracking.source_of(run.run_id):
             models.adopt(source)
-        for each in tracking.metric_sources_of(run.run_id):
-            metrics.adopt(each)
+        for source in tracking.functions_of(run.run_id):
+            models.adopt(source)
         config = RunConfig.from_params(run.params)
     except (ValueError, TypeError, models.NoModel) as error:
         raise UserError(
             f"the parameters of run {run.run_id} are not those of a training ({first_line(error)})"
         ) from error
-    then, now = run.tags.get("dataset_digest"), data.under(config.protocol, config.dataset, config.seed).digest
+    then, now = run.tags.get("dataset_digest"), datasets.under(config.protocol, config.dataset, config.seed).digest
     if then != now:
         raise UserError(
-            f"run {run.run_id} was trained on {config.dataset} with digest {then}, and here it has {now}: point "
+            f"run {run.run_id} was trained on {config.dataset.name} with digest {then}, and here it has {now}: point "
             "MNIST_DIR, or its like, at the same images"
         )
     return config
@@ -74,5 +74,5 @@ def load(run: RunFacts) -> Trained:
                 f"the model of run {run.run_id} is gone, or cannot be read in Keras's safe mode ({first_line(error)}): "
                 f"sweep rerun {run.run_id} trains it again"
             ) from error
-    dataset = data.of_run(config, 0, config.seed)
+    dataset = datasets.of_run(config, 0, config.seed)
     return Trained(model, config, dataset, Scaling(config.training.pixels, dataset.train.x))

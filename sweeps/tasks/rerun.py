@@ -58,7 +58,7 @@ def study_of(run: RunFacts) -> Study:
         {
             "name": f"rerun-{run.run_id}",
             "model": config.model,
-            "dataset": config.dataset,
+            "dataset": config.dataset.content(),
             "protocol": config.protocol,
             "arguments": config.changed_arguments(),
             "training": training,

@@ -81,11 +81,16 @@ class TestEveryFile:
     def test_heeds_every_argument(self, file: str) -> None:
         build, options = models.load(file).build, models.options(file)
         defaults = {key: parameter.default for key, parameter in inspect.signature(build).parameters.items()}
+        defaults = {key: value for key, value in defaults.items() if key not in models.OF_THE_DATA}
         published = anatomy(build())
         for argument, value in defaults.items():
             others = [option for option in options.get(argument, ()) if option != value]
             for other in others or [OTHER_VALUES[type(value)](value)]:
                 assert anatomy(build(**{argument: other})) != published, (argument, other)
+
+    def test_is_built_for_the_data_at_hand(self, file: str) -> None:
+        model = models.build(file, {}, (40, 36, 3), 7)
+        assert model.input_shape == (None, 40, 36, 3) and model.output_shape == (None, 7)
 
     def test_has_equal_weights_from_equal_seeds(self, file: str) -> None:
         import keras

@@ -1,5 +1,6 @@
 """Figures: that each shows what it says, and that one which fails costs nothing else."""
 
+import dataclasses
 import errno
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,18 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipelines import data, inside
+from pipelines import datasets, inside
+from pipelines.datasets.mnist import CLOTHES, DIGITS
 from pipelines.figures import curves, dataset, fonts, network, result, style
 from pipelines.metrics import ACCURACY, METRICS
 from pipelines.train import EpochMetrics
 
-DIGITS = data.DIGITS
 MEASURED = [ACCURACY, METRICS["loss"]]
 
 
 @pytest.fixture(scope="module")
-def small() -> data.Dataset:
-    return data.load("mnist-5k")
+def small() -> datasets.Dataset:
+    return datasets.load("mnist-5k")
 
 
 def texts(figure: Figure) -> list[str]:
@@ -52,7 +53,7 @@ def certain(labels: Any, wrong: dict[int, tuple[int, float]] | None = None) -> A
     return predicted
 
 
-def test_confusion_counts_each_error(small: data.Dataset) -> None:
+def test_confusion_counts_each_error(small: datasets.Dataset) -> None:
     labels = small.test.y
     first, second = np.flatnonzero(labels == 4)[:2]
     figure = result.confusion(certain(labels, {first: (9, 0.8), second: (9, 0.7)}), labels, DIGITS)
@@ -62,7 +63,7 @@ def test_confusion_counts_each_error(small: data.Dataset) -> None:
     assert counts[4, 9] == "2" and counts[4, 4] == str((labels == 4).sum() - 2) and (9, 4) not in counts
 
 
-def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> None:
+def test_wrong_images_come_first_the_surest_before_all(small: datasets.Dataset) -> None:
     labels = small.test.y
     taken = {int(i): (int(labels[i] + 1) % 10, sure) for i, sure in ((7, 0.6), (3, 0.95))}
     figure = result.wrong_images(certain(labels, taken), small.test.x, labels, DIGITS)
@@ -72,7 +73,7 @@ def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> N
     colors = [text.get_color() for text in axes.texts]
     assert colors[:2] == [style.WRONG] * 2 and set(colors[2:]) == {"black"}
     assert len(said) == result.TILES
-    whole, width = np.asarray(axes.images[0].get_array()), 28 + result.BESIDE
+    whole, width = np.asarray(axes.images[0].get_array()), 28 + round(28 * result.BESIDE)
     first, first_right = whole[:28, :28], whole[:28, 2 * width : 2 * width + 28]
     assert np.array_equal(first[..., 2], 255 - small.test.x[3, ..., 0]) and first[..., 0].min() > 200  # red on white
     assert (first_right == first_right[..., :1]).all() and first_right.min() == 0  # black on white
@@ -82,7 +83,7 @@ def test_wrong_images_come_first_the_surest_before_all(small: data.Dataset) -> N
     assert "0 of 500 test images are wrong; then the 60 right ones of which it is least sure" in texts(none)
 
 
-def test_accuracy_by_class_has_wilsons_intervals(small: data.Dataset) -> None:
+def test_accuracy_by_class_has_wilsons_intervals(small: datasets.Dataset) -> None:
     labels = small.test.y
     sixes = np.flatnonzero(labels == 6)
     figure = result.classes_and_calibration(certain(labels, {i: (0, 0.55) for i in sixes[:5]}), labels, DIGITS)
@@ -113,7 +114,7 @@ def test_font_digits_are_made_as_mnist_was() -> None:
     assert "7" in said and f"{list(fonts.FONTS.values())[1]}\n9 of 10" in said
 
 
-def test_the_mosaic_holds_every_image_in_order(small: data.Dataset) -> None:
+def test_the_mosaic_holds_every_image_in_order(small: datasets.Dataset) -> None:
     whole = np.asarray(dataset.all_images(small.test.x))
     columns = 23  # 500 images, about as wide as high
     assert whole.shape == (28 * 22, 28 * 23)
@@ -124,8 +125,8 @@ def test_the_mosaic_holds_every_image_in_order(small: data.Dataset) -> None:
     assert dataset.all_images(small.train.x, 14).size == (64 * 14, 63 * 14)
 
 
-def test_class_counts_are_those_of_the_data(small: data.Dataset) -> None:
-    figure = dataset.by_class(small, DIGITS)
+def test_class_counts_are_those_of_the_data(small: datasets.Dataset) -> None:
+    figure = dataset.by_class(small)
     counts = figure.axes[1]
     widths = np.array([bar.get_width() for bar in counts.patches]).reshape(3, 10)
     expected = [np.bincount(part.y) for part in (small.train, small.validation, small.test)]
@@ -151,24 +152,25 @@ def responses(n: int) -> list[tuple[str, Any]]:
     return [(f"conv2d_{i}", np.random.default_rng(i).random((28 // (i + 1), 28 // (i + 1), 4 + i))) for i in range(n)]
 
 
-def large(small: data.Dataset) -> data.Dataset:
+def large(small: datasets.Dataset) -> datasets.Dataset:
     """A data set whose name and sizes take as much room as any's."""
-    repeated = data.Images(np.repeat(small.test.x, 120, axis=0), np.repeat(small.test.y, 120))
-    return data.Dataset("fashion-mnist", repeated, repeated, repeated, "")
+    repeated = datasets.Examples(np.repeat(small.test.x, 120, axis=0), np.repeat(small.test.y, 120))
+    return datasets.Dataset.of("fashion-mnist", [repeated] * 3, DIGITS, True, "")
 
 
 DRAWN: dict[str, Any] = {
     "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation", MEASURED),
+    "learning_curves of another loss": lambda d: curves.learning_curves([history(5)], [2], "validation", MEASURED, ["mixup"]),
     "learning_curves of several": lambda d: curves.learning_curves([history(5), history(6)], [2, 5], "test", MEASURED),
     "study_curves": lambda d: curves.study_curves({0: [0.9, 0.95], 1: [0.8]}, {1}, 0, "tiny: 2 trials", "validation", ACCURACY),
     "confusion": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, DIGITS),
-    "confusion of clothes": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, data.CLOTHES),
-    "wrong_images": lambda d: result.wrong_images(certain(d.test.y), d.test.x, d.test.y, data.CLOTHES),
-    "classes": lambda d: result.classes_and_calibration(certain(d.test.y), d.test.y, data.CLOTHES),
+    "confusion of clothes": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, CLOTHES),
+    "wrong_images": lambda d: result.wrong_images(certain(d.test.y), d.test.x, d.test.y, CLOTHES),
+    "classes": lambda d: result.classes_and_calibration(certain(d.test.y), d.test.y, CLOTHES),
     "fonts": lambda d: fonts.predictions(certain(fonts.LABELS)),
-    "by_class": lambda d: dataset.by_class(d, data.CLOTHES),
-    "by_class of the largest": lambda d: dataset.by_class(large(d), DIGITS),
-    "maps": lambda d: dataset.maps({"PCA": np.random.rand(500, 2)} | {}, d.test.y, d.test.y == 1, data.CLOTHES),
+    "by_class": lambda d: dataset.by_class(dataclasses.replace(d, classes=CLOTHES)),
+    "by_class of the largest": lambda d: dataset.by_class(large(d)),
+    "maps": lambda d: dataset.maps({"PCA": np.random.rand(500, 2)} | {}, d.test.y, d.test.y == 1, CLOTHES),
     "kernels": lambda d: network.kernels("conv2d", np.random.default_rng(0).normal(size=(5, 5, 70))),
     "activations": lambda d: network.activations("Noise", d.test.x[0], responses(4), certain([3])[0], DIGITS),
     "activations without convolutions": lambda d: network.activations("N", d.test.x[0], [], certain([3])[0], DIGITS),
@@ -182,13 +184,13 @@ DRAWN: dict[str, Any] = {
         {0: [0.9]}, set(), 0, f"{'m' * 40}…: 40 trials", "test", ACCURACY
     ),
     "patterns": lambda d: network.patterns("conv2d_3", range(9), d.test.x[:9] * 1.0, np.ones(9), np.ones(9), 1000),
-    "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], data.CLOTHES),
+    "saliency": lambda d: network.saliency(d.test.x[:8], np.ones((8, 28, 28)), d.test.y[:8], d.test.y[1:9], CLOTHES),
     "matched": lambda d: network.matched(*KERNELS, inside.match(*KERNELS), ("seed 4294967295", "seed 2")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_no_text_is_cut_off(name: str, small: data.Dataset, tmp_path: Path) -> None:
+def test_no_text_is_cut_off(name: str, small: datasets.Dataset, tmp_path: Path) -> None:
     figure = DRAWN[name](small)
     assert cut_off(figure) == []
     drawn = style.Drawn(tmp_path)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import backend, data, inside
+from pipelines import backend, datasets, inside
 from pipelines.errors import UserError
 from pipelines.images import Scaling
 from pipelines.inside import Network
 
-SMALL = data.load("mnist-5k").test
+SMALL = datasets.load("mnist-5k").test
 
 
 def network(name: str, **arguments: object) -> Network:

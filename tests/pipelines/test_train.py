@@ -1,5 +1,6 @@
 """Training is a pure function of configuration and seed, and goes on exactly where it was interrupted."""
 
+import dataclasses
 import gc
 import math
 import weakref
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import backend, checkpoint, data, evaluate, metrics
+from pipelines import backend, checkpoint, datasets, evaluate, metrics
 from pipelines import train as training
 from pipelines.config import TrainingSettings
-from pipelines.data import Dataset, Images
-from pipelines.images import distorted
+from pipelines.datasets import Dataset, Examples
+from pipelines.images import Epoch
 from pipelines.metrics import ACCURACY, METRICS
 from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compile_model, kept_epoch, tell, train
 
@@ -25,8 +26,8 @@ from pipelines.train import End, EpochMetrics, Epochs, Training, attempt, compil
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """The 5k images, fewer of them."""
-    whole = data.load("mnist-5k")
-    return Dataset("few", Images(whole.train.x[:600], whole.train.y[:600]), whole.validation, whole.test, "few")
+    whole = datasets.load("mnist-5k")
+    return dataclasses.replace(whole, name="few", train=whole.train[np.arange(600)], digest="few")
 
 
 def epoch(loss: float, accuracy: float) -> EpochMetrics:
@@ -161,11 +162,14 @@ def test_a_training_ruled_by_any_metric_resumes_exactly(
 def test_a_regression_ruled_by_any_metric_resumes_exactly(dataset: Dataset, tmp_path: Path, objective: str) -> None:
     import keras
 
-    def numbers(images: Images) -> Images:
-        return Images(images.x, images.x.mean(axis=(1, 2, 3)) / 50)
+    def numbers(images: Examples) -> Examples:
+        return Examples(images.x, images.x.mean(axis=(1, 2, 3)) / 50)
 
     parts = (numbers(part) for part in (dataset.train, dataset.validation, dataset.test))
-    dark, settings = Dataset("dark", *parts, "dark"), TrainingSettings(epochs=3, batch_size=100, patience=2)
+    dark, settings = (
+        Dataset.of("dark", [*parts], (), False, "dark"),
+        TrainingSettings(epochs=3, batch_size=100, patience=2),
+    )
     measured = [METRICS[name] for name in dict.fromkeys([objective, "loss", "mae"])]
 
     def go(control: Witness, file: str) -> tuple[Any, Trained]:
@@ -217,22 +221,25 @@ def test_training_equals_that_on_whole_arrays(
 
 
 @contextmanager
-def whole_arrays(x: Any, y: Any, size: int, scaled: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
-    yield {"x": scaled(x), "y": y, "batch_size": size}
+def whole_arrays(
+    prepared: Callable[[slice], Any], shape: tuple[int, ...], y: Any, size: int
+) -> Iterator[dict[str, Any]]:
+    yield {"x": prepared(slice(None)), "y": y, "batch_size": size}
 
 
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="how TensorFlow is fed")
 def test_tensorflow_is_fed_without_tuning_and_lets_go_of_the_images(dataset: Dataset) -> None:
     x, y = dataset.train.x[:250].copy(), dataset.train.y[:250].copy()
     held = weakref.ref(x)
-    with backend.batches(x, y, 100, lambda each: each / np.float32(255)) as fed:
+    seen = Epoch(x, np.arange(250), TrainingSettings(), 0, 0, lambda each: each / np.float32(255))
+    with backend.batches(seen, seen.shape, y, 100) as fed:
         (pipeline,) = fed.values()
         assert not pipeline.options().autotune.enabled  # else fit may return seconds late: benchmarks.md
         batches = list(pipeline.as_numpy_iterator())
         assert [len(labels) for _, labels in batches] == [100, 100, 50]
         np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), x / np.float32(255))
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), y)
-    del x, fed, pipeline, batches
+    del x, seen, fed, pipeline, batches
     gc.collect()
     assert held() is None
 
@@ -438,11 +445,11 @@ def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset
 def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def noted(x: Any, settings: TrainingSettings, seed: int, epoch: int) -> Any:
+    def noted(x: Any, order: Any, settings: TrainingSettings, seed: int, epoch: int, scaled: Any) -> Any:
         drawn.append((seed, epoch))
-        return distorted(x, settings, seed, epoch)
+        return Epoch(x, order, settings, seed, epoch, scaled)
 
-    monkeypatch.setattr(training, "distorted", noted)
+    monkeypatch.setattr(training, "Epoch", noted)
     run(Witness(), epochs=2, zoom=0.1)
     assert drawn == [(5, 0), (5, 1)]
 

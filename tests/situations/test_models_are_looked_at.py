@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import models
-from pipelines import data, evaluate, serving
+from pipelines import datasets, evaluate, serving
 from pipelines.errors import UserError
 from pipelines.examine import examine
 from pipelines.images import Scaling
@@ -64,7 +64,7 @@ def of(body: str, tmp_path: Path, name: str) -> str:
 def test_a_model_that_cannot_be_trained_is_one_line(what: str, tmp_path: Path) -> None:
     body, words = BODY[what]
     with pytest.raises(UserError, match=words):
-        examine(of(body, tmp_path, what), {"units": 4}, data.load("mnist-5k"), 10, saved=True)
+        examine(of(body, tmp_path, what), {"units": 4}, datasets.load("mnist-5k"), saved=True)
 
 
 SOUND = {
@@ -79,11 +79,11 @@ SOUND = {
 def test_probabilities_and_logits_are_told_apart_and_served_as_probabilities(what: str, tmp_path: Path) -> None:
     end, logits = SOUND[what]
     name = of(f"    return keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), {end}])", tmp_path, what)
-    examine(name, {"units": 4}, data.load("mnist-5k"), 10, saved=True)
+    examine(name, {"units": 4}, datasets.load("mnist-5k"), saved=True)
     model = models.load(name).build()
     assert evaluate.gives_logits(model) is logits
-    images = data.load("mnist-5k").test.x[:5].astype(np.float32)
-    served = serving.with_scaling(model, Scaling("by_255", images)).predict(images, verbose=0)
+    images = datasets.load("mnist-5k").test.x[:5]
+    served = serving.with_scaling(model, Scaling("by_255", images)).predict(images.astype(np.float32), verbose=0)
     assert np.allclose(served.sum(axis=1), 1, atol=1e-5)
     assert np.allclose(served, evaluate.probabilities(model, images / 255, logits), atol=1e-5)
 

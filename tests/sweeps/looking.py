@@ -25,7 +25,7 @@ def check_consistent(trials: int, epochs: int = 2) -> pd.DataFrame:
     held = [number for number, trial in stored.items() if "run_id" in trial.user_attrs]
     assert sorted(frame.trial) == held, "one run a trial"
     expected = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
-    expected |= {"failed": TrialState.FAIL, "waiting": TrialState.WAITING}
+    expected |= {"failed": TrialState.FAIL, "waiting": TrialState.WAITING, "stopped": TrialState.PRUNED}
     for number, row in frame.iterrows():
         trial = stored[number]
         assert expected[row.state] == trial.state

@@ -20,7 +20,7 @@ import yaml
 from click.testing import CliRunner
 from optuna.trial import TrialState
 
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.tracking import store as tracking
 from sweeps.cli import main
 from sweeps.results import frames
@@ -47,6 +47,16 @@ COMMANDS = [
     "dashboard",
     "worker",
     "migrate",
+    "status",
+    "stop",
+    "watch",
+    "enqueue",
+    "logs",
+    "delete",
+    "init",
+    "check",
+    "clean",
+    "export",
 ]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -82,6 +92,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
     variables = set(re.findall(r"\$\(call (?:option|flag),([A-Z_]+),", (ROOT / "Makefile").read_text())) | {
         "STUDY",
         "ONLY",
+        "SET",
     }
     for path in DOCS:
         text = path.read_text()
@@ -98,7 +109,7 @@ def test_docs_name_only_commands_options_and_targets_that_exist() -> None:
 @pytest.mark.parametrize(
     ("variable", "command", "further"),
     [
-        ("OPTIONS", "run", set()),
+        ("OPTIONS", "run", {"--set"}),
         ("BASELINES", "baselines", {"--only", "--output"}),
         ("EXPLAIN", "explain", {"--only"}),
     ],
@@ -260,7 +271,7 @@ def test_a_study_without_a_trial_takes_a_new_definition_and_hides_nobodys_result
     }
     run_here(study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}))))
     other = study_file.load(str(write_study(**tiny, search={"units": {"int": [4, 8]}}, name="other")))
-    launch._prepare(other, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
+    launch._prepare(other, datasets.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")[0].queue(
         1
     )  # and then Ctrl-C, before a worker was there
     assert frames.runs().study.unique().tolist() == ["tiny"]

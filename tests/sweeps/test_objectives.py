@@ -1,8 +1,8 @@
 """Any metric rules a study: kept epoch, ranking, confirmation, verdict, report and champion; real sweeps with real stores."""
 
-import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from pipelines import data, metrics
-from pipelines.data import Dataset, Images
+import models
+from pipelines import datasets, metrics
+from pipelines.datasets import Examples
 from pipelines.errors import UserError
 from pipelines.metrics import Metric
 from pipelines.tracking import registry
@@ -24,7 +25,7 @@ from sweeps.running.resources import ThisMachine
 from sweeps.stores.record import StoredStudy
 from sweeps.study import study_file
 from sweeps.tasks import champion, confirm, rerun
-from tests.conftest import TINY
+from tests.conftest import TINY, let_compare
 
 SMALL: dict[str, Any] = {
     "model": "tests.tiny_model",
@@ -49,7 +50,7 @@ def said(show: Callable[..., Any], *arguments: Any) -> str:
 @pytest.mark.slow
 def test_a_minimised_loss_rules_all(run_here: Any, here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept epoch, ranking, keep_models, confirmation, verdict, report, champion and rerun follow the loss downwards."""
-    monkeypatch.setattr(data, "COMPARABLE", {"mnist-5k"})
+    let_compare(monkeypatch)
     targets = [
         {"metric": "loss", "value": 5.0, "name": "easy"},
         {"metric": "loss", "value": 0.001, "name": "hard"},
@@ -174,7 +175,7 @@ def cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     file = tmp_path / "metric.py"
     file.write_text(COST)
     yield file
-    metrics._adopted.clear()
+    models._adopted.pop(OBJECTIVE["name"], None)
 
 
 @pytest.mark.slow
@@ -186,7 +187,7 @@ def test_a_metric_of_the_users_is_kept_with_the_study(run_here: Any, cost: Path)
     first = study_file.check(content | {"budget": {"trials": 2}}, "test", [cost.parent])
     run_here(first)
     cost.unlink()
-    metrics._adopted.clear()
+    models._adopted.pop(OBJECTIVE["name"], None)
     stored = StoredStudy("tiny")
     resumed = stored.resumable({"trials": 3})
     assert resumed.definition() == first.definition()
@@ -194,10 +195,10 @@ def test_a_metric_of_the_users_is_kept_with_the_study(run_here: Any, cost: Path)
     frame = runs("tiny")
     assert list(frame.state) == ["complete"] * 3 and frame.val_weighted_cost.is_monotonic_increasing
     with np.load(tracking.artifact_folder(frame.run_id[0], "probabilities.npz", cost.parent)) as file:
-        expected = metrics.get(OBJECTIVE["name"]).compute(data.load("mnist-5k").test.y, file["test"])
+        expected = metrics.get(OBJECTIVE["name"]).compute(datasets.load("mnist-5k").test.y, file["test"])
     assert frame.test_weighted_cost[0] == expected
     assert "validation weighted_cost" in said(leaderboard.show, "tiny")
-    metrics._adopted.clear()
+    models._adopted.pop(OBJECTIVE["name"], None)
     again = rerun.study_of(tracking.get_run(frame.run_id[0]))  # from the run alone
     assert (again.objective.name, again.objective.direction) == ("weighted_cost", "minimize")
 
@@ -238,24 +239,17 @@ def test_a_metric_that_fails_is_its_trials_failure(run_here: Any, cost: Path, re
 
 
 @pytest.fixture
-def numbers(monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """A data set whose labels are how dark an image is: floats (n,)."""
-    whole = data.load("mnist-5k")
+def numbers(tmp_path: Path) -> dict[str, Any]:
+    """An archive whose labels are how dark an image is: floats (n,)."""
+    whole = datasets.load("mnist-5k")
 
-    def part(images: Images, most: int) -> Images:
-        x = images.x[:most]
-        return Images(x, x.mean(axis=(1, 2, 3)).astype(np.float32) / 50)
+    def part(name: str, examples: Examples, most: int) -> dict[str, Any]:
+        x = examples.x[:most]
+        return {f"x_{name}": x, f"y_{name}": x.mean(axis=(1, 2, 3)).astype(np.float32) / 50}
 
-    found = dataclasses.replace(
-        whole,
-        train=part(whole.train, 800),
-        validation=part(whole.validation, 200),
-        test=part(whole.test, 200),
-        digest="n",
-    )
-    monkeypatch.setattr(data, "load", lambda _: found)
-    monkeypatch.setattr(data, "COMPARABLE", {"mnist-5k"})
-    return found
+    parts = part("train", whole.train, 800) | part("validation", whole.validation, 200) | part("test", whole.test, 200)
+    np.savez(tmp_path / "dark.npz", **parts)
+    return parts
 
 
 MODEL = """
@@ -271,14 +265,14 @@ def build(*, units: int = 8):
 
 @pytest.mark.slow
 def test_a_regression_is_swept_confirmed_and_judged(
-    run_here: Any, here: list[str], numbers: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_here: Any, here: list[str], numbers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reg_model.py").write_text(MODEL)
     content = {
         "name": "tiny",
         "model": "reg_model.py",
-        "dataset": "mnist-5k",
+        "dataset": "dark.npz",
         "task": "regression",
         "objectives": ["rmse", "parameters"],
         "training": {"epochs": 3, "batch_size": 100},
@@ -301,7 +295,7 @@ def test_a_regression_is_swept_confirmed_and_judged(
     assert {"predictions.npz", "learning_curves.png", "model.keras"} <= files and "confusion.png" not in files
     assert "probabilities.npz" not in files
     with np.load(tracking.artifact_folder(frame.run_id[0], "predictions.npz", tmp_path)) as file:
-        rmse = np.sqrt(np.mean((file["test"][:, 0] - numbers.test.y) ** 2))
+        rmse = np.sqrt(np.mean((file["test"][:, 0] - numbers["y_test"]) ** 2))
     assert frame.test_rmse[0] == pytest.approx(rmse, rel=1e-5)
 
     confirm.run("tiny", 1, 3, ThisMachine(device="cpu"), Console(quiet=True))
@@ -311,15 +305,19 @@ def test_a_regression_is_swept_confirmed_and_judged(
     assert any(judged.system.str.startswith("ensemble"))
     assert "validation RMSE" in said(leaderboard.show, "tiny")
     assert "100 RMSE, easy" in report.Report("tiny").text()
-    assert champion.promote("tiny").startswith("champion of mnist-5k-rmse: version 1")
+    assert champion.promote("tiny").startswith("champion of dark-")
+    (name,) = registry.champions()
+    assert re.fullmatch(r"dark-[0-9a-f]{8}-rmse", name)
+    with pytest.raises(UserError, match="predicts numbers, not classes"):
+        champion.predict([tmp_path / "any.png"], "dark", False)
 
 
-def test_top5_of_few_classes_is_refused_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, outputs: Path
-) -> None:
+def test_top5_of_few_classes_is_refused_before_anything_is_written(tmp_path: Path, outputs: Path) -> None:
     from sweeps.running import launch
 
-    monkeypatch.setattr(data, "CLASSES", {"mnist-5k": tuple("abc")})
+    np.savez(tmp_path / "three.npz", x=np.random.default_rng(0).random((30, 28, 28, 1)), y=np.arange(30) % 3)
     with pytest.raises(UserError, match="study 'tiny': metric top5 needs 6 classes or more, and the data set has 3"):
-        launch.run(study(metrics=["top5"]), ThisMachine(device="cpu"), Console(quiet=True))
-    assert not outputs.exists()
+        launch.run(
+            study(metrics=["top5"], dataset=f"{tmp_path}/three.npz"), ThisMachine(device="cpu"), Console(quiet=True)
+        )
+    assert not (outputs / "optuna.db").exists() and not (outputs / "mlflow.db").exists()

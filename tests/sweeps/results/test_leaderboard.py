@@ -28,7 +28,7 @@ def printed(study: str) -> str:
 
 def add_trial(study: Any, number: int, validation: float, test: float, status: str = "FINISHED") -> None:
     experiment = tracking.open_experiment(study.name)
-    tags = {"phase": "sweep", "study": study.name, "trial": str(number), "dataset": study.dataset, "device": "cpu"}
+    tags = {"phase": "sweep", "study": study.name, "trial": str(number), "dataset": study.dataset.name, "device": "cpu"}
     run = tracking.client().create_run(experiment.experiment_id, tags=tags).info.run_id
     config = study.run_config(study.start_points[0], seed=number)
     for name, value in config.params().items():

@@ -15,7 +15,7 @@ from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.store import Store
 from sweeps.study import study_file
-from tests.conftest import TINY
+from tests.conftest import TINY, let_compare
 
 SECTIONS = [
     "Verdicts",
@@ -39,7 +39,7 @@ def section(text: str, title: str) -> str:
 
 
 def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     text = written("tiny")
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     judged, seeds = systems.verdicts("tiny"), systems.confirmations("tiny")
@@ -87,9 +87,9 @@ def test_what_cannot_be_reported_on_is_one_line(study: Store, tmp_path: Path) ->
     with pytest.raises(UserError, match="cannot be written"):
         report.write("tiny", Console(quiet=True), tmp_path)
     idle = study_file.check(TINY | {"name": "idle"}, "test")
-    from pipelines import data
+    from pipelines import datasets
 
-    launch._prepare(idle, data.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")
+    launch._prepare(idle, datasets.load("mnist-5k"), ThisMachine(device="cpu"), "sweep")
     with pytest.raises(UserError, match="no trial of study 'idle' has ended"):
         written("idle")
     Store.create("bare")

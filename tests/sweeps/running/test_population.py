@@ -16,9 +16,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import models
-from pipelines import data
+from pipelines import datasets, options
 from pipelines.config import TrainingSettings
-from pipelines.data import Dataset, Images
+from pipelines.datasets import Dataset
 from pipelines.tracking import store as tracking
 from pipelines.train import Training, compile_model
 from sweeps.results import frames, systems
@@ -84,10 +84,10 @@ def check(write_study: Callable[..., Path]) -> Check:
 @pytest.fixture(scope="module")
 def few() -> Dataset:
     """Some of the 5k images, in no whole number of batches."""
-    whole = data.load("mnist-5k")
+    whole = datasets.load("mnist-5k")
     some = np.random.default_rng(0).permutation(len(whole.train))[:200]
-    train = Images(whole.train.x[some], whole.train.y[some])
-    return replace(whole, train=train, validation=Images(whole.validation.x[:200], whole.validation.y[:200]))
+    train = datasets.Examples(whole.train.x[some], whole.train.y[some])
+    return replace(whole, train=train, validation=datasets.Examples(whole.validation.x[:200], whole.validation.y[:200]))
 
 
 # What a member gets
@@ -171,6 +171,76 @@ def test_members_may_differ_in_momentum(few: Dataset, tmp_path: Path) -> None:
     assert abs(losses[0][1] - losses[1][1]) > 1e-3
     (without,) = members("without", 0.0)
     assert shape_of(without.model, without.settings) != whole.shape
+
+
+@under_jax
+@pytest.mark.parametrize("optimizer", options.optimizers())
+def test_members_may_differ_in_the_numbers_of_their_optimizer(optimizer: str, few: Dataset, tmp_path: Path) -> None:
+    from pipelines.population import Population, shape_of, traced_options
+
+    numbers = traced_options(TrainingSettings(optimizer=optimizer, **{"optimizer.weight_decay": 0.01}))
+    assert len(numbers) > 1
+    changed = {f"optimizer.{name}": 0.9 * value or 0.05 for name, value in numbers.items()}
+
+    def members(folder: str) -> list[Training]:
+        each = (
+            {"optimizer.weight_decay": 0.01, "optimizer.momentum": 0.2}
+            if optimizer == "sgd"
+            else {"optimizer.weight_decay": 0.01},
+            changed,
+        )
+        return [
+            training("tests.tiny_model", few, tmp_path / folder / f"{n}.npz", 1, {}, optimizer=optimizer, **own)
+            for n, own in enumerate(each)
+        ]
+
+    alone, together = members("alone"), members("together")
+    whole = Population(together[0], size=2)
+    for member in together:
+        assert shape_of(member.model, member.settings) == whole.shape
+        whole.seat(member)
+    for _ in range(2):
+        for member in alone:
+            member.run_epoch()
+        whole.run_epoch()
+    losses = [[metrics.loss for metrics in member.history] for member in together]
+    np.testing.assert_allclose(losses, [[metrics.loss for metrics in member.history] for member in alone], rtol=1e-3)
+    assert losses[0] != losses[1]
+
+
+@under_jax
+def test_members_may_differ_in_their_schedules(few: Dataset, tmp_path: Path) -> None:
+    from pipelines.population import Population
+
+    schedules: list[dict[str, Any]] = [
+        {"schedule": {"name": "cosine", "warmup": 0.5, "horizon": 2.0}, "flip": "horizontal"},
+        {"schedule": {"name": "linear", "horizon": 1.0}, "lr_floor": 1e-4, "crop": 2},
+        {"schedule": {"warmup": 1.0}, "lr_decay": 0.5, "rotation": 3.0},
+        {"schedule": {"name": "plateau", "patience": 1, "min_delta": 1.0, "monitor": "loss"}, "zoom": 0.1},
+    ]
+
+    def members(folder: str) -> list[Training]:
+        return [
+            training(
+                "tests.tiny_model", few, tmp_path / folder / f"{n}.npz", 1, {}, learning_rate=0.01, epochs=3, **own
+            )
+            for n, own in enumerate(schedules)
+        ]
+
+    alone, together = members("alone"), members("together")
+    whole = Population(together[0], size=4)
+    for member in together:
+        whole.seat(member)
+    for _ in range(3):
+        for member in alone:
+            member.run_epoch()
+        whole.run_epoch()
+    for one, other in zip(alone, together, strict=True):
+        for name in ("loss", "learning_rate"):
+            expected, got = ([getattr(metrics, name) for metrics in each.history] for each in (one, other))
+            np.testing.assert_allclose(got, expected, rtol=1e-3)
+        for mine, its in zip(one.model.optimizer.variables, other.model.optimizer.variables, strict=True):
+            assert mine.shape == its.shape
 
 
 @under_jax

@@ -118,9 +118,9 @@ def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, 
     saved = tracking.artifact_folder(run.run_id, "probabilities.npz", outputs)
     probabilities = np.load(saved)
     assert probabilities["test"].shape == (500, 10) and probabilities["validation"].shape == (500, 10)
-    from pipelines import data
+    from pipelines import datasets
 
-    assert np.mean(probabilities["test"].argmax(1) == data.load("mnist-5k").test.y) == pytest.approx(
+    assert np.mean(probabilities["test"].argmax(1) == datasets.load("mnist-5k").test.y) == pytest.approx(
         measured["test_accuracy"]
     )
 
@@ -221,6 +221,45 @@ def test_a_trial_of_several_seeds_goes_on_where_each_model_was(
     (whole,) = run_here(study_file.load(str(path))).trials()
     assert broken.intermediate_values == pytest.approx(whole.intermediate_values)
     assert frame.val_accuracy[0] == pytest.approx(whole.value)
+
+
+@pytest.mark.slow
+def test_a_trial_with_every_kind_of_setting_goes_on_where_it_was(
+    sweep: Start, write_study: Write, run_here: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "own_loss.py").write_text(
+        "import keras\n\n\ndef soft(labels, probabilities, power=1.0):\n"
+        "    return keras.losses.categorical_crossentropy(labels, probabilities) ** power\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    training = {
+        "optimizer": {"name": "lion", "clipnorm": 1.0, "use_ema": True, "ema_momentum": 0.9},
+        "schedule": {"name": "cosine", "warmup": 1.0, "horizon": 5},
+        "loss": "own_loss.py:soft",
+        **{"mixup": 0.2, "class_weight": "balanced", "flip": "horizontal", "crop": 1},
+        **{"epochs": 5, "batch_size": 200},
+    }
+    start = [{"learning_rate": 0.002, "loss.power": 0.9, "optimizer.beta_1": 0.8}]
+    search = {
+        "learning_rate": {"float": [1e-3, 1e-2]},
+        "loss.power": {"float": [0.5, 1.0]},
+        "optimizer.beta_1": {"float": [0.8, 0.9]},
+    }
+    path = write_study(training=training, search=search, start=start, budget={"trials": 1})
+    command = sweep("run", path, cwd=tmp_path)
+    eventually(lambda: epochs_reported() >= 2)
+    workers_of(command)[0].kill()
+    code, out, err = command.wait()
+    assert (code, err) == (0, "") and "killed by SIGKILL" in out
+    check_consistent(trials=1, epochs=5)
+    (broken,) = Store("tiny").trials()
+    assert len(broken.user_attrs["faults"]) == 1
+    curves = [tracking.history(broken.user_attrs["run_id"], name) for name in ("loss", "val_loss", "learning_rate")]
+    monkeypatch.setenv("MLRUNS_DIR", str(tmp_path / "whole"))
+    (whole,) = run_here(study_file.load(str(path))).trials()
+    assert broken.intermediate_values == pytest.approx(whole.intermediate_values)
+    for name, curve in zip(("loss", "val_loss", "learning_rate"), curves, strict=True):
+        assert curve == pytest.approx(tracking.history(whole.user_attrs["run_id"], name))
 
 
 @pytest.mark.slow

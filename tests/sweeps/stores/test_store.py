@@ -1,6 +1,5 @@
 """Optuna's storage under real processes: each ticket once, each epoch counted, each lost trial found."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -15,18 +14,9 @@ from sweeps.stores import storage, store
 from sweeps.stores.lease import Lease, Process
 from sweeps.stores.store import MAX_RETRIES, Store
 from sweeps.study import pruners, samplers, space, study_file
+from tests.sweeps.stores.processes import forkserver, in_processes, process
 
-forkserver = multiprocessing.get_context("forkserver")  # a fresh process takes seconds to import
-forkserver.set_forkserver_preload(["sweeps.stores.store"])
 MINE = Lease.of_this_process("here", os.getppid())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh(outputs: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
-    outputs.mkdir()
-    if request.param == "postgresql":
-        monkeypatch.setenv("OPTUNA_STORAGE", request.getfixturevalue("postgres").new_database())
-    return Store.create("study")
 
 
 def claim_all(barrier, queue, limit: int) -> None:
@@ -45,27 +35,6 @@ def spend_all(barrier, queue, limit: int) -> None:
     while mine.spend_epoch(limit):
         spent += 1
     queue.put(spent)
-
-
-def within(environment: dict[str, str], target, *arguments) -> None:
-    os.environ.clear()  # the server's is that of whichever test was first, and may name another store
-    os.environ.update(environment)
-    target(*arguments)
-
-
-def process(target, *arguments):
-    return forkserver.Process(target=within, args=(dict(os.environ), target, *arguments))
-
-
-def in_processes(target, count: int, limit: int) -> list:
-    barrier, queue = forkserver.Barrier(count), forkserver.Queue()
-    processes = [process(target, barrier, queue, limit) for _ in range(count)]
-    for each in processes:
-        each.start()
-    results = [queue.get(timeout=120) for _ in processes]
-    for each in processes:
-        each.join()
-    return results
 
 
 def test_each_ticket_is_claimed_once_by_four_processes(fresh: Store) -> None:

@@ -19,7 +19,9 @@ from tests.models import test_models
 
 DOCS = Path(__file__).parents[3] / "docs"
 GUIDE = DOCS / "studies.md"
-COMPLETE, *EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+COMPLETE, *EXAMPLES = re.findall(
+    r"```yaml\n(.*?)```", GUIDE.read_text() + (DOCS / "training.md").read_text(), re.DOTALL
+)
 OWN_MODEL, OWN_METRIC = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 

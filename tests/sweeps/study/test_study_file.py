@@ -45,7 +45,7 @@ def test_shipped_studies_are_valid_and_begin_with_the_recipe(name: str) -> None:
     assert config.hyperparameters == models.arguments(study.model)
     assert config.training.learning_rate == recipe.training["learning_rate"]
     assert config.protocol == "held_out" and config.training.keep == "best"
-    if study.dataset == "mnist":
+    if study.dataset.name == "mnist":
         assert {key: getattr(config.training, key) for key in recipe.training} == dict(recipe.training)
         published = {target.accuracy for target in recipe.targets if recipe.protocol != "reshuffled"}
         assert published <= {target.accuracy for target in study.targets}
@@ -126,6 +126,67 @@ def test_overrides() -> None:
     assert study_file.load("lean_cnn", seed=7).name == "lean_cnn-seed7"
 
 
+def test_a_study_that_an_earlier_version_stored_has_the_digest_that_it_had(write_study: Callable[..., Path]) -> None:
+    assert study_file.load(str(write_study())).digest() == "b5872c0cb86980ac"
+    changed = {"epochs": 2, "batch_size": 200, "optimizer": "sgd", "momentum": 0.9}
+    assert study_file.load(str(write_study(training=changed))).digest() == "0e63e8b8bacf5f26"
+
+
+def test_options_are_searched_where_their_setting_is(write_study: Callable[..., Path]) -> None:
+    study = study_file.load(
+        str(
+            write_study(
+                training={"epochs": 2, "optimizer.clipnorm": 1.0, "schedule": {"name": "cosine", "horizon": 4}},
+                search={
+                    "optimizer": {"choice": ["sgd", "lion"]},
+                    "optimizer.beta_1": {"float": [0.8, 0.95], "when": {"optimizer": "lion"}},
+                    "schedule.warmup": {"float": [0.0, 2.0]},
+                },
+                constraints=["schedule.warmup <= 1"],
+                start=[{"optimizer": "lion", "optimizer.beta_1": 0.9, "schedule.warmup": 1.0}],
+            )
+        )
+    )
+    trained = study.run_config({"optimizer": "lion", "optimizer.beta_1": 0.9, "schedule.warmup": 1.0}, seed=1).training
+    assert trained.optimizer == "lion" and trained.options_of("optimizer") == {"beta_1": 0.9, "clipnorm": 1.0}
+    assert trained.schedule == "cosine" and trained.options_of("schedule") == {"horizon": 4, "warmup": 1.0}
+    other = study.run_config({"optimizer": "sgd", "schedule.warmup": 0.0}, seed=1).training
+    assert other.options_of("optimizer") == {"clipnorm": 1.0}
+    stored = study.definition()["training"]  # as it is resumed from the stores
+    again = {name: value for name, value in stored.items() if name not in study.search}
+    content = study.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    resumed = study_file.check(content | {"training": again, "start": study.start_points}, "stored")
+    assert resumed.definition() == study.definition()
+
+
+def test_a_horizon_may_be_searched_where_there_is_one(write_study: Callable[..., Path]) -> None:
+    study = study_file.load(
+        str(
+            write_study(
+                training={"epochs": 2, "schedule.warmup": 1.0},
+                search={
+                    "schedule": {"choice": ["cosine", "exponential"]},
+                    "schedule.horizon": {"float": [2.0, 4.0], "when": {"schedule": "cosine"}},
+                },
+                start=[{"schedule": "exponential"}],
+            )
+        )
+    )
+    assert study.run_config({"schedule": "exponential"}, seed=1).training.options_of("schedule") == {"warmup": 1.0}
+    cosine = study.run_config({"schedule": "cosine", "schedule.horizon": 3.0}, seed=1).training
+    assert cosine.options_of("schedule") == {"warmup": 1.0, "horizon": 3.0}
+    alone = study_file.load(
+        str(write_study(training={"schedule": "linear"}, search={"schedule.horizon": {"int": [2, 4]}}, start=[]))
+    )
+    assert alone.run_config({"schedule.horizon": 3}, seed=1).training.options_of("schedule") == {"horizon": 3.0}
+
+
+def test_a_recipe_point_has_the_options_that_keras_has_by_itself(write_study: Callable[..., Path]) -> None:
+    search = {"optimizer.beta_1": {"float": [0.8, 0.99]}, "loss.label_smoothing": {"float": [0.0, 0.2]}}
+    study = study_file.load(str(write_study(search=search, start=["recipe"])))
+    assert study.start_points == [{"optimizer.beta_1": 0.9, "loss.label_smoothing": 0.0}]
+
+
 def test_the_digest_covers_what_makes_a_study_and_nothing_else(write_study: Callable[..., Path]) -> None:
     def digest(**changes: Any) -> str:
         return study_file.load(str(write_study(**changes))).digest()
@@ -164,7 +225,35 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"training": {"epoch": 3}}, r"training: 'epoch' is not a training setting \(did you mean 'epochs'\?\)"),
     ({"training": {"epochs": 0}}, r"tiny.yaml: training .*: epochs: .* greater than or equal to 1, got 0"),
-    ({"training": {"optimizer": "adamm"}}, r"optimizer: .*'adam'.* got 'adamm'"),
+    ({"training": {"optimizer": "adamm"}}, r"optimizer: 'adamm' is unknown \(did you mean 'adam'\?\); expected one of"),
+    (
+        {"training": {"optimizer": {"name": "adam", "beta1": 0.8}}},
+        r"adam has no option 'beta1' \(did you mean 'beta_1'",
+    ),
+    ({"training": {"optimizer": {"name": "sgd", "beta_1": 0.8}}}, r"optimizer sgd has no option 'beta_1'; known: mom"),
+    ({"training": {"optimizer": {"beta_1": "0.8"}}}, r"optimizer.beta_1 is a number, got '0.8'"),
+    ({"training": {"optimizer": {"amsgrad": 1}}}, r"optimizer.amsgrad is true or false, got 1"),
+    (
+        {"training": {"optimizer": {"beta_1": 0.8}, "optimizer.beta_1": 0.9}},
+        r"training: optimizer.beta_1 is there twice",
+    ),
+    (
+        {"training": {"weight_decay": 0.1}},
+        r"'weight_decay' is an option of the optimizer: call it optimizer.weight_decay",
+    ),
+    (
+        {"training": {"label_smoothing": 0.1}},
+        r"'label_smoothing' is an option of the loss: call it loss.label_smoothing",
+    ),
+    ({"training": {"optimizers.beta_1": 0.1}}, r"training: 'optimizers.beta_1' is not a training setting"),
+    ({"training": {"optimizer": {"clipnorm": 1.0, "clipvalue": 1.0}}}, r"takes one of clipnorm, clipvalue, global_"),
+    ({"training": {"schedule": "cosine"}}, r"schedule cosine needs horizon: schedule: \{name: cosine, horizon: …\}"),
+    (
+        {"training": {"schedule": {"name": "linear", "warmup": 3, "horizon": 2}}},
+        r"horizon, 2 epochs, is not longer than",
+    ),
+    ({"training": {"schedule": "step"}}, r"schedule: Input should be 'exponential'"),
+    ({"training": {"loss": "categorical_crosentropy"}}, r"loss: 'categorical_crosentropy' is unknown \(did you mean"),
     ({"training": {"dropout": 0.1}}, r"training: 'dropout' is not a training setting"),
     ({"search": UPSIDE_DOWN}, r"search.filters1: .*upside down: 9 > 4"),
     ({"search": {"dropout": {"float": [0.5, 0.1]}}}, r"search.dropout: .*upside down"),
@@ -183,7 +272,23 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"search": {"batch_size": {"float": [32, 256]}}}, r"search.batch_size gives 32.0: .*valid integer"),
     ({"training": {"batch_size": "32"}}, r"batch_size: .*valid integer, got '32'"),
     ({"start": [{"filters1": 4, "filters2": 4, "dropout": 0.1, "learning_rate": 0.005}, "recipe"]}, r"put it first"),
-    ({"search": {"optimizer": {"choice": ["adam", "lion"]}}}, r"search.optimizer gives 'lion'"),
+    ({"search": {"optimizer": {"choice": ["adam", "lino"]}}}, r"search.optimizer gives 'lino': .*did you mean 'lion'"),
+    (
+        {"search": {"optimizer": {"choice": ["adam", "sgd"]}, "optimizer.beta_1": {"float": [0.8, 0.9]}}},
+        r"search.optimizer gives 'sgd': optimizer sgd has no option 'beta_1'.*with when: \{optimizer: …\}",
+    ),
+    (
+        {"search": {"optimizer.beta1": {"float": [0.8, 0.9]}}},
+        r"search.optimizer.beta1 gives 0.8: .*did you mean 'beta_1'",
+    ),
+    (
+        {
+            "training": {"schedule": {"name": "cosine", "horizon": 2}},
+            "search": {"schedule.warmup": {"float": [0.0, 2.0]}},
+            "start": [],
+        },
+        r"search.schedule.warmup gives 2.0: schedule cosine: its horizon, 2 epochs, is not longer than its warm-up",
+    ),
     ({"search": {"dropout": {"float": [float("nan"), 1.0]}}}, r"search.dropout: float.0: .*finite"),
     ({"search": None}, r"search must hold keys and values"),
     ({"name": False}, r"name is a word, and YAML reads False as something else: put it in quotes"),

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import models
 from models import Recipe, Target
-from pipelines import data, device
+from pipelines import datasets, device
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps.results import frames, leaderboard
@@ -75,7 +75,7 @@ def test_a_recipe_is_trained_as_published(name: str) -> None:
     distortions = (training.rotation, training.shift, training.shear, training.zoom)
     assert distortions == ((8, 0.08, 0.3, 0.08) if name.startswith("augmented") else (0, 0, 0, 0))
     assert training.keep == "last" and training.patience is None and training.momentum == 0 and training.lr_floor == 0
-    assert config.dataset == "mnist" and study.budget.trials == 4 and study.search == {}
+    assert config.dataset.name == "mnist" and study.budget.trials == 4 and study.search == {}
     assert [entry.accuracy for entry in study.targets] == targets
 
 
@@ -154,7 +154,7 @@ def test_baselines_run_go_on_and_are_no_sweep(
     assert {run.tags["phase"] for run in runs} == {"baseline"}
     assert {run.tags["protocol"] for run in runs} == {"reshuffled"}
     assert {run.tags["dataset_digest"] for run in runs} == {
-        data.under("reshuffled", "mnist-5k", int(run.params["seed"])).digest for run in runs
+        datasets.under("reshuffled", "mnist-5k", int(run.params["seed"])).digest for run in runs
     }  # each seed has other test images
     assert all("val_accuracy" not in run.metrics for run in runs)
     assert all(run.metrics["epoch_val_accuracy"] == run.metrics["test_accuracy"] for run in runs)  # watched

@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 from rich.console import Console
 
 import models
-from pipelines import data, images, serving
+from pipelines import datasets, serving
+from pipelines.datasets import decode
 from pipelines.errors import UserError
 from pipelines.images import Scaling
 from pipelines.tracking import registry
@@ -26,13 +27,13 @@ from sweeps.results import systems
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.store import Store
 from sweeps.tasks import champion, confirm, logged
-from tests.conftest import eventually
+from tests.conftest import eventually, let_compare
 
 
 @pytest.fixture
 def digits(tmp_path: Path) -> list[Path]:
     """Five test images of mnist-5k as PNG files."""
-    for number, image in enumerate(data.load("mnist-5k").test.x[:5, :, :, 0]):
+    for number, image in enumerate(datasets.load("mnist-5k").test.x[:5, :, :, 0]):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     return [tmp_path / f"{number}.png" for number in range(5)]
 
@@ -41,7 +42,7 @@ def digits(tmp_path: Path) -> list[Path]:
 def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     monkeypatch: pytest.MonkeyPatch, digits: list[Path]
 ) -> None:
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     assert registry.champion("mnist-5k") is None
     said = champion.promote("tiny")
     found = registry.champion("mnist-5k")
@@ -51,16 +52,16 @@ def test_the_chosen_configuration_is_registered_once_with_what_is_known_of_it(
     assert own.val_accuracy.mean() == seeds.groupby("trial").val_accuracy.mean().max()
     assert own[own.run_id == found.run_id].val_accuracy.item() == own.val_accuracy.max()
     assert json.loads(found.tags["val_accuracy"]) == list(own.val_accuracy)
-    assert found.tags["dataset_digest"] == data.load("mnist-5k").digest
+    assert found.tags["dataset_digest"] == datasets.load("mnist-5k").digest
     assert found.tags["verdict 99.10 goal"].startswith(("undecidable (", "not reached ("))
     assert champion.promote("tiny") == said and registry.champion("mnist-5k") == found  # again changes nothing
 
-    trained = systems.Predicted.of([found.run_id], data.load("mnist-5k"))
+    trained = systems.Predicted.of([found.run_id], datasets.load("mnist-5k"))
     model = registry.load(found, "tests.tiny_model")
-    pixels = data.load("mnist-5k").test.x.astype(np.float32)
+    pixels = datasets.load("mnist-5k").test.x.astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), trained.test[0], atol=1e-5)
     asked = champion.predict(digits, None, invert=False).classified
-    assert [classes[0][0] for _, classes, _ in asked] == trained.test[0][:5].argmax(axis=1).tolist()
+    assert [classes[0][0] for _, classes, _ in asked] == [str(label) for label in trained.test[0][:5].argmax(axis=1)]
     assert [classes[0][1] for _, classes, _ in asked] == pytest.approx(trained.test[0][:5].max(axis=1), abs=1e-5)
 
 
@@ -144,7 +145,7 @@ def test_images_unlike_those_of_the_data_set_are_doubted(tmp_path: Path, digits:
 def test_images_of_all_sorts(tmp_path: Path) -> None:
     def grey(image: Image.Image, name: str, **options: Any) -> np.ndarray:
         image.save(tmp_path / name)
-        return images.read(tmp_path / name, **options)[..., 0]
+        return decode.read(tmp_path / name, (28, 28, 1), "pad", **options)[..., 0]
 
     deep = Image.fromarray(np.full((28, 28), 30_000, np.uint16))
     assert grey(deep, "deep.png").max() == round(30_000 / 257)
@@ -158,7 +159,7 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
     paper = np.full((100, 50), 255, np.uint8)
     paper[20:80, 20:30] = 0
     Image.fromarray(paper).convert("RGB").save(tmp_path / "one.png")
-    found = images.read(tmp_path / "one.png", invert=True)[..., 0]
+    found = decode.read(tmp_path / "one.png", (28, 28, 1), "pad", invert=True)[..., 0]
     assert found.shape == (28, 28) and found.dtype == np.uint8
     assert found[14, 14] > 200 and found[:, :6].max() == 0 and found[0].max() == 0
 
@@ -166,7 +167,7 @@ def test_a_dark_digit_on_light_paper_of_any_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pixels", ["by_255", "by_256", "standardized"])
 def test_the_scaling_is_inside(tmp_path: Path, pixels: str) -> None:
     model = models.load("softmax").build()
-    dataset = data.load("mnist-5k")
+    dataset = datasets.load("mnist-5k")
     scaling = Scaling(pixels, dataset.train.x)
     expected = model.predict(scaling(dataset.test.x), verbose=0)
     served = serving.with_scaling(model, scaling)
@@ -206,7 +207,7 @@ def test_mlflow_serves_it_and_agrees_with_sweep_predict(
         start_new_session=True,
     )
     try:
-        pixels = data.load("mnist-5k").test.x[:5].astype(float).tolist()
+        pixels = datasets.load("mnist-5k").test.x[:5].astype(float).tolist()
         question = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
             json.dumps({"instances": pixels}).encode(),

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from pipelines import data
+from pipelines import datasets
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import runs, verdicts
@@ -21,7 +21,7 @@ from sweeps.stores import record
 from sweeps.stores.store import Store, first_value
 from sweeps.study import study_file
 from sweeps.tasks import champion, confirm, doctor
-from tests.conftest import run_in_process
+from tests.conftest import let_compare, run_in_process
 
 
 def start(top: int, seeds: int, final: bool = False) -> bool:
@@ -65,7 +65,7 @@ def test_the_best_by_validation_are_trained_from_fresh_seeds(seeded: Store, here
 @pytest.mark.usefixtures("seeded")
 def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdicts("tiny").empty  # the test images of mnist-5k are its own
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     found = verdicts("tiny")
     assert list(found.columns) == systems.OF_A_VERDICT
     assert found.chosen.tolist() == [True, False, False] and found.comparisons.tolist() == [2, 3, 3]
@@ -82,8 +82,9 @@ def test_a_verdict_for_every_target_from_seeds_alone(monkeypatch: pytest.MonkeyP
     said = console.export_text()
     assert f"{chosen.system} *" in said and f"goal: {chosen.verdict} (95 % interval of the mean" in said
     of_it = seeds[seeds.trial == means.idxmax()]
-    predicted = systems.Predicted.of(list(of_it.run_id), data.load("mnist-5k"))
-    rightly = predicted.test.argmax(axis=2) == data.load("mnist-5k").test.y
+    images = datasets.load("mnist-5k")
+    predicted = systems.Predicted.of(list(of_it.run_id), images)
+    rightly = predicted.test.argmax(axis=2) == images.test.y
     np.testing.assert_allclose(rightly.mean(axis=1), of_it.test_accuracy)
 
 
@@ -92,7 +93,7 @@ def test_random_test_labels_change_no_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Any, empty_stores: Path, here: list[str]
 ) -> None:
     """From the first trial to the champion: whatever looked at test labels would choose otherwise."""
-    images = data.load("mnist-5k")
+    images = datasets.load("mnist-5k")
     labels = np.random.default_rng(0).permutation(images.test.y)
     shuffled = dataclasses.replace(images, test=dataclasses.replace(images.test, y=labels))
     study = study_file.check(
@@ -110,10 +111,10 @@ def test_random_test_labels_change_no_choice(
         "test",
     )
 
-    def choices(folder: Path, dataset: data.Dataset) -> tuple[list[Any], list[float]]:
+    def choices(folder: Path, dataset: datasets.Dataset) -> tuple[list[Any], list[float]]:
         monkeypatch.setenv("MLRUNS_DIR", str(folder))
-        monkeypatch.setattr(data, "load", lambda _: dataset)
-        data._watched.cache_clear()
+        monkeypatch.setattr(datasets, "load", lambda _: dataset)
+        datasets._watched.cache_clear()
         here.clear()
         store = run_in_process(study, watch, empty_stores)
         trials = [(trial.params, trial.state, trial.values) for trial in store.trials()]
@@ -125,7 +126,7 @@ def test_random_test_labels_change_no_choice(
         return [trials, *chosen], list(seeds.test_accuracy)
 
     true, random = (choices(tmp_path / name, found) for name, found in (("true", images), ("random", shuffled)))
-    data._watched.cache_clear()
+    datasets._watched.cache_clear()
     assert true[0] == random[0]
     assert {TrialState.PRUNED, TrialState.COMPLETE} == {state for _, state, _ in true[0][0]}
     assert min(true[1]) > 0.5 > 0.2 > max(random[1])
@@ -152,7 +153,7 @@ def test_the_final_training_has_all_images_and_the_epochs_that_validation_chose(
     monkeypatch.setattr(confirm.statistics, "median_low", lambda _: 7)  # more seeds may change it: too late
     here.clear()
     assert start(top=2, seeds=3, final=True) and here == []
-    monkeypatch.setattr(systems.data, "COMPARABLE", ["mnist-5k"])
+    let_compare(monkeypatch)
     judged = verdicts("tiny").set_index("system")
     row = judged.loc[f"trial {number}, all training images"]
     assert row.comparisons == 4 and np.isnan(row.val_mean) and row.models == 3
@@ -243,7 +244,7 @@ def test_lost_seeds_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = dataclasses.replace(confirm.data.load("mnist-5k"), digest="another")
+    other = dataclasses.replace(confirm.datasets.load("mnist-5k"), digest="another")
     monkeypatch.setattr(confirm.data, "load", lambda _: other)
     with pytest.raises(UserError, match=r"was trained on mnist-5k with digest .*, and here it has another"):
         start(1, 3)

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from deploy.loopback import MlflowServer, Postgres
-from pipelines import data, paths
+from pipelines import datasets, paths
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
@@ -114,7 +114,7 @@ class AfterOneEpoch:
 
 
 def train(study: Any, watch: Any, stop: Any) -> None:
-    store, assignment = launch._prepare(study, data.load(study.dataset), ThisMachine(device="cpu"), "sweep")
+    store, assignment = launch._prepare(study, datasets.load(study.dataset), ThisMachine(device="cpu"), "sweep")
     store.queue(study.budget.trials)
     worker._Worker(assignment, stop, store, watch, Lease.of_this_process("here", os.getppid())).run_trials()
     TrackedRun(assignment.parent_run_id).close("SCHEDULED")  # as its parent would

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import data
+from pipelines import datasets
+from pipelines.datasets import mnist
 from pipelines.errors import DatasetUnavailable, UserError
 
 
 @pytest.fixture(autouse=True)
 def fresh_cache():
-    data.load.cache_clear()
+    datasets._known.cache_clear()
     yield
-    data.load.cache_clear()
+    datasets._known.cache_clear()
 
 
 def copied(mnist_dir: Path, folder: Path) -> Path:
@@ -35,48 +36,48 @@ def copy(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_mnist_is_split_54_6_10(mnist_dir: Path) -> None:
-    dataset = data.load("mnist")
+    dataset = datasets.load("mnist")
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [54_000, 6_000, 10_000]
     assert dataset.train.x.shape == (54_000, 28, 28, 1)
     assert dataset.digest == "9229d616928f9c59"  # of images, labels and split: a new scikit-learn must not move it
 
 
 def test_mnist_5k_is_split_4000_500_500() -> None:
-    dataset = data.load("mnist-5k")
+    dataset = datasets.load("mnist-5k")
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [4_000, 500, 500]
     assert dataset.digest == "4cebdde9711a2817"
 
 
-def rows(*parts: data.Images) -> list[bytes]:
+def rows(*parts: datasets.Examples) -> list[bytes]:
     """Every image with its label, in an order of their own."""
     return sorted(x.tobytes() + bytes([y]) for part in parts for x, y in zip(part.x, part.y, strict=True))
 
 
 def test_official_trains_on_all_training_images_and_watches_the_test_images() -> None:
-    whole, official = data.load("mnist-5k"), data.under("official", "mnist-5k", 0)
+    whole, official = datasets.load("mnist-5k"), datasets.under("official", "mnist-5k", 0)
     assert rows(official.train) == rows(whole.train, whole.validation)
     assert rows(official.test) == rows(official.validation) == rows(whole.test)
     assert official.watched and not whole.watched
     assert official.digest != whole.digest
-    assert data.under("official", "mnist-5k", 1).digest == official.digest
-    assert data.under("held_out", "mnist-5k", 1) is whole
+    assert datasets.under("official", "mnist-5k", 1).digest == official.digest
+    assert datasets.under("held_out", "mnist-5k", 1) is whole
 
 
 def test_reshuffled_pools_all_images_and_divides_them_by_the_seed() -> None:
-    whole, one, other = data.load("mnist-5k"), *(data.under("reshuffled", "mnist-5k", seed) for seed in (1, 2))
+    whole, one, other = datasets.load("mnist-5k"), *(datasets.under("reshuffled", "mnist-5k", seed) for seed in (1, 2))
     assert rows(one.train, one.test) == rows(whole.train, whole.validation, whole.test)
     assert [len(one.train), len(one.test)] == [4_500, 500] and one.watched
     assert rows(one.test) == rows(one.validation) != rows(whole.test)
     assert one.digest != other.digest
-    data._watched.cache_clear()
-    assert data.under("reshuffled", "mnist-5k", 1).digest == one.digest
+    datasets._watched.cache_clear()
+    assert datasets.under("reshuffled", "mnist-5k", 1).digest == one.digest
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-5k"])
 def test_splits_are_stratified_and_disjoint(name: str, request: pytest.FixtureRequest) -> None:
     if name == "mnist":
         request.getfixturevalue("mnist_dir")
-    dataset = data.load(name)
+    dataset = datasets.load(name)
     share = np.bincount(dataset.train.y, minlength=10) / len(dataset.train)
     np.testing.assert_allclose(
         np.bincount(dataset.validation.y, minlength=10) / len(dataset.validation), share, atol=2e-3
@@ -92,22 +93,22 @@ def test_unpacked_files_serve_as_well(copy: Path) -> None:
     for path in copy.glob("*.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    assert data.load("mnist").digest == "9229d616928f9c59"
+    assert datasets.load("mnist").digest == "9229d616928f9c59"
 
 
 def test_npz_serves_as_well_from_folder_and_keras_cache(
     copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    arrays = {part: data._read_idx(copy / f"{file}.gz") for part, (file, _, _) in data.MNIST_FILES.items()}
+    arrays = {part: mnist._read_idx(copy / f"{file}.gz") for part, (file, _, _) in mnist.MNIST_FILES.items()}
     folder = tmp_path / "keras" / "datasets"
     folder.mkdir(parents=True)
     np.savez(folder / "mnist.npz", **arrays)
     monkeypatch.setenv("MNIST_DIR", str(folder))
-    assert data.load("mnist").digest == "9229d616928f9c59"
-    data.load.cache_clear()
+    assert datasets.load("mnist").digest == "9229d616928f9c59"
+    datasets._known.cache_clear()
     monkeypatch.delenv("MNIST_DIR")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    assert data.load("mnist").digest == "9229d616928f9c59"
+    assert datasets.load("mnist").digest == "9229d616928f9c59"
 
 
 def test_one_changed_pixel_is_found(copy: Path) -> None:
@@ -116,14 +117,14 @@ def test_one_changed_pixel_is_found(copy: Path) -> None:
     raw[1_000_000] ^= 1
     path.write_bytes(gzip.compress(bytes(raw), 1))
     with pytest.raises(UserError, match="x_train is damaged"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_truncated_archive_is_named(copy: Path) -> None:
     path = copy / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte.gz cannot be read .* fetch it again"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_files_of_another_kind_or_size_are_named(copy: Path, content: bytes, com
     (copy / "t10k-labels-idx1-ubyte.gz").unlink()
     (copy / "t10k-labels-idx1-ubyte").write_bytes(content)
     with pytest.raises(UserError, match=complaint):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x04\x95"])
@@ -149,7 +150,7 @@ def test_damaged_npz_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     (tmp_path / "mnist.npz").write_bytes(content)
     monkeypatch.setenv("MNIST_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"mnist.npz cannot be read"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_an_array_in_place_of_the_npz_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,23 +158,23 @@ def test_an_array_in_place_of_the_npz_is_named(tmp_path: Path, monkeypatch: pyte
         np.save(file, np.zeros(3))
     monkeypatch.setenv("MNIST_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"mnist.npz cannot be read"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_npz_without_the_arrays_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "mnist.npz", x_train=np.zeros(3))
     monkeypatch.setenv("MNIST_DIR", str(tmp_path))
     with pytest.raises(UserError, match="lacks y_train, x_test, y_test"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_folder_without_the_files_says_what_it_should_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_DIR", str(tmp_path))
     with pytest.raises(DatasetUnavailable, match="put the four IDX files or mnist"):
-        data.load("mnist")
+        datasets.load("mnist")
     monkeypatch.setenv("MNIST_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(DatasetUnavailable, match="is not a folder"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_without_files_and_network_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,17 +183,17 @@ def test_without_files_and_network_the_way_out_is_said(tmp_path: Path, monkeypat
     for variable in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # refuses at once
     with pytest.raises(DatasetUnavailable, match=r"set MNIST_DIR .* or use --dataset mnist-5k"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_unknown_dataset() -> None:
     with pytest.raises(UserError, match="expected one of mnist, fashion-mnist, mnist-5k"):
-        data.load("cifar")
+        datasets.load("cifar")
 
 
 def test_folds_hold_out_every_image_once_and_leave_the_test_images_alone() -> None:
-    whole = data.load("mnist-5k")
-    folds = [data.fold("mnist-5k", number, 4) for number in range(4)]
+    whole = datasets.load("mnist-5k")
+    folds = [datasets.fold("mnist-5k", number, 4) for number in range(4)]
     held_out = sorted(image.tobytes() for fold in folds for image in fold.validation.x)
     assert held_out == sorted(image.tobytes() for part in (whole.train, whole.validation) for image in part.x)
     for fold in folds:
@@ -215,22 +216,22 @@ def clothes(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_fashion_mnist_is_read_and_split_as_mnist_is(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         part: (file, hashlib.md5((clothes / file).read_bytes()).hexdigest(), shape)
-        for part, (file, _, shape) in data.FASHION_FILES.items()
+        for part, (file, _, shape) in mnist.FASHION_FILES.items()
     }
-    monkeypatch.setattr(data, "FASHION_FILES", files)
-    dataset = data.load("fashion-mnist")
+    monkeypatch.setattr(mnist, "FASHION_FILES", files)
+    dataset = datasets.load("fashion-mnist")
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [54_000, 6_000, 10_000]
     assert (
-        dataset.name == "fashion-mnist" and dataset.digest == data.load("mnist").digest
+        dataset.name == "fashion-mnist" and dataset.digest == datasets.load("mnist").digest
     )  # its images are MNIST's here
 
 
 def test_fashion_mnist_is_verified(clothes: Path) -> None:
     with pytest.raises(UserError, match=r"is damaged, or not Fashion-MNIST's .*fetch it again"):
-        data.load("fashion-mnist")
+        datasets.load("fashion-mnist")
     (clothes / "train-images-idx3-ubyte.gz").unlink()
     with pytest.raises(DatasetUnavailable, match=r"holds no train-images-idx3-ubyte.gz"):
-        data.load("fashion-mnist")
+        datasets.load("fashion-mnist")
 
 
 def test_fashion_mnist_that_is_not_to_be_had_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -239,4 +240,4 @@ def test_fashion_mnist_that_is_not_to_be_had_says_so(monkeypatch: pytest.MonkeyP
     for variable in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     with pytest.raises(DatasetUnavailable, match=r"Fashion-MNIST is neither in FASHION_MNIST_DIR .*download failed"):
-        data.load("fashion-mnist")
+        datasets.load("fashion-mnist")

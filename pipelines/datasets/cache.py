@@ -1,0 +1,141 @@
+"""Data of one's own, kept once it was read: `mlruns/datasets/DIGEST/`, mapped into memory by whoever trains on it.
+
+A folder there is whole or not there: it is written under another name, and renamed. The digest covers examples, labels, names of
+the classes and the split, so two studies that divide one data set differently keep it twice.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines import paths
+from pipelines.datasets.dataset import Dataset, Examples, Index, Rows, digest_of
+from pipelines.errors import UserError, first_line
+
+SPARE = 2**26  # bytes of the disk that are left free
+WHOLE = "facts.json"  # written last
+
+
+def folder() -> Path:
+    """Return where data sets are kept (not made)."""
+    return paths.mlruns() / "datasets"
+
+
+def load(digest: str, name: str) -> Dataset | None:
+    """Return the data set with this digest, called `name`, comparable if it came with test examples; None if not kept here."""
+    place = folder() / digest
+    try:
+        facts = json.loads((place / WHOLE).read_text(encoding="utf-8"))
+        x = np.load(place / "x.npy", mmap_mode="r", allow_pickle=False)
+        y = np.load(place / "y.npy", allow_pickle=False)
+        with np.load(place / "parts.npz", allow_pickle=False) as file:
+            parts = [Examples(Rows(x, file[part]), y[file[part]]) for part in ("train", "validation", "test")]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{place} is damaged ({first_line(error)}): delete that folder, and it is made again"
+        ) from error
+    return Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
+
+
+class Room:
+    """A folder in the making."""
+
+    def __init__(self, place: Path):
+        self._place = place
+
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Return an array on disk for all examples, to be filled; images without channels get one. Raises UserError."""
+        flat = shape
+        if len(shape) == 1 or (len(shape) == 3 and dtype == np.uint8):
+            shape = (*shape, 1)
+        wanted, free = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize, shutil.disk_usage(self._place).free
+        if wanted + SPARE > free:
+            raise UserError(
+                f"the data set needs {wanted / 2**30:.1f} GiB in {folder()}, and the disk has {free / 2**30:.1f}: make room, or "
+                "set MLRUNS_DIR to another disk"
+            )
+        self._x: NDArray[Any] = np.lib.format.open_memmap(self._place / "x.npy", "w+", dtype, shape)
+        return self._x[..., 0] if len(flat) < len(shape) else self._x
+
+    def keep(
+        self,
+        name: str,
+        y: NDArray[Any],
+        parts: Mapping[str, Index],
+        classes: tuple[str, ...],
+        test_given: bool,
+        remarks: Sequence[str],
+    ) -> Dataset:
+        """Write the rest, and give the folder its name; return what it holds."""
+        self._x.flush()  # type: ignore[attr-defined]
+        digest = digest_of([Examples(Rows(self._x, index), y[index]) for index in parts.values()], classes)
+        np.save(self._place / "y.npy", y, allow_pickle=False)
+        np.savez(self._place / "parts.npz", **{part: index.astype(np.int64) for part, index in parts.items()})  # type: ignore[arg-type]
+        facts = {"classes": classes, "test_given": test_given, "remarks": [*remarks]}
+        (self._place / WHOLE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        whole = folder() / digest
+        if not (whole / WHOLE).exists():
+            shutil.rmtree(whole, ignore_errors=True)
+            try:
+                self._place.rename(whole)
+            except OSError:  # another process was faster
+                if not (whole / WHOLE).exists():
+                    raise
+        found = load(digest, name)
+        assert found is not None
+        return found
+
+
+@contextmanager
+def new() -> Iterator[Room]:
+    """Yield a folder in which a data set is made; what is not kept is removed, and nothing is left where it fails."""
+    there = next(each for each in (folder(), *folder().parents) if each.exists())
+    paths.make_mlruns()
+    folder().mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".making-", dir=folder()))
+    try:
+        yield Room(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        for each in (folder(), *folder().parents):
+            if each == there:
+                break
+            try:
+                each.rmdir()
+            except OSError:  # it holds something
+                break
+
+
+def known(key: Mapping[str, Any], state: str) -> str | None:
+    """Return the digest under which what `key` says was kept, if its files were in `state` then and it is still there."""
+    try:
+        entry = json.loads(_entry(key).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if entry.get("state") != state or not (folder() / entry["digest"] / WHOLE).exists():
+        return None
+    return str(entry["digest"])
+
+
+def remember(key: Mapping[str, Any], state: str, digest: str) -> None:
+    """Remember under which digest what `key` says was kept, its files being in `state`."""
+    entry = _entry(key)
+    entry.parent.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=entry.parent, delete=False, encoding="utf-8") as file:
+        json.dump({"state": state, "digest": digest}, file)
+    Path(file.name).replace(entry)
+
+
+def _entry(key: Mapping[str, Any]) -> Path:
+    text = json.dumps(key, sort_keys=True, default=str)
+    return folder() / "index" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"

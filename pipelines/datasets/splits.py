@@ -1,0 +1,56 @@
+"""How a data set is divided: stratified by class, and with what belongs together in one part."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.datasets.dataset import Index
+from pipelines.errors import UserError
+
+SEED = 0  # one split for all studies: their validation accuracies stay comparable
+
+
+def hold_out(
+    labels: NDArray[Any], held_out: int, classes: Sequence[str] = (), groups: NDArray[Any] | None = None
+) -> tuple[Index, Index]:
+    """Return which examples stay and which are held out, about `held_out` of them, each in rising order.
+
+    With `classes`, `labels` are their numbers, and each class is divided alike; the only one of its class stays. `groups`:
+    examples of one group stay together. Raises UserError where these are too few, or more classes than are held out.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+    n = len(labels)
+    if groups is not None:
+        folds = max(2, round(n / held_out))
+        if len(set(groups.tolist())) < folds:
+            raise UserError(
+                f"{len(set(groups.tolist()))} groups cannot be divided so that a part has {held_out:,} of {n:,} examples: "
+                f"expected at least {folds} groups, or larger parts"
+            )
+        divide = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED)
+        kept, held = next(iter(divide.split(np.zeros(n), labels if classes else np.zeros(n, int), groups)))
+        return np.sort(kept), np.sort(held)
+    if not classes:
+        kept, held = train_test_split(np.arange(n), test_size=held_out, random_state=SEED)
+        return np.sort(kept), np.sort(held)
+    counts = np.bincount(labels, minlength=len(classes))
+    if held_out < np.count_nonzero(counts):
+        raise UserError(
+            f"a part of {held_out} examples cannot have one of each of {len(classes)} classes: make it larger"
+        )
+    several = np.flatnonzero(counts[labels] > 1)
+    only = np.flatnonzero(counts[labels] == 1)
+    kept, held = train_test_split(several, test_size=held_out, stratify=labels[several], random_state=SEED)
+    return np.sort(np.concatenate([kept, only])), np.sort(held)
+
+
+def folds(labels: NDArray[Any], number: int, of: int, stratified: bool) -> tuple[Index, Index]:
+    """Return which examples train and which are held out in fold `number` (from 0): equal for all studies."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    divide = (StratifiedKFold if stratified else KFold)(of, shuffle=True, random_state=SEED)
+    kept, held = list(divide.split(labels, labels if stratified else None))[number]
+    return kept, held
