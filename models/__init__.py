@@ -90,6 +90,7 @@ class Recipe:
 
 
 _adopted: dict[str, UserModules] = {}  # users' models, by the reference that a study file or a run has of them
+_written = set[str]()  # those of them that have no file
 
 
 def adopt(source: Source) -> None:
@@ -99,12 +100,20 @@ def adopt(source: Source) -> None:
         _adopted[source.reference] = UserModules(source)
 
 
+def adopt_written(source: Source) -> None:
+    """Adopt the source of a function of a notebook or a script: there is no file in which to look for it again."""
+    _written.add(source.reference)
+    adopt(source)
+
+
 def resolve(reference: Any, folders: Sequence[Path]) -> Source | None:
     """Return the source of a user's model, looked for in `folders`, and adopt it; None for a shipped one. Raises NoModel."""
     if not isinstance(reference, str):
         raise NoModel(f"{reference!r} is not the name of a model")
     if reference in MODELS:
         return None
+    if reference in _written and reference in _adopted:
+        return _adopted[reference].source
     source = find(reference, folders)
     adopt(source)
     return source

@@ -3,6 +3,7 @@
 `runs`, `best_runs`, `confirmations` and `verdicts` of any study are in `sweeps/results/`.
 """
 
+import dataclasses
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,10 +96,13 @@ class Study:
         settings = settings | {"dataset": _dataset_of(settings["dataset"], name)} if "dataset" in settings else settings
         content = {"name": name, "model": source.reference if source else model, "search": search or {}, **settings}
         content |= {key: dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+        measures = _name_functions(content, name, folders)
 
         def defined(larger: Mapping[str, Any]) -> Definition:
             if source:  # the reference may mean a stored source by now
                 models.adopt(source)
+            for each in measures:
+                (models.adopt if each.folder else models.adopt_written)(each)
             given = content | {"budget": dict(budget) if isinstance(budget, Mapping) else budget}
             return study_file.define(given, where, larger, folders=None if source else folders)
 
@@ -336,13 +340,40 @@ def _dataset_of(given: Any, study: str) -> Any:
 
 def _source_of(build: Callable[..., Any], study: str, folders: list[Path]) -> models.Source:
     """Return the source of the model that a function builds; its module is named after the study."""
-    module = re.sub(r"\W", "_", str(study))
-    if module != study:  # another study's may read the same
-        module += f"_{zlib.crc32(str(study).encode()):08x}"
     try:
-        return of_function(build, f"{module}_model", folders)
+        return of_function(build, f"{_module(study)}_model", folders)
     except models.NoModel as error:
         raise UserError(f"study {study!r}: model: {error}") from error
+
+
+def _name_functions(content: dict[str, Any], study: str, folders: list[Path]) -> list[models.Source]:
+    """Name the metrics in `content` that are functions as a study file names them, and return their sources."""
+    sources = []
+
+    def named(given: Any) -> Any:
+        if isinstance(given, Mapping):
+            return {**given, "name": named(given.get("name"))}
+        if not callable(given):
+            return given
+        try:
+            found = of_function(given, f"{_module(study)}_{getattr(given, '__name__', '')}", folders)
+        except models.NoModel as error:
+            raise UserError(f"study {study!r}: metric: {error}") from error
+        sources.append(dataclasses.replace(found, reference=f"{found.entry}:{found.function}"))
+        return sources[-1].reference
+
+    for key in ("objectives", "metrics"):
+        if isinstance(content.get(key), list | tuple):
+            content[key] = [named(each) for each in content[key]]
+    return sources
+
+
+def _module(study: str) -> str:
+    """Return a name for a module of a study's functions."""
+    module = re.sub(r"\W", "_", str(study))
+    return (
+        module if module == study else f"{module}_{zlib.crc32(str(study).encode()):08x}"
+    )  # another's may read the same
 
 
 def prewarm(executor: str = "processes", workers: int | None = None, **_: Any) -> None:

@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_serializer, model_validator
 
 import models
 from pipelines import metrics, options
 from pipelines.config import ALWAYS, RunConfig, TrainingSettings
 from pipelines.datasets.spec import KnownDataset, SpecField
+from pipelines.errors import UserError
 from pipelines.metrics import Direction, Metric, Task
 
 Scalar = bool | int | float | str | None
@@ -260,11 +261,14 @@ class Objective(_Strict):
 
     @classmethod
     def parse(cls, text: str) -> "Objective":
-        """Return the objective that is written so."""
+        """Return the objective that is written so; raises UserError for a metric that this version does not have."""
         name, _, direction = text.partition(" ")
         if direction:  # a user's, whose source is not asked for
             return cls.model_construct(name=f":{name}", direction=direction)
-        return cls.model_validate(name)
+        try:
+            return cls.model_validate(name)
+        except ValidationError as error:
+            raise UserError(f"the study's objective {name!r} is not a metric of this version") from error
 
 
 class TargetEntry(_Strict):

@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+import models
 from pipelines import datasets
 from pipelines.errors import UserError
 from sweeps import Choice, Float, Int, Study, open_study, runs
@@ -104,6 +106,42 @@ def test_mistakes_are_one_line_and_write_nothing(outputs: Path) -> None:
         Study("mine", "tests.tiny_model", search={"unit": Int(2, 4)}, **TINY)
     with pytest.raises(UserError, match="there is no study 'mine'"):
         open_study("mine")
+    assert not outputs.exists()
+
+
+@pytest.mark.slow
+def test_a_function_is_a_metric(run_here: Any) -> None:
+    """It is kept with the study: another process, which has no such function, resumes it by its name alone."""
+    wanted = 3
+
+    def misses(labels: Any, predictions: Any) -> float:
+        import numpy
+
+        return float(numpy.mean(predictions.argmax(axis=1)[labels == wanted] != wanted))
+
+    study = Study(
+        "mine",
+        "tests.tiny_model",
+        search={"units": Int(2, 8)},
+        objectives=[{"name": misses, "direction": "minimize"}],
+        **TINY,
+    )
+    run_here(study._definition)
+    models._adopted.pop("mine_misses:misses")
+    again = open_study("mine")
+    run_here(again._defined({"trials": 2}))
+    frame = again.runs()
+    assert len(frame) == 2 and frame.val_misses.is_monotonic_increasing
+    assert "name: mine_misses:misses" in again.to_yaml()
+
+
+def test_a_function_that_cannot_be_kept_is_no_metric(outputs: Path) -> None:
+    def bad(labels: Any, predictions: Any) -> Any:
+        return outputs
+
+    for given in (bad, lambda labels, predictions: 0.5, print, Path):
+        with pytest.raises(UserError, match=r"study 'mine': metric: "):
+            Study("mine", "tests.tiny_model", metrics=[given], search={}, **TINY)
     assert not outputs.exists()
 
 

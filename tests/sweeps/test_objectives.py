@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+import models
 from pipelines import datasets, metrics
 from pipelines.datasets import Examples
 from pipelines.errors import UserError
@@ -149,6 +150,9 @@ def test_a_metric_is_one_entry(run_here: Any, monkeypatch: pytest.MonkeyPatch) -
     assert frame.val_error_rate.is_monotonic_increasing
     assert "validation error rate" in said(leaderboard.show, "tiny")
     assert "By validation error rate." in report.Report("tiny").text()
+    monkeypatch.delitem(metrics.METRICS, entry.name)  # whoever reads it with a version that has none
+    with pytest.raises(UserError, match="the study's objective 'error_rate' is not a metric of this version"):
+        runs("tiny")
 
 
 COST = """
@@ -171,7 +175,7 @@ def cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     file = tmp_path / "metric.py"
     file.write_text(COST)
     yield file
-    metrics._adopted.clear()
+    models._adopted.pop(OBJECTIVE["name"], None)
 
 
 @pytest.mark.slow
@@ -183,7 +187,7 @@ def test_a_metric_of_the_users_is_kept_with_the_study(run_here: Any, cost: Path)
     first = study_file.check(content | {"budget": {"trials": 2}}, "test", [cost.parent])
     run_here(first)
     cost.unlink()
-    metrics._adopted.clear()
+    models._adopted.pop(OBJECTIVE["name"], None)
     stored = StoredStudy("tiny")
     resumed = stored.resumable({"trials": 3})
     assert resumed.definition() == first.definition()
@@ -194,7 +198,7 @@ def test_a_metric_of_the_users_is_kept_with_the_study(run_here: Any, cost: Path)
         expected = metrics.get(OBJECTIVE["name"]).compute(datasets.load("mnist-5k").test.y, file["test"])
     assert frame.test_weighted_cost[0] == expected
     assert "validation weighted_cost" in said(leaderboard.show, "tiny")
-    metrics._adopted.clear()
+    models._adopted.pop(OBJECTIVE["name"], None)
     again = rerun.study_of(tracking.get_run(frame.run_id[0]))  # from the run alone
     assert (again.objective.name, again.objective.direction) == ("weighted_cost", "minimize")
 
