@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api import Choice, Float, Int, Study, clean, open_study, status
+    from sweeps.api import Choice, Float, Int, Study, clean, export, init, open_study, status
     from sweeps.results.frames import best_runs, runs
     from sweeps.results.systems import confirmations, verdicts
 
@@ -21,6 +21,8 @@ __all__ = [
     "best_runs",
     "clean",
     "confirmations",
+    "export",
+    "init",
     "open_study",
     "runs",
     "status",

@@ -288,6 +288,13 @@ def status() -> "pd.DataFrame":
     return pd.DataFrame([vars(each) for each in status.of_all()], columns=[*status.Status.__dataclass_fields__])
 
 
+def init(folder: str | Path = ".") -> list[Path]:
+    """Write a model and a study file to begin with into a folder; return both. Raises UserError where they are there already."""
+    from sweeps.tasks import init
+
+    return init.write(Path(folder))
+
+
 @_in_a_line()
 def export(studies: Sequence[str], file: str | Path | TextIO) -> int:
     """Write a row for each trial of one study or several, as `runs` has them, as CSV; return how many. Raises UserError."""

@@ -121,7 +121,8 @@ def with_settings(content: dict[str, Any], where: str, settings: Mapping[str, An
             plain = re.fullmatch(r"[A-Za-z0-9_.-]{1,20}", str(value))
             suffix += f"-{last}{value if plain else f'-{zlib.crc32(in_a_line(value).encode()):08x}'}"
         inside[last] = value
-    return content | {"name": f"{own_name}{suffix}"} if suffix and content.get("name") == own_name else content
+    renamed = suffix and own_name and content["name"] == own_name
+    return content | {"name": f"{own_name}{suffix}"} if renamed else content
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:

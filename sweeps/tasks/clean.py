@@ -58,9 +58,8 @@ def _of_study(name: str, keep: int, age: float, kept: set[str]) -> Iterator[Surp
     if not study.search or time.time() - last < age:
         return
     found = repair.surplus_models(stored.store, study, trials, keep)
-    sizes = {
-        trial.number: model_size(run_id) for trial in found if (run_id := trial.user_attrs[names.RUN_ID]) not in kept
-    }
+    run_ids = {trial.number: str(trial.user_attrs.get(names.RUN_ID, "")) for trial in found}
+    sizes = {number: model_size(run_id) for number, run_id in run_ids.items() if run_id and run_id not in kept}
     if any(sizes.values()):
         yield Surplus(name, stored.store, [trial for trial in found if sizes.get(trial.number)], sum(sizes.values()))
 

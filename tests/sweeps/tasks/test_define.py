@@ -128,6 +128,11 @@ def test_a_key_that_is_not_there_is_one_line(
     assert not outputs.exists()
 
 
+def test_a_file_without_a_name_still_lacks_one(write_study: Callable[..., Path]) -> None:
+    code, out = call("check", write_study(name=None), "--set", "training.epochs=3")
+    assert code == 2 and "tiny.yaml lacks name" in out
+
+
 def test_the_shell_completes_names_of_studies(study: Store, tmp_path: Path) -> None:
     (tmp_path / "time.yaml").touch()
     script = "import sys; sys.argv[0] = 'sweep'; from sweeps.cli import main; main()"
