@@ -187,7 +187,7 @@ class Training:
         epoch = len(self.history)
         self.callbacks.begin(self.model, self.settings, self.batches, epoch)
         metrics = self._train_epoch(epoch)
-        self.callbacks.end_epoch(epoch, vars(metrics))
+        self.callbacks.end_epoch(epoch, metrics.flat())
         self._stopped = bool(self.model.stop_training)
         optimizer = [np.asarray(variable) for variable in self.model.optimizer.variables]
         weights = evaluated = self.model.get_weights()

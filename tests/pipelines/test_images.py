@@ -147,7 +147,7 @@ def test_what_enters_from_outside_repeats_the_edge() -> None:
 
 def test_maps_of_square_images_are_to_the_bit_those_before_there_were_others() -> None:
     settings = TrainingSettings(rotation=10.0, shift=0.1, shear=5.0, zoom=0.1)
-    maps = affine_maps(1000, 28, 28, settings, seed=3, epoch=2)
+    maps = affine_maps(1000, (28, 28), settings, seed=3, epoch=2)
     draws = np.random.default_rng([3, 2, 1])
     angle, shear, zoom_x, zoom_y, *shift = (draws.uniform(-limit, limit, 1000) for limit in (10, 5, 0.1, 0.1, 0.1, 0.1))
     angle, shear = np.radians(angle), np.tan(np.radians(shear))

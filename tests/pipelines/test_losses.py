@@ -58,7 +58,7 @@ def test_a_loss_of_ones_own_is_the_same_for_probabilities_and_logits(own: Callab
         given: dict[str, Any] = {"loss": own(name)} | ({"loss.gamma": 1.5} if name == "focal" else {})
         settings = TrainingSettings(**given)
         for made, predicted in ((False, probabilities), (True, logits)):
-            loss = losses.of(settings, logits=made, classes=4)
+            loss = losses.of(settings, logits=made, outputs=4)
             np.testing.assert_allclose(np.asarray(loss(labels, predicted)), values, rtol=1e-4)
             np.testing.assert_allclose(np.asarray(loss(labels[:, None], predicted)), values, rtol=1e-4)
 
@@ -84,5 +84,5 @@ def test_options_are_the_arguments_of_the_function(own: Callable[[str], str]) ->
 )
 def test_what_is_no_loss_is_said_in_a_line(own: Callable[[str], str], name: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
-        losses.of(TrainingSettings(loss=own(name)), logits=False, classes=3)
+        losses.of(TrainingSettings(loss=own(name)), logits=False, outputs=3)
     assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ import pytest
 from pipelines import backend, datasets, losses, options
 from pipelines.config import ALWAYS, RunConfig, TrainingSettings
 from pipelines.datasets import Dataset
-from pipelines.images import distorted
+from pipelines.images import Epoch
 from pipelines.train import Training, compile_model
 from sweeps.study import study_file
 
@@ -82,7 +82,8 @@ def distorted_case(name: str, value: Any) -> Case:
     settings = TrainingSettings.model_validate({name: value})
 
     def changed(trained: Training, epoch: int, x: Any, labels: Any) -> tuple[Any, Any]:
-        return distorted(x, settings, trained.seed, epoch), labels
+        seen = Epoch(x, np.arange(len(x)), settings, trained.seed, epoch, np.asarray)
+        return seen(slice(None)), labels
 
     return Case({name: value}, changed=changed, exact=False)
 
