@@ -247,7 +247,7 @@ def test_lost_seeds_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_data_set_under_the_same_name_is_refused(study: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(confirm.datasets.load("mnist-5k"), digest="another")
-    monkeypatch.setattr(confirm.data, "load", lambda _: other)
+    monkeypatch.setattr(confirm.datasets, "load", lambda _: other)
     with pytest.raises(UserError, match=r"was trained on mnist-5k with digest .*, and here it has another"):
         start(1, 3)
 
