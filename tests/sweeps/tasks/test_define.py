@@ -141,7 +141,7 @@ def test_the_shell_completes_names_of_studies(study: Store, tmp_path: Path) -> N
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert [line.partition(",")[2] for line in done.stdout.splitlines()] == expected, done.stderr
+        assert [line.partition(",")[2] for line in done.stdout.split()] == expected, done.stderr
 
 
 def test_a_stored_study_takes_no_other_values() -> None:
