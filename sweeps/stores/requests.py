@@ -61,6 +61,8 @@ class Requests:
         if limit is not None:
             waiting = waiting.where(TrialModel.number < limit)
         with Session(self._engine) as session, session.begin():
+            # No claim meanwhile: it would pass over the trial that is locked here, and find that none is left.
+            session.get(StudyModel, self._study_id, with_for_update=True)
             lowest = waiting.order_by(TrialModel.number).limit(1).with_for_update(skip_locked=True)
             trial = session.scalars(lowest).first()
             if trial is None:
