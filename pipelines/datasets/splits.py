@@ -39,7 +39,12 @@ def hold_out(
     counts = np.bincount(labels, minlength=len(classes))
     if held_out < np.count_nonzero(counts):
         raise UserError(
-            f"a part of {held_out} examples cannot have one of each of {len(classes)} classes: make it larger"
+            f"a part of {held_out:,} examples cannot have one of each of {len(classes):,} classes: make it larger"
+        )
+    if np.count_nonzero(counts[labels] > 1) - held_out < np.count_nonzero(counts > 1):
+        raise UserError(
+            f"a part of {held_out:,} of {n:,} examples leaves less than one of each of {len(classes):,} classes: make the part "
+            "smaller"
         )
     several = np.flatnonzero(counts[labels] > 1)
     only = np.flatnonzero(counts[labels] == 1)

@@ -78,8 +78,8 @@ def test_a_rule_on_what_is_to_be_small_is_met_from_above() -> None:
     ("changes", "expected"),
     [
         (
-            {"stop": {"accuracy": 0.9}},
-            "stop: 'accuracy' is not an objective of this study: expected one of val_accuracy, trials_",
+            {"stop": {"f1": 0.9}},
+            "stop: 'f1' is not an objective of this study: expected one of val_accuracy, trials_",
         ),
         ({"stop": {IDLE: 1.5}}, f"stop.{IDLE}: expected a whole number of at least 1, got 1.5"),
         ({"stop": {"val_accuracy": "high"}}, "stop.val_accuracy: Input should be a valid number, got 'high'"),
