@@ -154,10 +154,13 @@ def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Dr
     """Draw what the model gets right and wrong, into `folder`; `predicted`: of the test images."""
     dataset = training.dataset
     test, classes = dataset.test, dataset.classes
-    drawn.draw(folder / "confusion.png", lambda: result.confusion(predicted, test.y, classes))
+    what = "images" if dataset.has_images else "examples"
+    drawn.draw(folder / "confusion.png", lambda: result.confusion(predicted, test.y, classes, what))
     if dataset.has_images:
         drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
-    drawn.draw(folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes))
+    drawn.draw(
+        folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes, what)
+    )
     if classes is DIGITS:  # MNIST itself: no other data set, whatever its classes are called, has this tuple
         drawn.draw(
             folder / "font_digits.png",

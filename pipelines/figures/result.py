@@ -35,20 +35,20 @@ BINS = 10  # of confidence
 
 
 @sheet()
-def confusion(predicted: Floats, labels: Bytes, classes: Sequence[str]) -> Figure:
-    """Draw how many images (n, classes) of each class were taken for each; coloured are the errors.
+def confusion(predicted: Floats, labels: Bytes, classes: Sequence[str], what: str = "images") -> Figure:
+    """Draw how many examples (n, classes) of each class were taken for each; coloured are the errors. `what` they are.
 
     Of more than a few classes, the pairs that are most often confused.
     """
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (labels, predicted.argmax(axis=1)), 1)
     errors = counts - np.diag(counts.diagonal())
-    title = f"{errors.sum():,} of {len(labels):,} test images are wrong"
+    title = f"{errors.sum():,} of {len(labels):,} test {what} are wrong"
     if errors.any():
         true, taken = np.unravel_index(errors.argmax(), errors.shape)
         title += f"; most often {classes[true]} is taken for {classes[taken]} ({errors.max()} times)"
     if len(classes) > FEW:
-        return _most_confused(errors, title, classes)
+        return _most_confused(errors, title, classes, what)
     figure = canvas(5.6, title)
     ((axes,),) = place(figure, 1, 1, 1.3 if _short(classes) else 1.9, 0.3, 0.6 if _short(classes) else 1.0, 0.4)
     axes.imshow(errors, cmap=COUNTS, vmin=0, vmax=max(5, errors.max()))
@@ -64,18 +64,18 @@ def confusion(predicted: Floats, labels: Bytes, classes: Sequence[str]) -> Figur
     return figure
 
 
-def _most_confused(errors: NDArray[Any], title: str, classes: Sequence[str]) -> Figure:
+def _most_confused(errors: NDArray[Any], title: str, classes: Sequence[str], what: str) -> Figure:
     """Draw how often the pairs of classes are confused that are so most often."""
     order = np.argsort(-errors, axis=None, kind="stable")[:PAIRS]
     pairs = [np.unravel_index(place_, errors.shape) for place_ in order if errors.flat[place_]]
     figure = canvas(
-        0.9 + 0.22 * max(1, len(pairs)), title, "Each bar: images of the first class that were taken for the second."
+        0.9 + 0.22 * max(1, len(pairs)), title, f"Each bar: {what} of the first class that were taken for the second."
     )
     ((axes,),) = place(figure, 1, 1, 3.2, 0.3, 0.6, 0.4)
     axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=RED)
     axes.set_yticks(range(len(pairs)), [f"{classes[true]} → {classes[taken]}" for true, taken in pairs])
     axes.invert_yaxis()
-    axes.set(xlabel=f"images; the {len(pairs)} pairs of {len(classes):,} classes with the most")
+    axes.set(xlabel=f"{what}; the {len(pairs)} pairs of {len(classes):,} classes with the most")
     return figure
 
 
@@ -131,7 +131,7 @@ def _on_paper(images: Bytes, inks: Sequence[str]) -> Bytes:
 
 
 @sheet()
-def classes_and_calibration(predicted: Floats, labels: Bytes, classes: Sequence[str]) -> Figure:
+def classes_and_calibration(predicted: Floats, labels: Bytes, classes: Sequence[str], what: str = "images") -> Figure:
     """Draw the accuracy of each class and of each range of confidence, with 95 % Wilson intervals.
 
     Of more than a few classes, the worst.
@@ -148,8 +148,8 @@ def classes_and_calibration(predicted: Floats, labels: Bytes, classes: Sequence[
     names = [classes[c] for c in shown]
     figure = canvas(
         3.9 if len(shown) <= 10 else 5.2,
-        f"Accuracy by class and by confidence: {100 * right.mean():.2f} % of {len(labels):,} test images are right",
-        "Bars: 95 % intervals (Wilson) for this model on further images, not for other seeds. Small numbers: images.",
+        f"Accuracy by class and by confidence: {100 * right.mean():.2f} % of {len(labels):,} test {what} are right",
+        f"Bars: 95 % intervals (Wilson) for this model on further {what}, not for other seeds. Small numbers: {what}.",
     )
     ((by_class, by_confidence),) = place(figure, 1, 2, 0.95 if _short(names) else 1.4, 0.2, 0.8, 0.7, wspace=0.35)
     _intervals(by_class, [outcomes[c] for c in shown], range(len(shown)), horizontal=True)

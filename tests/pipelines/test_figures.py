@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipelines import datasets, inside
+from pipelines.datasets.cifar import OBJECTS_100
 from pipelines.datasets.mnist import CLOTHES, DIGITS
 from pipelines.figures import curves, dataset, fonts, network, result, style
 from pipelines.metrics import ACCURACY, METRICS
@@ -158,7 +159,26 @@ def large(small: datasets.Dataset) -> datasets.Dataset:
     return datasets.Dataset.of("fashion-mnist", [repeated] * 3, DIGITS, True, "")
 
 
+def photographs() -> datasets.Dataset:
+    """Three hundred photographs in each part, of a hundred classes with long names."""
+    draws = np.random.default_rng(0)
+    parts = [
+        datasets.Examples(draws.integers(0, 256, (300, 40, 36, 3), np.uint8), np.arange(300) % 100) for _ in range(3)
+    ]
+    return datasets.Dataset.of("photographs", parts, OBJECTS_100, False, "")
+
+
+def guessed() -> np.ndarray:
+    return np.random.default_rng(0).dirichlet(np.ones(100), 300).astype(np.float32)
+
+
 DRAWN: dict[str, Any] = {
+    "confusion of a hundred classes": lambda _: result.confusion(guessed(), photographs().test.y, OBJECTS_100),
+    "classes of a hundred": lambda _: result.classes_and_calibration(guessed(), photographs().test.y, OBJECTS_100, "rows"),
+    "wrong_images of photographs": lambda _: result.wrong_images(
+        guessed(), photographs().test.x, photographs().test.y, OBJECTS_100
+    ),
+    "by_class of photographs": lambda _: dataset.by_class(photographs()),
     "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation", MEASURED),
     "learning_curves of another loss": lambda d: curves.learning_curves(
         [history(5)], [2], "validation", MEASURED, ["label smoothing", "mixup"]
