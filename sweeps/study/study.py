@@ -309,7 +309,18 @@ class TargetEntry(_Strict):
 
 
 OWN_TAGS = {  # what every run says of itself
-    *("study", "study_uid", "study_digest", "trial", "phase", "protocol", "model_digest", "objectives", "sampler"),
+    *(
+        "study",
+        "study_uid",
+        "study_digest",
+        "trial",
+        "phase",
+        "protocol",
+        "model_digest",
+        "objectives",
+        "metrics",
+        "sampler",
+    ),
     *("dataset", "dataset_digest", "ended", "failure", "figures_failed", "model_files", "restored", "backend"),
     *("device", "device_name", "device_memory_gib", "cpu_cores"),
     *("git_commit", "git_dirty", "sweeps_commit", "sweeps_dirty"),
