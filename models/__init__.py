@@ -205,7 +205,7 @@ def build(name: str, hyperparameters: Mapping[str, Any], input_shape: tuple[int,
     function = load(name).build
     of_data = {"input_shape": input_shape, "classes": classes}
     asked = inspect.signature(function).parameters
-    return function(**hyperparameters, **{key: value for key, value in of_data.items() if key in asked})
+    return function(**{key: value for key, value in of_data.items() if key in asked} | dict(hyperparameters))
 
 
 def options(name: str) -> dict[str, tuple[Any, ...]]:

@@ -79,8 +79,11 @@ class TrainingSettings(BaseModel):
             return given
         flat = options.flat(given)
         name = flat.get("optimizer")
-        if "learning_rate" not in flat and name != "sgd" and name in options.default_rates():  # sgd had another, ever
-            flat["learning_rate"] = options.default_rates()[name]
+        rates = options.default_rates()
+        if (
+            "learning_rate" not in flat and isinstance(name, str) and name != "sgd" and name in rates
+        ):  # sgd had another, ever
+            flat["learning_rate"] = rates[name]
         return dict(sorted(flat.items()))  # in one order, which fingerprints need
 
     @model_validator(mode="after")
@@ -189,11 +192,13 @@ class RunConfig(BaseModel):
         known |= {name: values[name] for name in ("seed", "repeats", "folds", "metrics") if name in params}
         known |= {"task": params["task"]} if "task" in params else {}
         if "objective" in params:
-            known["objective"], _, direction = params["objective"].partition(" ")
-            known |= {"direction": direction} if direction else {}
+            text, _, direction = params["objective"].rpartition(" ")
+            known |= {"objective": text, "direction": direction} if text else {"objective": direction}
         training = {name: value for name, value in values.items() if is_setting(name, own)}
         own_names = {*known, *training, "objective"}
-        others = {name: value for name, value in values.items() if name not in own_names}
+        others = {
+            name: value for name, value in values.items() if name not in own_names and name not in models.OF_THE_DATA
+        }
         return cls(**known, hyperparameters=others, training=TrainingSettings(**training))
 
     @property

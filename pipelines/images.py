@@ -24,16 +24,17 @@ class Scaling:
 
     def __init__(self, pixels: str, training: "NDArray[Any] | Rows"):
         divisor = DIVISORS.get(pixels, 1) if training.dtype == np.uint8 else 1
+        self.standardizes = pixels == "standardized"
         self.mean: Floats = np.zeros(1, np.float32)
         self.deviation: Floats = np.full(1, divisor, np.float32)
-        if pixels == "standardized":
+        if self.standardizes:
             mean, deviation = _moments(training)
             self.mean = mean.astype(np.float32)
             self.deviation = np.where(deviation > 0, deviation, 1).astype(np.float32)
 
     def __call__(self, x: "Bytes | Floats | Rows") -> Floats:
         """Return examples, bytes or floats in 0..255, scaled."""
-        if self.mean.size == 1:
+        if not self.standardizes:
             return np.divide(x, self.deviation, dtype=np.float32)  # in one pass
         centred: Floats = x - self.mean
         return np.divide(centred, self.deviation, out=centred)

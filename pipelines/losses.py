@@ -32,6 +32,13 @@ def differs_by(settings: TrainingSettings) -> list[str]:
     return [*loss, *smoothed, *mixed, *weighted]
 
 
+def only_of_classes(settings: TrainingSettings) -> str | None:
+    """Return what of the loss a regression cannot have: its name, or options of the default one; None where it can be."""
+    if settings.loss == options.CROSSENTROPY:
+        return next((f"loss.{name}" for name, value in settings.options_of("loss").items() if value), None)
+    return f"loss {settings.loss}" if "categorical" in settings.loss else None
+
+
 def class_weights(
     settings: TrainingSettings, labels: NDArray[np.integer[Any]], classes: int
 ) -> dict[int, float] | None:
@@ -118,14 +125,14 @@ def _of_function(settings: TrainingSettings, logits: bool, classes: int) -> Loss
             labels = ops.reshape(labels, (-1,))
         return made(labels, predicted)
 
-    check(made, settings.loss, classes, mixed=settings.mixup > 0)
+    check(made, settings.loss, classes, mixed=settings.mixup > 0, weighted=settings.class_weight is not None)
     return _softmax(of_labels) if logits and not knows_logits else of_labels
 
 
-def check(loss: Loss, reference: str, classes: int, mixed: bool, outputs: int = 1) -> None:
+def check(loss: Loss, reference: str, classes: int, mixed: bool, outputs: int = 1, weighted: bool = False) -> None:
     """Raise UserError unless a function returns a loss: a number for each image, or their mean; `mixed`: of mixup's labels.
 
-    Without `classes`, of numbers, `outputs` for each image.
+    Without `classes`, of numbers, `outputs` for each image. `weighted`: by class, image by image.
     """
     from keras import ops
 
@@ -143,6 +150,10 @@ def check(loss: Loss, reference: str, classes: int, mixed: bool, outputs: int = 
             raise
         place = models.place_of(error, reference)
         raise UserError(f"loss {reference} raises {type(error).__name__}: {first_line(error)} ({place})") from error
+    if shape == () and weighted:
+        raise UserError(
+            f"loss {reference} returns one number, and class_weight weighs image by image: expected ({LOOKED_AT},)"
+        )
     if shape not in ((), (LOOKED_AT,)):
         raise UserError(
             f"loss {reference} returns {shape} for {LOOKED_AT} images of {classes} classes: expected a number for each image, "

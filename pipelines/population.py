@@ -233,7 +233,7 @@ class Population:
         return told
 
     def probabilities(self, weights: Arrays, x: Floats) -> Floats:
-        """Return the class probabilities (n, classes) of scaled images (n, 28, 28, 1) by a model with a member's `weights`."""
+        """Return the class probabilities (n, classes) of scaled examples (n, …) by a model with a member's `weights`."""
         state = {name: [array[0] for array in self._states[name]] for name in ("trained", "fixed")}
         for (kind, index), values in zip(self._weights, weights, strict=True):
             state[kind][index] = values

@@ -24,7 +24,7 @@ def with_scaling(trained: Any, scaling: Scaling, task: Task = "classification") 
     import keras
 
     layer = keras.layers.Rescaling(1 / scaling.deviation[0])
-    if scaling.mean.size > 1:  # each pixel by its own
+    if scaling.standardizes:  # each pixel by its own
         axes = tuple(range(1, scaling.mean.ndim + 1))
         layer = keras.layers.Normalization(axis=axes, mean=scaling.mean, variance=scaling.deviation**2)
     ending = [keras.layers.Softmax()] if task == "classification" and evaluate.gives_logits(trained) else []

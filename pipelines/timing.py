@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import models
-from pipelines import datasets
+from pipelines import backend, datasets
 from pipelines.config import RunConfig
-from pipelines.datasets import Dataset
+from pipelines.datasets import Dataset, Examples
 from pipelines.train import Training, compile_model
 
 BATCHES, ROUNDS = 20, 3  # that are timed, after a round that compiles
@@ -21,7 +21,8 @@ def seconds_an_epoch(config: RunConfig) -> float:
 
     whole = datasets.of_run(config, 0, config.seed).for_task(config.task)
     part = _part(whole, min(len(whole.train), BATCHES * config.training.batch_size))
-    model = models.build(config.model, config.hyperparameters, whole.shape, len(whole.classes))
+    with backend.precision(config.training.mixed_precision):
+        model = models.build(config.model, config.hyperparameters, whole.shape, len(whole.classes))
     logits = compile_model(model, config.training, config.task)
     with tempfile.TemporaryDirectory() as folder:
         training = Training(
@@ -34,5 +35,10 @@ def seconds_an_epoch(config: RunConfig) -> float:
 
 def _part(dataset: Dataset, examples: int) -> Dataset:
     validated = max(1, round(len(dataset.validation) * examples / len(dataset.train)))
-    train, validation = dataset.train[np.arange(examples)], dataset.validation[np.arange(validated)]
+    train, validation = _spread(dataset.train, examples), _spread(dataset.validation, validated)
     return dataclasses.replace(dataset, train=train, validation=validation)
+
+
+def _spread(examples: Examples, number: int) -> Examples:
+    """Return so many of them, evenly spread: they may be in the order of their classes."""
+    return examples[np.linspace(0, len(examples) - 1, number).astype(np.int64)]

@@ -238,7 +238,9 @@ class Training:
     def save(self, path: Path) -> None:
         """Save the model as Keras does, with the loss of validation: that of training may be code which the file cannot hold."""
         if not losses.is_plain(self.settings):
-            self.model.compile(self.model.optimizer, losses.plain(self.logits), metrics=["accuracy"])
+            regression = is_regression(self.dataset.train.y)
+            plain = "mse" if regression else losses.plain(self.logits)
+            self.model.compile(self.model.optimizer, plain, metrics=None if regression else ["accuracy"])
         self.model.save(path)
 
     def restore_kept(self) -> None:

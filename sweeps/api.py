@@ -93,7 +93,8 @@ class Study:
     ):
         where, folders = f"study {name!r}", [Path.cwd()]
         source = None if isinstance(model, str) else _source_of(model, name, folders)
-        settings = settings | {"dataset": _dataset_of(settings["dataset"], name)} if "dataset" in settings else settings
+        if "dataset" in settings:
+            settings["dataset"] = _dataset_of(settings["dataset"], name, settings.get("task"))
         content = {"name": name, "model": source.reference if source else model, "search": search or {}, **settings}
         content |= {key: dict(value) for key, value in content.items() if isinstance(value, Mapping)}
         measures = _name_functions(content, name, folders)
@@ -180,7 +181,9 @@ class Study:
 
     @_in_a_line()
     def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
-        """Return class probabilities (n, classes) for examples as the data set has them, by the best trial's model.
+        """Return class probabilities (n, classes), or of a regression the values (n, k), by the best trial's model.
+
+        `images`: examples as the data set has them.
 
         Grey images may be (n, height, width); bytes, or floats in 0..255. Raises UserError where no trial is complete, or its
         model was not kept.
@@ -198,7 +201,7 @@ class Study:
         x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
         if x.shape[1:] != shape:
             raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
-        logits = evaluate.gives_logits(trained.model)
+        logits = trained.config.task == "classification" and evaluate.gives_logits(trained.model)
         return evaluate.probabilities(trained.model, x, logits, trained.scaling)
 
     @_in_a_line()
@@ -289,7 +292,7 @@ def status() -> "pd.DataFrame":
 
 
 def init(folder: str | Path = ".") -> list[Path]:
-    """Write a model and a study file to begin with into a folder; return both. Raises UserError where they are there already."""
+    """Write a model, data and a study file to begin with into a folder; return them. Raises UserError where one is there."""
     from sweeps.tasks import init
 
     return init.write(Path(folder))
@@ -332,15 +335,16 @@ def open_study(name: str) -> Study:
     return opened
 
 
-def _dataset_of(given: Any, study: str) -> Any:
+def _dataset_of(given: Any, study: str, task: Any) -> Any:
     """Return how a study file says what was given: arrays are kept first, under the name of the study."""
     from pipelines import datasets
     from pipelines.datasets.spec import KINDS
 
     if isinstance(given, str) or (isinstance(given, Mapping) and given.keys() & KINDS.keys()):
         return given
+    called, labels = re.sub(r"[^\w .-]", "_", str(study)), "numbers" if task == "regression" else None
     try:
-        return datasets.of_arrays(given() if callable(given) else given, re.sub(r"[^\w .-]", "_", str(study))).content()
+        return datasets.of_arrays(given() if callable(given) else given, called, labels=labels).content()
     except UserError as error:
         raise UserError(f"study {study!r}: dataset: {error}") from error
 

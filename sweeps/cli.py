@@ -197,7 +197,8 @@ def run(
         checked = StoredStudy(name).resumable(budget)
     else:
         changed = define.settings_of(settings)
-        checked = study_file.load(study or DEFAULT_STUDY, budget, dataset, seed, changed)
+        wanted = study_file.value_of(dataset, "--dataset") if dataset is not None else None
+        checked = study_file.load(study or DEFAULT_STUDY, budget, wanted, seed, changed)
         if note := study_file.note_on_model(checked, study or DEFAULT_STUDY):
             console.print(note, soft_wrap=True)
     if study is None and dataset is None and not stored:

@@ -109,7 +109,8 @@ def under(protocol: Protocol, wanted: Spec | str, seed: int) -> Dataset:
     spec = parse(wanted)
     if protocol == "held_out":
         return load(spec)
-    return _watched(protocol, spec, seed if protocol == "reshuffled" else 0)
+    divide = _watched if _is_settled(spec) else _watched.__wrapped__
+    return divide(protocol, spec, seed if protocol == "reshuffled" else 0)
 
 
 def of_run(config: "RunConfig", number: int, seed: int) -> Dataset:
@@ -130,13 +131,23 @@ def _watched(protocol: Protocol, spec: Spec, seed: int) -> Dataset:
     return _divided(whole, train, test, test, watched=True)
 
 
-@functools.lru_cache(maxsize=32)
 def fold(wanted: Spec | str, number: int, folds: int) -> Dataset:
     """Return a data set with fold `number` (from 0) of its training and validation examples held out, and the rest to train.
 
     The folds are stratified, equal for all studies, and leave the test examples alone.
     """
-    whole = load(wanted)
+    spec = parse(wanted)
+    return (_fold if _is_settled(spec) else _fold.__wrapped__)(spec, number, folds)
+
+
+def _is_settled(spec: Spec) -> bool:
+    """Whether reading it again finds the same: a known one, or one that says what was found before."""
+    return isinstance(spec, KnownDataset) or spec.found is not None
+
+
+@functools.lru_cache(maxsize=32)
+def _fold(spec: Spec, number: int, folds: int) -> Dataset:
+    whole = load(spec)
     examples = whole.train.followed_by(whole.validation)
     train, held_out = splits.folds(examples.y, number, folds, stratified=bool(whole.classes))
     return _divided(whole, examples[train], examples[held_out], whole.test)

@@ -51,9 +51,8 @@ def as_dict(found: Any, where: str) -> dict[str, Any]:
                 raise UserError(f"{where}: {key!r} is not known{nearest(str(key), KEYS)}; expected {', '.join(KEYS)}")
         return {str(key): value for key, value in found.items() if value is not None}
     if isinstance(found, tuple | list):
-        flat = (
-            [each for pair in found for each in pair] if all(isinstance(p, tuple | list) for p in found) else [*found]
-        )
+        pairs = len(found) == 2 and all(isinstance(pair, tuple) and len(pair) == 2 for pair in found)
+        flat = [each for pair in found for each in pair] if pairs else [*found]
         names = {2: ("x", "y"), 4: ("x_train", "y_train", "x_test", "y_test")}.get(len(flat))
         if names:
             return dict(zip(names, flat, strict=True))
@@ -196,7 +195,7 @@ def finish(draft: Draft, spec: OwnDataset, room: cache.Room, where: str) -> Data
     remarks = [*draft.remarks, *_remarks(draft.x, parts)]
     if classes:
         remarks += _check_classes(y, parts, classes, where)
-    return room.keep(spec.name, y, parts, classes, "test" in draft.sizes, remarks)
+    return room.keep(spec.name, y, parts, classes, "test" in draft.sizes, remarks, draft.groups is not None)
 
 
 def _divide(draft: Draft, y: NDArray[Any], classes: Sequence[str], spec: OwnDataset, where: str) -> dict[str, Index]:

@@ -4,10 +4,13 @@ A folder there is whole or not there: it is written under another name, and rena
 the classes and the split, so two studies that divide one data set differently keep it twice.
 """
 
+import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,7 @@ from pipelines.errors import UserError, first_line
 
 SPARE = 2**26  # bytes of the disk that are left free
 WHOLE = "facts.json"  # written last
+LEFT_BEHIND = 86_400  # seconds after which nobody makes it any more
 
 
 def folder() -> Path:
@@ -44,7 +48,8 @@ def load(digest: str, name: str) -> Dataset | None:
         raise UserError(
             f"{place} is damaged ({first_line(error)}): delete that folder, and it is made again"
         ) from error
-    return Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
+    found = Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
+    return dataclasses.replace(found, grouped=facts["grouped"])
 
 
 class Room:
@@ -75,30 +80,40 @@ class Room:
         classes: tuple[str, ...],
         test_given: bool,
         remarks: Sequence[str],
+        grouped: bool,
     ) -> Dataset:
         """Write the rest, and give the folder its name; return what it holds."""
         self._x.flush()  # type: ignore[attr-defined]
         digest = digest_of([Examples(Rows(self._x, index), y[index]) for index in parts.values()], classes)
         np.save(self._place / "y.npy", y, allow_pickle=False)
         np.savez(self._place / "parts.npz", **{part: index.astype(np.int64) for part, index in parts.items()})  # type: ignore[arg-type]
-        facts = {"classes": classes, "test_given": test_given, "remarks": [*remarks]}
+        facts = {"classes": classes, "test_given": test_given, "remarks": [*remarks], "grouped": grouped}
         (self._place / WHOLE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
         whole = folder() / digest
-        if not (whole / WHOLE).exists():
-            shutil.rmtree(whole, ignore_errors=True)
-            try:
+        self._place.chmod(0o777 & ~_umask())  # that of a temporary folder is for one user alone
+        try:
+            self._place.rename(whole)
+        except OSError:  # it is there: another process was faster, or one was ended while it deleted
+            if not (whole / WHOLE).exists():
+                shutil.rmtree(whole, ignore_errors=True)
                 self._place.rename(whole)
-            except OSError:  # another process was faster
-                if not (whole / WHOLE).exists():
-                    raise
         found = load(digest, name)
         assert found is not None
         return found
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 @contextmanager
 def new() -> Iterator[Room]:
     """Yield a folder in which a data set is made; what is not kept is removed, and nothing is left where it fails."""
+    for left in folder().glob(".making-*"):  # of a process that was killed
+        if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+            shutil.rmtree(left, ignore_errors=True)
     there = next(each for each in (folder(), *folder().parents) if each.exists())
     paths.make_mlruns()
     folder().mkdir(exist_ok=True)

@@ -72,7 +72,7 @@ class Dataset:
 
     `classes`: the names of the classes, by number; () where numbers are predicted. `comparable`: its test examples are those of
     published results. `digest` covers examples, labels and split. Where `watched`, `validation` are the test examples.
-    `remarks`: what was found when it was read, in words.
+    `remarks`: what was found when it was read, in words. `grouped`: it was divided by groups, which stay in one part.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Dataset:
     digest: str
     watched: bool = False
     remarks: tuple[str, ...] = ()
+    grouped: bool = False
 
     @classmethod
     def of(
@@ -105,8 +106,11 @@ class Dataset:
         return tuple(self.train.x.shape[1:])
 
     def for_task(self, task: str) -> Self:
-        """Return it as a task sees it: where numbers are predicted, labels are no classes."""
-        return dataclasses.replace(self, classes=()) if task == "regression" and self.classes else self
+        """Return it as a task sees it: where numbers are predicted, labels are no classes but numbers."""
+        if task != "regression" or not self.classes:
+            return self
+        train, validation, test = (Examples(part.x, part.y.astype(np.float32)) for part in self.parts.values())
+        return dataclasses.replace(self, train=train, validation=validation, test=test, classes=())
 
     @property
     def has_images(self) -> bool:

@@ -1,6 +1,6 @@
 """From an image file to bytes, as the eye sees it: turned as its camera says, palettes and CMYK as colours, on paper."""
 
-import warnings
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,10 +29,9 @@ def read(path: Path, shape: tuple[int, int, int], fit: Fit, invert: bool = False
 
     height, width, channels = shape
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")  # of metadata, and of images that are large and no bombs
+        with Image.open(path) as file:
             image = _seen(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB", paper)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as an image ({first_line(error)}): expected a PNG, JPEG or the like"
         ) from error
@@ -50,11 +49,10 @@ def size_of(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")
+        with Image.open(path) as file:
             turned = file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = file.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({first_line(error)})") from error
     return (width, height) if turned else (height, width)
 

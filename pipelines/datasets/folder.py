@@ -7,9 +7,11 @@ import hashlib
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def _folders(place: Path, root: Path, passed: Counter[str]) -> dict[str, Path]:
     """Return the folders in a folder by their names."""
     found = {}
     for entry in _entries(place):
-        if entry.is_symlink() and _leaves(entry.path, root):
+        if entry.is_symlink() and (not _exists(entry) or _leaves(entry.path, root)):
             passed["links that lead out of the folder"] += 1
         elif entry.is_dir():
             found[entry.name] = Path(entry.path)
@@ -104,6 +106,15 @@ def _entries(place: Path | str) -> list["os.DirEntry[str]"]:
         raise UserError(f"dataset: {place} cannot be read ({error.strerror}): make it readable") from error
 
 
+def _exists(entry: "os.DirEntry[str]") -> bool:
+    """Whether what a link leads to is there; one that leads to itself leads nowhere."""
+    try:
+        entry.stat()
+    except OSError:
+        return False
+    return True
+
+
 def _leaves(path: str, root: Path) -> bool:
     return not Path(path).resolve().is_relative_to(root.resolve())
 
@@ -113,7 +124,7 @@ def _images(place: Path, root: Path, passed: Counter[str], part: str, label: str
     for entry in _entries(place):
         if entry.is_dir(follow_symlinks=False):
             yield from _images(Path(entry.path), root, passed, part, label)
-        elif entry.is_symlink() and (entry.is_dir() or _leaves(entry.path, root)):
+        elif entry.is_symlink() and (not _exists(entry) or entry.is_dir() or _leaves(entry.path, root)):
             passed["links that lead out of the folder, or to folders"] += 1
         elif Path(entry.name).suffix.lower() not in ENDINGS or not entry.is_file():
             passed["files that are not images"] += 1
@@ -142,7 +153,7 @@ def _decoded(
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(device.cores()) as threads:
+    with _quiet(), ThreadPoolExecutor(device.cores()) as threads:
         for begin in _progress(range(0, len(files), AT_ONCE), where):
             some = files[begin : begin + AT_ONCE]
             for file, image in zip(some, threads.map(decoded, some), strict=True):
@@ -180,7 +191,7 @@ def _common_size(files: Sequence[_File], spec: FolderDataset, where: str) -> tup
         except UserError:
             return None
 
-    with ThreadPoolExecutor(device.cores()) as threads:
+    with _quiet(), ThreadPoolExecutor(device.cores()) as threads:
         found = Counter(each for each in threads.map(size, files) if each)
     if len(found) == 1:
         ((only, _),) = found.items()
@@ -209,6 +220,14 @@ def _groups(files: Sequence[_File], spec: FolderDataset, where: str, remarks: li
         remarks.append(f"{without:,} images are in no group, each alone")
     texts = [file.name if match is None else match[1 if pattern.groups else 0] or "" for match, file in found]
     return np.unique(texts, return_inverse=True)[1]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nothing be said of metadata, nor of images that are large and no bombs; for all threads, whose warnings are one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _named(names: Sequence[str]) -> str:

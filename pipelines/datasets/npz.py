@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.datasets import arrays, cache
 from pipelines.datasets.dataset import CHUNK, Dataset
 from pipelines.datasets.spec import NpzDataset
-from pipelines.errors import UserError, first_line, nearest
+from pipelines.errors import UserError, first_line, nearest, of_the_machine
 
 
 def load(spec: NpzDataset) -> Dataset:
@@ -49,6 +49,8 @@ def _read(path: Path, spec: NpzDataset) -> Dataset:
     except UserError:
         raise
     except Exception as error:  # a damaged archive makes numpy and zipfile raise a dozen kinds
+        if of_the_machine(error):
+            raise
         raise UserError(
             f"{where} cannot be read ({first_line(error)}): expected an archive as np.savez writes it, whole"
         ) from error

@@ -134,8 +134,8 @@ class OwnDataset(_Strict):
     @property
     def name(self) -> str:
         """What it is called: by the study, or as its place is."""
-        stem = Path(os.path.expandvars(self.place)).stem or "data"
-        return self.given_name or re.sub(r"[^\w .-]", "_", stem)[:LONGEST_NAME]
+        stem = re.sub(r"[^\w .-]", "_", Path(os.path.expandvars(self.place)).stem or "data")[:LONGEST_NAME]
+        return self.given_name or (f"own-{stem}" if stem in KNOWN else stem)
 
     @property
     def comparable(self) -> bool:
@@ -151,7 +151,7 @@ class OwnDataset(_Strict):
     def identity(self) -> Any:
         """What makes it this data set, as plain data: not where it lies."""
         kept = {name: value for name, value in self.content().items() if name not in (*PLACES, "found", "comparable")}
-        return {"name": self.name, **kept, "digest": self.found.digest if self.found else None}
+        return {**kept, "digest": self.found.digest if self.found else None}
 
     def found_as(self, dataset: Dataset) -> Self:
         """Return it with what was found when it was read."""
@@ -170,7 +170,7 @@ class OwnDataset(_Strict):
         if "$" in place or Path(place).expanduser().is_absolute():
             return self
         places = [folder / place for folder in folders]
-        there = next((each for each in places if os.path.exists(str(each).partition(".py:")[0])), None)  # noqa: PTH110
+        there = next((each for each in places if os.path.exists(_file_of(str(each)))), None)  # noqa: PTH110
         return self.model_copy(update={key: os.path.abspath(there or places[0])})  # noqa: PTH100 - a link keeps its name
 
     def predicting_numbers(self) -> Self:
@@ -336,6 +336,12 @@ def _parse_text(text: str) -> Spec:
         f"{text!r} is unknown{nearest(text, KNOWN)}; expected one of {', '.join(KNOWN)}, {{folder: …}}, {{npz: …}}, or a "
         "function my_data.py:load"
     )
+
+
+def _file_of(place: str) -> str:
+    """Return the file or folder of a place, without a function's name."""
+    function = FUNCTION.fullmatch(place)
+    return function["file"] if function else place
 
 
 def _validated(value: Any) -> Spec:

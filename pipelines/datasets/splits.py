@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.datasets.dataset import Index
-from pipelines.errors import UserError
+from pipelines.errors import UserError, first_line
 
 SEED = 0  # one split for all studies: their validation accuracies stay comparable
 
@@ -31,7 +31,12 @@ def hold_out(
                 f"expected at least {folds} groups, or larger parts"
             )
         divide = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED)
-        kept, held = next(iter(divide.split(np.zeros(n), labels if classes else np.zeros(n, int), groups)))
+        try:
+            kept, held = next(iter(divide.split(np.zeros(n), labels if classes else np.zeros(n, int), groups)))
+        except ValueError as error:  # of classes that are smaller than the number of parts
+            raise UserError(
+                f"the groups cannot be divided so that each part has every class ({first_line(error)})"
+            ) from error
         return np.sort(kept), np.sort(held)
     if not classes:
         kept, held = train_test_split(np.arange(n), test_size=held_out, random_state=SEED)

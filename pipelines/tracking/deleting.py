@@ -52,9 +52,11 @@ def release_experiment(experiment: ExperimentFacts, name: str, trash: bool) -> N
 
     Without `trash` it stays, for the runs in it, and is no study's any more.
     """
-    if not experiment.active:
-        return
     client = store.client()
+    if not experiment.active:  # somebody put it into the trash in the UI, and there nothing can be renamed
+        if experiment.name == name:
+            return
+        client.restore_experiment(experiment.experiment_id)
     if experiment.name != name:
         client.rename_experiment(experiment.experiment_id, name)
     if trash:

@@ -175,7 +175,7 @@ def systems(study: str) -> list[System]:
     seeds = confirmations(study)
     own, on_test = f"val_{objective.name}", f"test_{objective.name}"
     complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
-    lost = seeds[seeds.state.isin(["diverged", "failed", "pruned"])].groupby(["phase", "trial"]).size()
+    lost = seeds[seeds.state.isin(["diverged", "failed", "pruned", "stopped"])].groupby(["phase", "trial"]).size()
     confirmed = dict(by_trial(complete[complete.phase == "confirm"]))
     finals = dict(by_trial(complete[complete.phase == "final"]))
     chosen = choice.chosen(study)

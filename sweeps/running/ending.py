@@ -11,8 +11,6 @@ from sweeps.stores import names
 from sweeps.stores.store import Store, first_value
 from sweeps.study.study import TRIALS_WITHOUT_IMPROVEMENT, Objective, Study
 
-UNINFORMATIVE = ("infeasible",)  # ends of trials that were not trained
-
 
 def reached(study: Study, trials: Sequence[FrozenTrial]) -> str | None:
     """Return, in words, which of the study's rules its trials have met; None where it goes on."""
@@ -52,9 +50,7 @@ def reconsider(store: Store, study: Study) -> None:
 def _since_best(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that ended after the best so far, by the first objective; failed ones tell nothing."""
     told = (TrialState.COMPLETE, TrialState.PRUNED)
-    ended = [
-        trial for trial in trials if trial.state in told and trial.user_attrs.get(names.ENDED) not in UNINFORMATIVE
-    ]
+    ended = [trial for trial in trials if trial.state in told and trial.user_attrs.get(names.ENDED) != names.INFEASIBLE]
     best, idle = float("inf"), list[FrozenTrial]()
     for trial in sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number)):
         complete = trial.state == TrialState.COMPLETE

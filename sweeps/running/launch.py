@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, datasets, metrics, paths, provenance
+from pipelines import backend, checkpoint, datasets, losses, metrics, paths, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
@@ -71,13 +71,9 @@ def run(
             "table of the same name, so give them two databases"
         )
     dataset = datasets.load(study.dataset)
-    _check_training(study, dataset)
+    check_training(study, dataset)
     dataset = dataset.for_task(study.task)
     population.check(study, backend.name())
-    try:
-        metrics.check(study.measured, len(dataset.classes))
-    except ValueError as error:
-        raise UserError(f"study {study.name!r}: {error}") from error
     folder = paths.make_mlruns()
     try:
         if line := moved.settle_in():
@@ -114,17 +110,34 @@ def run(
     return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused, sweep.ended)
 
 
-def _check_training(study: Study, dataset: datasets.Dataset) -> None:
-    """Raise UserError for training settings that the data set cannot have."""
+def check_training(study: Study, dataset: datasets.Dataset) -> None:
+    """Raise UserError for a task, training settings and metrics that the data set cannot have."""
     if study.task == "classification" and not dataset.classes:
         raise UserError(
             f"study {study.name!r}: the labels of data set {dataset.name} are numbers to predict: give task: regression"
         )
+    if study.task == "regression" and dataset.classes and not isinstance(study.dataset, datasets.KnownDataset):
+        raise UserError(
+            f"study {study.name!r}: data set {dataset.name} has classes: leave task out, or give labels: numbers"
+        )
     if study.task == "regression" and (study.settings.class_weight or "class_weight" in study.search):
         raise UserError(f"study {study.name!r}: class_weight is of classes, and a regression has none: leave it out")
+    if dataset.grouped and (study.folds or study.protocol == "reshuffled"):
+        again = "folds" if study.folds else "protocol reshuffled"
+        raise UserError(
+            f"study {study.name!r}: {again} would divide data set {dataset.name} anew, without its groups: leave it out"
+        )
+    if study.task == "regression" and (of_classes := losses.only_of_classes(study.settings)):
+        raise UserError(
+            f"study {study.name!r}: {of_classes} is of classes, and a regression has none: name another loss, huber say"
+        )
     asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
     if asked and not dataset.has_images:
         raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
+    try:
+        metrics.check(study.measured, len(dataset.for_task(study.task).classes))
+    except ValueError as error:
+        raise UserError(f"study {study.name!r}: {error}") from error
 
 
 def closing_summary(study: Study, result: Result) -> list[str]:
@@ -239,6 +252,7 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
         )
     if names.SOURCE not in attributes:  # of a version that kept none
         store.remember(names.SOURCE, source.content() if source else None)
+    _remember_functions(store, study)  # their references may be others than before
     # One source may be referred to in several ways, and one study have several names.
     return study.model_copy(update={"model": stored.model, "name": stored.name})
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 import models
@@ -47,7 +48,6 @@ from sweeps.stores.storage import url as optuna_url
 from sweeps.stores.store import Store
 from sweeps.study import pruners, samplers, space
 
-INFEASIBLE = "infeasible"  # how a trial ends that does not meet the constraints
 GROWTH = 2.0  # GiB above the first trial's memory at which a worker makes room for a fresh one
 RUN_STATUS = {
     TrialState.COMPLETE: "FINISHED",
@@ -130,10 +130,13 @@ def _look_at_functions(assignment: Assignment) -> None:
     """Look at the user's losses, before the first trial of this process."""
     study = assignment.study
     training = study.run_config(next(iter(study.start_points), {}), seed=0).training
-    classes = len(datasets.load(study.dataset).for_task(study.task).classes)
+    dataset = datasets.load(study.dataset).for_task(study.task)
+    outputs = int(np.prod(dataset.train.y.shape[1:]))
     for source in assignment.functions:
         if source.reference not in study.users_metrics():
-            losses.check(models.function(source.reference), source.reference, classes, mixed=training.mixup > 0)
+            losses.check(
+                models.function(source.reference), source.reference, len(dataset.classes), training.mixup > 0, outputs
+            )
 
 
 def _gone(store: Store | None, error: Exception) -> UserError | None:
@@ -240,8 +243,8 @@ class _Worker:
             run = self._open_run(claimed, config)
             run.fetch_checkpoint(saved)
             if self._feasible and not self._feasible(params):
-                store.finish(claimed, TrialState.PRUNED, ended=INFEASIBLE)
-                _close(run, saved, TrialState.PRUNED, INFEASIBLE)
+                store.finish(claimed, TrialState.PRUNED, ended=names.INFEASIBLE)
+                _close(run, saved, TrialState.PRUNED, names.INFEASIBLE)
                 return
             control = TrialControl(
                 self._assignment, self._stop, store, claimed, self._lease, trial, run, saved, self._watch, self._meter

@@ -28,3 +28,6 @@ STOPPING = "stopping"  # somebody asked that it end for good after its epoch
 ENQUEUED = "enqueued"  # the parameters that somebody gave it
 CURVE = "epoch:"  # and the epochs trained: the first objective then, where Optuna takes no reports
 FORMER_CURVE = "val_accuracy:"  # the same, as versions before wrote it
+
+# How a trial ends
+INFEASIBLE = "infeasible"  # it does not meet the constraints, and was not trained

@@ -194,7 +194,7 @@ class Store:
         return self._begin_anew(TrialState.WAITING, begun) if begun else []
 
     def _begin_anew(self, state: TrialState, numbers: Collection[int]) -> list[int]:
-        forgotten = (names.FAULTS, names.ENDED, names.FAILURE, names.RUN_ID, names.LEASE)
+        forgotten = (names.FAULTS, names.ENDED, names.FAILURE, names.RUN_ID, names.LEASE, names.STOPPING)
         of_state = sqlalchemy.select(TrialModel).where(TrialModel.study_id == self._study_id, TrialModel.state == state)
         gone = {trial.number for trial in self.trials() if deleted(trial)}
         with Session(self._rdb.engine) as session, session.begin():
@@ -319,12 +319,13 @@ class Store:
 
     def finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, *, ended: str
-    ) -> None:
-        """Tell a trial's end, for good; `ended` says in a word why."""
+    ) -> bool:
+        """Tell a trial's end, for good; `ended` says in a word why. Return False where somebody else has ended it meanwhile."""
         self.note(trial, names.ENDED, ended)
         with warnings.catch_warnings():  # a pruned trial without a value is what we mean
             warnings.simplefilter("ignore", UserWarning)
-            self.study().tell(trial.number, values=values, state=state)
+            told = self.study().tell(trial.number, values=values, state=state, skip_if_finished=True)
+        return told.state == state
 
     def release(self, trial: FrozenTrial, reason: str | None = None) -> bool:
         """Put a running trial back into the queue; with a `reason`, fail it when its retries are used up.

@@ -6,7 +6,7 @@ from typing import Any
 import models
 from pipelines.errors import UserError, nearest
 from sweeps.study.study import PARAMETERS, Constraint, FloatRange, Study
-from sweeps.study.study_file import in_a_line, value_of
+from sweeps.study.study_file import in_a_line, shown, value_of
 
 
 def read(study: Study, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def checked(study: Study, given: Mapping[str, Any], parameters: Callable[[Mappin
         if name not in given:
             continue
         if not entry.contains(given[name]):
-            raise UserError(f"{name}={given[name]!r} is outside {_shown(study, name)}: choose a value within it")
+            raise UserError(f"{name}={given[name]!r} is outside {shown(study, name)}: choose a value within it")
         if not entry.active(params):
             raise UserError(
                 f"{name} is searched only where {in_a_line(entry.when)}: give that too, or leave {name} out"
@@ -49,7 +49,7 @@ def checked(study: Study, given: Mapping[str, Any], parameters: Callable[[Mappin
 def _check_constraints(study: Study, params: Mapping[str, Any], parameters: Callable[[Mapping[str, Any]], int]) -> None:
     left = {name for name, entry in study.search.items() if name not in params and _may_be_active(study, name, params)}
     config = study.run_config(params, seed=0)
-    values: dict[str, Any] = config.hyperparameters | config.training.model_dump()
+    values: dict[str, Any] = config.training.everything() | config.hyperparameters
     for text in study.constraints:
         constraint = Constraint.parse(text)
         if left & {*constraint.names} or (PARAMETERS in constraint.names and left & {*models.arguments(study.model)}):
@@ -65,7 +65,3 @@ def _may_be_active(study: Study, name: str, params: Mapping[str, Any]) -> bool:
     """Whether a name that is not given is searched, or may be by what the sampler chooses."""
     entry = study.search[name]
     return entry.active(params) or any(other not in params for other in entry.when)
-
-
-def _shown(study: Study, name: str) -> str:
-    return in_a_line(study.search[name].model_dump(by_alias=True, exclude_defaults=True))

@@ -419,6 +419,8 @@ class Study(_Strict):
             )
         for name in self.metrics:
             metrics.check_name(name)
+            if metrics.short(name) in COSTS:
+                raise ValueError(f"metrics: {name} has the name of a cost: rename the function")
         measured = {metric.name: metric for metric in self.measured}
         references = [*(o.name for o in self.objectives if o.metric), *self.metrics]
         if len({metrics.short(name) for name in references}) < len(set(references)):
@@ -456,6 +458,10 @@ class Study(_Strict):
             elif name not in {each for objective in self.objectives for each in (objective.short, objective.column)}:
                 known = ", ".join([*(objective.column for objective in self.objectives), TRIALS_WITHOUT_IMPROVEMENT])
                 raise ValueError(f"stop: {name!r} is not an objective of this study: expected one of {known}")
+            elif metric := self.objective_called(name).metric:
+                low, high = metric.range
+                if not low <= value <= high:
+                    raise ValueError(f"stop: {name} lies between {low:g} and {high:g}, and the rule says {value:g}")
 
     def _check_that_nothing_chooses(self) -> None:
         if self.stop:

@@ -76,7 +76,7 @@ def available() -> list[str]:
 def load(
     name_or_path: str,
     budget: Mapping[str, Any] | None = None,
-    dataset: str | None = None,
+    dataset: Any = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Study:
@@ -86,7 +86,9 @@ def load(
     other `settings`, values by their keys ("training.epochs"), unless they may change while a study stays what it is.
     """
     path = find(name_or_path)
-    content = with_settings(_read(path), path.name, settings or {})
+    settings = dict(settings or {})
+    dataset, seed = settings.pop("dataset", dataset), settings.pop("seed", seed)
+    content = with_settings(_read(path), path.name, settings)
     return define(content, path.name, budget, dataset, seed, [path.absolute().parent, Path.cwd()])
 
 
@@ -94,7 +96,7 @@ def define(
     content: dict[str, Any],
     where: str,
     budget: Mapping[str, Any] | None = None,
-    dataset: str | None = None,
+    dataset: Any = None,
     seed: int | None = None,
     folders: Sequence[Path] | None = None,
 ) -> Study:
@@ -139,7 +141,7 @@ def overruled(
     content: dict[str, Any],
     where: str,
     budget: Mapping[str, Any] | None,
-    dataset: str | None,
+    dataset: Any,
     seed: int | None,
     folders: Sequence[Path] | None,
 ) -> Study:
@@ -148,7 +150,7 @@ def overruled(
         content["budget"] = content["budget"] | {k: v for k, v in (budget or {}).items() if v is not None}
     own_name = str(content.get("name") or "")
     if dataset is not None and dataset != content.get("dataset", DEFAULT):
-        name = _dataset(dataset, "--dataset", None).name
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", _dataset(dataset, "--dataset", None).name)
         content |= {"dataset": dataset, "name": (own_name := own_name and f"{own_name}-{name}")}
         content.pop("targets", None)  # published for the other data set
     if seed is not None and seed != content.get("seed", 0):
@@ -420,7 +422,7 @@ def _check_conditions(study: Study, where: str) -> None:
             for value in as_list(allowed):
                 if not study.search[other].contains(value):
                     hint = nearest(str(value), map(str, study.search[other].examples()))
-                    raise UserError(f"{label}: {other} is never {value!r}{hint}: it is {_shown(study, other)}")
+                    raise UserError(f"{label}: {other} is never {value!r}{hint}: it is {shown(study, other)}")
         above.append(name)
 
 
@@ -450,6 +452,8 @@ def _check_values(study: Study, where: str) -> None:
                 continue  # with the others of its part
             try:
                 TrainingSettings.model_validate({name: value}, strict=True)
+                if not entry.when:  # else it may never stand beside what is fixed
+                    study.run_config({name: value}, seed=0)
             except ValidationError as error:
                 raise UserError(f"{where}: search.{name} gives {value!r}: {first_mistake(error)}") from error
     for part in dict.fromkeys(filter(None, map(options.part_of, study.search))):
@@ -511,7 +515,7 @@ def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:
     for name, value in point.items():
         if not study.search[name].contains(value):
             raise UserError(
-                f"{label} has {name}={value!r}, outside {_shown(study, name)}: widen the range, or begin elsewhere "
+                f"{label} has {name}={value!r}, outside {shown(study, name)}: widen the range, or begin elsewhere "
                 "(start: [] lets the sampler choose)"
             )
     active = study.active(point)
@@ -520,10 +524,11 @@ def _check_point(study: Study, point: Mapping[str, Scalar], label: str) -> None:
         raise UserError(f"{label} lacks {', '.join(missing)}: a start point gives every searched name")
     idle = [name for name in point if name not in active]
     if idle:
-        raise UserError(f"{label} gives {idle[0]}, which is not searched there: {_shown(study, idle[0])}")
+        raise UserError(f"{label} gives {idle[0]}, which is not searched there: {shown(study, idle[0])}")
 
 
-def _shown(study: Study, name: str) -> str:
+def shown(study: Study, name: str) -> str:
+    """Return what is searched under a name, as the file says it."""
     return in_a_line(study.search[name].model_dump(by_alias=True, exclude_defaults=True))
 
 

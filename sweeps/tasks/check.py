@@ -9,9 +9,11 @@ import numpy as np
 
 import models
 from pipelines import backend, datasets
+from pipelines.errors import UserError, first_line, of_the_machine
 from pipelines.examine import examine
 from pipelines.execute import count_parameters
 from pipelines.timing import seconds_an_epoch
+from sweeps.running import launch
 from sweeps.running.progress import duration
 from sweeps.study import samplers, space
 from sweeps.study.study import Choice, Study, format_params
@@ -32,7 +34,9 @@ class Cost:
 
 def lines(study: Study, device: backend.Device = "auto") -> Iterator[str]:
     """Yield what is to be known of a study before it runs. Raises UserError where its model or data set cannot be trained."""
-    dataset = datasets.load(study.dataset).for_task(study.task)
+    dataset = datasets.load(study.dataset)
+    launch.check_training(study, dataset)
+    dataset = dataset.for_task(study.task)
     yield f"study {study.name}: model {study.model}, protocol {study.protocol}"
     yield "; ".join([dataset.summary(), *dataset.remarks])
     for name, entry in study.search.items():
@@ -47,7 +51,7 @@ def lines(study: Study, device: backend.Device = "auto") -> Iterator[str]:
     yield "budget: " + ", ".join(f"{value:g} {what}" for what, value in budget.items() if value)
     backend.configure(device)
     backend.load()
-    if models.source(study.model):
+    if models.source(study.model) or not isinstance(study.dataset, datasets.KnownDataset):
         config = study.run_config(next(iter(study.start_points), {}), seed=0)
         examine(study.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
     cheap, dear = corners(study, dataset)
@@ -71,7 +75,15 @@ def corners(study: Study, dataset: datasets.Dataset) -> tuple[Cost, Cost]:
     def parameters(hyperparameters: Mapping[str, Any]) -> int:
         key = repr(hyperparameters)
         if key not in counted:
-            counted[key] = count_parameters(study.model, hyperparameters, dataset)
+            try:
+                counted[key] = count_parameters(study.model, hyperparameters, dataset)
+            except Exception as error:  # whatever Keras says of a kernel that is larger than the image
+                if isinstance(error, UserError) or of_the_machine(error):
+                    raise
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                raise UserError(
+                    f"model {study.model} cannot be built for {format_params(hyperparameters)}: {reason}"
+                ) from error
         return counted[key]
 
     feasible = space.feasibility(study, parameters)

@@ -53,13 +53,17 @@ def _of_study(name: str, keep: int, age: float, kept: set[str]) -> Iterator[Surp
     attributes = stored.attributes
     if names.UID not in attributes or repair.last_alive(stored.store) < max(age, repair.REST_AFTER_SESSION):
         return
-    study, trials = stored.read(), stored.store.trials()
+    try:
+        study, trials = stored.read(), stored.store.trials()
+    except UserError:  # of another version: what it kept is not ours to judge
+        return
     last = max((trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete), default=0.0)
     if not study.search or time.time() - last < age:
         return
     found = repair.surplus_models(stored.store, study, trials, keep)
     run_ids = {trial.number: str(trial.user_attrs.get(names.RUN_ID, "")) for trial in found}
-    sizes = {number: model_size(run_id) for number, run_id in run_ids.items() if run_id and run_id not in kept}
+    there = {number: run_id for number, run_id in run_ids.items() if run_id and tracking.lifecycle(run_id)}
+    sizes = {number: model_size(run_id) for number, run_id in there.items() if run_id not in kept}
     if any(sizes.values()):
         yield Surplus(name, stored.store, [trial for trial in found if sizes.get(trial.number)], sum(sizes.values()))
 

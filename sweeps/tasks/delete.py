@@ -5,6 +5,7 @@ Optuna's storage goes last: by it the rest is found. What a registered model is 
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 
 from optuna.trial import TrialState
 
@@ -75,6 +76,10 @@ def _members(stored: StoredStudy) -> list[StoredStudy]:
 
 def _checked_trial(name: str, number: int) -> StoredStudy:
     stored = StoredStudy(name)
+    if stored.owner:
+        raise UserError(
+            f"trials of {name!r} are seeds that a verdict counts, and cannot be deleted one by one: delete the study"
+        )
     repair.check_at_rest(stored.store)
     trials = {each.number: each for each in stored.store.trials()}
     if number not in trials:
@@ -113,12 +118,11 @@ def _delete_runs(stored: StoredStudy) -> Iterator[str]:
         else:
             _delete_run(run.run_id, stored)
     if owner is None:
-        own = {run.run_id for run in tracking.all_runs(experiment.experiment_id)} if experiment.active else set[str]()
-        kept = own & versions.keys()
-        what = "registered models of" if kept else "deleted:"
-        deleting.release_experiment(experiment, f"{what} {stored.name} {stored.uid[:8]}", trash=not kept)
-        if not kept and not tracking.shared():
-            shutil.rmtree(paths.mlruns() / "artifacts" / stored.name, ignore_errors=True)
+        left = tracking.all_runs(experiment.experiment_id) if experiment.active else []  # models', or another program's
+        what = "runs left of" if left else "deleted:"
+        deleting.release_experiment(experiment, f"{what} {stored.name} {stored.uid[:8]}", trash=not left)
+        with suppress(OSError):  # it holds files of runs that stay
+            (paths.mlruns() / "artifacts" / stored.name).rmdir()
 
 
 def _delete_run(run_id: str, stored: StoredStudy) -> None:

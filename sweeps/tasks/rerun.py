@@ -24,7 +24,7 @@ from sweeps.study import study_file
 from sweeps.study.study import Study
 from sweeps.tasks import logged
 
-CUT_SHORT = ("pruned", "budget")  # ends of a run that was not over by itself
+CUT_SHORT = ("pruned", "budget", "stopped")  # ends of a run that was not over by itself
 
 
 def run(run_id: str, device: backend.Device, console: Console) -> bool:

@@ -58,13 +58,14 @@ def stop_trial(name: str, number: int, now: bool = False) -> None:
     taken = store.take_lease(held[number]) if number in held else None
     if taken is None:
         raise UserError(_not_running(store, number))
+    if not store.finish(taken, TrialState.PRUNED, ended="stopped"):
+        raise UserError(_not_running(store, number))  # its worker was told of its end just before
     run_id = str(taken.user_attrs.get(names.RUN_ID, ""))
     if tracking.lifecycle(run_id) == "active":
         run = TrackedRun(run_id)
         run.set_tags({"ended": "stopped"})
         run.discard_checkpoint()
         run.close(RUN_STATUS[TrialState.PRUNED])
-    store.finish(taken, TrialState.PRUNED, ended="stopped")
 
 
 def enqueue(name: str, given: Mapping[str, Any], *, trials: int | None = None) -> Enqueued:

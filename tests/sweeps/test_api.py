@@ -88,7 +88,7 @@ def test_a_study_is_what_its_file_would_say_and_runs_in_a_thread(outputs: Path, 
     found = open_study("mine").predict(images)
     assert found.shape == (3, 10) and np.allclose(found.sum(axis=1), 1)
     assert np.array_equal(found, study.predict(images[..., 0]))
-    with pytest.raises(UserError, match=r"images of shape \(32, 32, 1\): expected \(28, 28, 1\) each"):
+    with pytest.raises(UserError, match=r"examples of shape \(32, 32\): expected \(28, 28, 1\) each"):
         study.predict(np.zeros((1, 32, 32)))
 
 
