@@ -95,6 +95,11 @@ def test_floats_are_taken_as_they_are_unless_standardised() -> None:
     np.testing.assert_allclose(Scaling("standardized", numbers)(numbers).std(axis=0), 1, rtol=1e-3)
 
 
+def test_single_numbers_are_standardised_too() -> None:
+    numbers = np.array([[10.0], [12.0], [14.0]], np.float32)
+    np.testing.assert_allclose(Scaling("standardized", numbers)(numbers).mean(), 0, atol=1e-6)
+
+
 def test_rows_on_disk_are_standardised_as_arrays_are(digits: np.ndarray) -> None:
     rows = Rows(digits, np.arange(len(digits)))
     found, expected = Scaling("standardized", rows), Scaling("standardized", digits)

@@ -91,7 +91,7 @@ def test_every_kind_is_killed_and_resumed_as_if_nothing_had_happened(kind: str, 
     code, _, err = sweep("run", write(place, name="whole", dataset=KINDS[kind], **once), cwd=place).wait()
     assert code == 0, err
     (whole,) = runs("whole").to_dict("records")
-    losses = [tracking.history(run["run_id"], "val_loss") for run in (killed, whole)]
+    losses = [tracking.history(run["run_id"], "epoch_val_loss") for run in (killed, whole)]
     assert len(losses[0]) == 25 and losses[0] == losses[1]
     assert killed["test_accuracy"] == whole["test_accuracy"]
 

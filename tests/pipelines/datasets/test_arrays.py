@@ -1,5 +1,6 @@
 """Arrays of any shape become data sets: from archives, functions and Python; what cannot is one clear line."""
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -245,7 +246,7 @@ def test_how_a_study_names_its_data(tmp_path: Path) -> None:
     (tmp_path / "data.npz").touch()
     placed = parse("data.npz").placed([tmp_path / "nowhere", tmp_path])
     assert isinstance(placed, NpzDataset) and placed.npz == str(tmp_path / "data.npz")
-    assert placed.identity == {"name": "data", "digest": None}  # where it lies is no part of it
+    assert placed.identity == {"digest": None}  # where it lies is no part of it
     for wrong, words in {
         "mnits": r"'mnits' is unknown \(did you mean 'mnist'\?\); expected one of mnist",
         7: "expected a name, or keys and values",
@@ -257,3 +258,40 @@ def test_how_a_study_names_its_data(tmp_path: Path) -> None:
         parse({"folders": "photos"})
     with pytest.raises(UserError, match="expected one of folder, npz, function, arrays and its options"):
         parse({"folder": "photos", "npz": "data.npz"})
+
+
+def test_a_place_that_is_called_as_a_known_data_set_is_not_that(tmp_path: Path) -> None:
+    assert parse(f"{tmp_path}/mnist.npz").name == "own-mnist"
+    assert parse({"folder": "data/cifar10"}).name == "own-cifar10"
+
+
+def test_where_data_lies_is_no_part_of_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = parse({"folder": "a/photos"}).identity, parse({"folder": "${PHOTOS}/other"}).identity
+    assert found[0] == found[1] == {"digest": None}
+    assert parse({"folder": "a/photos", "name": "mine"}).identity == {"name": "mine", "digest": None}
+
+
+def test_a_function_is_looked_for_in_every_folder(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "my_data.py").write_text("def load(): pass")
+    spec = parse("my_data.py:load").placed([tmp_path / "studies", tmp_path / "here"])
+    assert spec.function == f"{tmp_path}/here/my_data.py:load"
+
+
+def test_lists_are_arrays_and_groups_are_known(tmp_path: Path) -> None:
+    assert of_arrays((X.tolist(), Y.tolist())).digest != of_arrays((X, Y)).digest  # numbers, no bytes
+    assert sum(map(len, of_arrays(([[0.5], [1.5], [2.5], [3.5]] * 3, [0, 1] * 6)).parts.values())) == 12
+    assert of_arrays({"x": X, "y": Y, "groups": np.arange(60) // 4}, validation=0.2, test=0.2).grouped
+    assert not of_arrays((X, Y)).grouped
+
+
+def test_a_killed_making_is_tidied_up_a_day_later(outputs: Path) -> None:
+    left = outputs / "datasets" / ".making-old"
+    left.mkdir(parents=True)
+    of_arrays((X, Y))
+    assert left.exists()
+    os.utime(left, (1, 1))
+    of_arrays((255 - X, Y))
+    assert not left.exists()
+    kept = [path for path in (outputs / "datasets").iterdir()]
+    assert len(kept) == 2 and all(path.stat().st_mode & 0o055 == 0o055 for path in kept)

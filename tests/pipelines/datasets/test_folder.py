@@ -246,3 +246,26 @@ def test_a_damaged_copy_in_the_cache_says_how_to_mend_it(photos: Path, outputs: 
     (outputs / "datasets" / digest / "y.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match=r"is damaged .*: delete that folder, and it is made again"):
         load(photos)
+
+
+def test_a_link_to_itself_and_a_broken_head_are_passed_over_or_named(photos: Path) -> None:
+    (photos / "cats" / "loop.png").symlink_to(photos / "cats" / "loop.png")
+    assert load(photos).remarks == ("passed over: 1 links that lead out of the folder, or to folders",)
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = 6
+    photo(photos / "cats" / "odd.jpg", 500, exif=exif)
+    content = (photos / "cats" / "odd.jpg").read_bytes()
+    at = content.index(b"Exif")
+    (photos / "cats" / "odd.jpg").write_bytes(content[: at + 10] + b"\xff\xff" + content[at + 12 :])
+    try:
+        assert sum(map(len, load(photos).parts.values())) == 41
+    except UserError as error:
+        assert "odd.jpg cannot be read" in str(error)
+
+
+def test_groups_that_cannot_be_divided_are_one_line(tmp_path: Path) -> None:
+    for number in range(20):
+        photo(tmp_path / "photos" / "abcd"[number % 4] / f"p{number // 2:02}_{number}.png", number)
+    with pytest.raises(UserError, match="groups cannot be divided") as told:
+        load(tmp_path / "photos", groups=r"p(\d+)_")
+    assert "\n" not in str(told.value)

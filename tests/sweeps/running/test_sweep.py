@@ -344,8 +344,8 @@ def test_the_data_set_is_drawn_once_for_a_search_and_not_for_its_seeds(
     run_here: Callable[..., Store], write_study: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
-    whole = supervisor._draw_images
-    monkeypatch.setattr(supervisor, "_draw_images", lambda *given: (drawn.append(given[0]), whole(*given)))
+    whole = supervisor.of_dataset.by_class
+    monkeypatch.setattr(supervisor.of_dataset, "by_class", lambda data: (drawn.append(data.name), whole(data))[1])
     for trials in (1, 2):
         run_here(
             study_file.load(str(write_study(budget={"trials": trials}, training={"epochs": 1, "batch_size": 500})))

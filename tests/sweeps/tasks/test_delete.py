@@ -52,6 +52,15 @@ def test_a_study_goes_with_all_that_belongs_to_it_and_runs_again(
     assert not (outputs / "logs" / "tiny").exists() and not (outputs / "checkpoints" / "tiny").exists()
     assert call("delete", "tiny", "--yes")[1].startswith("error: there is no study 'tiny' yet")
     again(run_here)
+    assert call("delete", "tiny", "--yes")[0] == 0  # another study of that name leaves the model's files alone
+    assert [path.name for path in (outputs / "artifacts" / "tiny").iterdir()] == [kept] and tracking.artifacts(kept)
+
+
+@pytest.mark.slow
+def test_an_experiment_in_the_trash_gives_its_name_back_too(study: Store, run_here: Callable[..., Store]) -> None:
+    tracking.client().delete_experiment(tracking.find_experiment("tiny").experiment_id)  # as the UI does
+    assert call("delete", "tiny", "--yes")[0] == 0
+    again(run_here)
 
 
 @pytest.mark.slow
@@ -127,6 +136,12 @@ def test_what_something_else_is_made_of_is_not_deleted(seeded: Store) -> None:
         seeded.note_session("now", 0.0)
         delete.study("tiny")
     assert claimed == seeded.trials()[other] and names.DELETING not in seeded.attributes()
+
+
+def test_a_seed_of_a_confirmation_is_not_deleted_alone(seeded: Store) -> None:
+    name = next(name for name in storage.study_names() if name.startswith("tiny-confirm-"))
+    with pytest.raises(UserError, match="are seeds that a verdict counts, and cannot be deleted one by one"):
+        api.open_study(name).delete(0)
 
 
 @pytest.mark.slow
