@@ -50,13 +50,18 @@ def test_every_example_is_valid(folder: Path, example: str) -> None:
 
 def together(examples: list[str]) -> list[str]:
     """Examples that search nothing of their own and name different keys can be run as one."""
+
+    def keys_of(text: str) -> set[str]:
+        keys = set(yaml.safe_load(text))
+        return keys | {"objectives"} if "stop" in keys else keys  # its rules are of these
+
     alone, groups = [], list[str]()
     for example in examples:
-        keys = yaml.safe_load(example).keys()
+        keys = keys_of(example)
         if keys & {"search", "repeats", "folds"}:
             alone.append(example)
             continue
-        index = next((i for i, group in enumerate(groups) if not keys & yaml.safe_load(group).keys()), None)
+        index = next((i for i, group in enumerate(groups) if not keys & keys_of(group)), None)
         if index is None:
             groups.append(example)
         else:
