@@ -102,6 +102,7 @@ bench: $(READY) ## Measure this project beside what people use today, and write 
 	$(BIN)/python -m benchmarks.peers short
 	$(BIN)/python -m benchmarks.peers lean
 	$(BIN)/python -m benchmarks.feeding
+	$(BIN)/python -m benchmarks.own_data memory index speed
 	$(BIN)/python -m benchmarks.throughput
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.population
 	$(BIN)/python -m benchmarks.history
