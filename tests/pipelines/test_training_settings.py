@@ -210,9 +210,15 @@ def fitted(case: Case, trained: Training) -> list[Any]:
     return list(model.get_weights())
 
 
+def _mark(name: str) -> str:
+    """Of Keras's optimizers and losses, one after the other takes minutes."""
+    return "long" if name.startswith(("optimizer ", "loss ")) else "slow"
+
+
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="exactness is promised on TensorFlow's CPU")
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=getattr(pytest.mark, _mark(name))) for name in CASES],
 )
 def test_a_setting_resumes_exactly_and_trains_as_keras_does(name: str, dataset: Dataset, tmp_path: Path) -> None:
     case = CASES[name]

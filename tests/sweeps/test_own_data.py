@@ -77,8 +77,10 @@ def write(place: Path, **changes: Any) -> Path:
 KINDS = {"folder": {"folder": "photos"}, "npz": "data.npz", "function": "my_data.py:load"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow if kind == "folder" else pytest.mark.long) for kind in KINDS],
+)
 def test_every_kind_is_killed_and_resumed_as_if_nothing_had_happened(kind: str, sweep: Start, place: Path) -> None:
     training = {"epochs": 25, "batch_size": 1, "keep": "last", "rotation": 5.0}
     once = {"search": {"units": {"int": [6, 6]}}, "budget": {"trials": 1}, "training": training}
