@@ -59,8 +59,6 @@ def shape_of(model: Any, settings: TrainingSettings) -> str:
     if given.get("use_ema"):
         raise NotVectorisable("its weights are averaged")
     traced = traced_options(settings)
-    if settings.optimizer == "sgd" and not traced["momentum"]:
-        del traced["momentum"]  # it then has no variables for it
     optimizer = (settings.optimizer, sorted(traced), {key: given[key] for key in given if key not in traced})
     shared = (*optimizer, _weighs(settings), settings.batch_size, settings.pixels, distorts(settings))
     return json.dumps([text, *shared])
@@ -77,6 +75,8 @@ def traced_options(settings: TrainingSettings) -> dict[str, float]:
     given = {**known, **settings.options_of("optimizer")}
     if settings.optimizer == "sgd":
         given["momentum"] = settings.momentum or given["momentum"]
+    if settings.optimizer == "sgd" and not given["momentum"]:
+        known = {name: value for name, value in known.items() if name != "momentum"}  # it then has no variables for it
     numbers = [name for name, default in known.items() if isinstance(default, float) or name == "weight_decay"]
     asked = {name for of, name in ASKED_BY_KERAS if of == settings.optimizer}
     return {name: float(given[name]) for name in numbers if given[name] is not None and name not in asked}
@@ -409,7 +409,7 @@ class Population:
 def _optimizer(first: Training) -> Any:
     """Return the optimizer of the program, whose learning rate is put into it with every batch."""
     own = first.model.optimizer
-    has_momentum = first.settings.optimizer == "sgd" and traced_options(first.settings)["momentum"] > 0
+    has_momentum = first.settings.optimizer == "sgd" and "momentum" in traced_options(first.settings)
     optimizer = (TracedMomentum if has_momentum else type(own)).from_config(own.get_config())
     optimizer.build(first.model.trainable_variables)
     return optimizer
