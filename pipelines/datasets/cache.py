@@ -42,14 +42,14 @@ def load(digest: str, name: str) -> Dataset | None:
         y = np.load(place / "y.npy", allow_pickle=False)
         with np.load(place / "parts.npz", allow_pickle=False) as file:
             parts = [Examples(Rows(x, file[part]), y[file[part]]) for part in ("train", "validation", "test")]
+        found = Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
+        return dataclasses.replace(found, grouped=facts["grouped"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{place} is damaged ({first_line(error)}): delete that folder, and it is made again"
         ) from error
-    found = Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
-    return dataclasses.replace(found, grouped=facts["grouped"])
 
 
 class Room:
