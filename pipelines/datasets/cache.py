@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,17 @@ def new() -> Iterator[Room]:
                 break
 
 
-def known(key: Mapping[str, Any], state: str) -> str | None:
+def kept_or_read(key: Mapping[str, Any], state: str, name: str, read: Callable[[], Dataset]) -> Dataset:
+    """Return the data set that was kept of files in this `state`, called `name`; else what `read` returns, and remember it."""
+    digest = _known(key, state)
+    if digest and (found := load(digest, name)):
+        return found
+    dataset = read()
+    _remember(key, state, dataset.digest)
+    return dataset
+
+
+def _known(key: Mapping[str, Any], state: str) -> str | None:
     """Return the digest under which what `key` says was kept, if its files were in `state` then and it is still there."""
     try:
         entry = json.loads(_entry(key).read_text(encoding="utf-8"))
@@ -142,7 +152,7 @@ def known(key: Mapping[str, Any], state: str) -> str | None:
     return str(entry["digest"])
 
 
-def remember(key: Mapping[str, Any], state: str, digest: str) -> None:
+def _remember(key: Mapping[str, Any], state: str, digest: str) -> None:
     """Remember under which digest what `key` says was kept, its files being in `state`."""
     entry = _entry(key)
     entry.parent.mkdir(exist_ok=True)

@@ -49,13 +49,12 @@ def load(spec: FolderDataset) -> Dataset:
     listing = hashlib.sha256()
     for file in files:
         listing.update(f"{file.name}\0{file.size}\0{file.changed}\n".encode("utf-8", "surrogateescape"))
-    digest = cache.known(key, listing.hexdigest())
-    if digest and (found := cache.load(digest, spec.name)):
-        return found
-    with cache.new() as room:
-        dataset = arrays.finish(_decoded(files, remarks, spec, room, where), spec, room, where)
-    cache.remember(key, listing.hexdigest(), dataset.digest)
-    return dataset
+
+    def read_anew() -> Dataset:
+        with cache.new() as room:
+            return arrays.finish(_decoded(files, remarks, spec, room, where), spec, room, where)
+
+    return cache.kept_or_read(key, listing.hexdigest(), spec.name, read_anew)
 
 
 def _listed(root: Path, where: str) -> tuple[list[_File], list[str]]:

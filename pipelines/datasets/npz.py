@@ -19,13 +19,8 @@ from pipelines.errors import UserError, first_line, nearest, of_the_machine
 def load(spec: NpzDataset) -> Dataset:
     """Return the data set of an archive; raises UserError."""
     path = spec.path()
-    key, state = spec.identity | {"npz": str(path), "digest": None}, _state(path)
-    digest = cache.known(key, state)
-    if digest and (found := cache.load(digest, spec.name)):
-        return found
-    dataset = _read(path, spec)
-    cache.remember(key, state, dataset.digest)
-    return dataset
+    key = spec.identity | {"npz": str(path), "digest": None}
+    return cache.kept_or_read(key, _state(path), spec.name, lambda: _read(path, spec))
 
 
 def _state(path: Path) -> str:
