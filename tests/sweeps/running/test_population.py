@@ -106,12 +106,25 @@ def training(
     return Training(built, dataset, checked, seed, path, "same")
 
 
+def train_both(alone: list[Training], together: list[Training], size: int, epochs: int) -> None:
+    """Train some each by itself, and as many as a population with `size` places."""
+    from pipelines.population import Population, shape_of
+
+    whole = Population(together[0], size)
+    for member in together:
+        assert shape_of(member.model, member.settings) == whole.shape
+        whole.seat(member)
+    for _ in range(epochs):
+        for member in alone:
+            member.run_epoch()
+        whole.run_epoch()
+
+
 @under_jax
 @pytest.mark.parametrize(
     "model", {models.MODELS[name]: name for name in models.MODELS}.values()
 )  # the last of each file
 def test_a_member_equals_the_same_training_alone(model: str, few: Dataset, tmp_path: Path) -> None:
-    from pipelines.population import Population, shape_of
 
     known = models.arguments(model)
     small = {name: width for name, width in SMALL.items() if known.get(name)}
@@ -125,14 +138,7 @@ def test_a_member_equals_the_same_training_alone(model: str, few: Dataset, tmp_p
         ]
 
     alone, together = members("alone"), members("together")
-    whole = Population(together[0], size=3)
-    for member in together:
-        assert shape_of(member.model, member.settings) == whole.shape
-        whole.seat(member)
-    for _ in range(2):
-        for member in alone:
-            member.run_epoch()
-        whole.run_epoch()
+    train_both(alone, together, size=3, epochs=2)
     for one, other in zip(alone, together, strict=True):
         for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
             expected, got = ([metrics.flat()[name] for metrics in each.history] for each in (one, other))
@@ -147,7 +153,7 @@ def test_a_member_equals_the_same_training_alone(model: str, few: Dataset, tmp_p
 
 @under_jax
 def test_members_may_differ_in_momentum(few: Dataset, tmp_path: Path) -> None:
-    from pipelines.population import Population, shape_of
+    from pipelines.population import shape_of
 
     def members(folder: str, *momenta: float) -> list[Training]:
         settings = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 2}
@@ -159,50 +165,32 @@ def test_members_may_differ_in_momentum(few: Dataset, tmp_path: Path) -> None:
         ]
 
     alone, together = members("alone", 0.5, 0.9), members("together", 0.5, 0.9)
-    whole = Population(together[0], size=2)
-    for member in together:
-        whole.seat(member)
-    for _ in range(2):
-        for member in alone:
-            member.run_epoch()
-        whole.run_epoch()
+    train_both(alone, together, size=2, epochs=2)
     losses = [[metrics.loss for metrics in member.history] for member in together]
     np.testing.assert_allclose(losses, [[metrics.loss for metrics in member.history] for member in alone], rtol=1e-4)
     assert abs(losses[0][1] - losses[1][1]) > 1e-3
     (without,) = members("without", 0.0)
-    assert shape_of(without.model, without.settings) != whole.shape
+    assert shape_of(without.model, without.settings) != shape_of(together[0].model, together[0].settings)
 
 
 @under_jax
 @pytest.mark.parametrize("optimizer", options.optimizers())
 def test_members_may_differ_in_the_numbers_of_their_optimizer(optimizer: str, few: Dataset, tmp_path: Path) -> None:
-    from pipelines.population import Population, shape_of, traced_options
+    from pipelines.population import traced_options
 
-    numbers = traced_options(TrainingSettings(optimizer=optimizer, **{"optimizer.weight_decay": 0.01}))
+    own: dict[str, Any] = {"optimizer.weight_decay": 0.01} | ({"optimizer.momentum": 0.2} if optimizer == "sgd" else {})
+    numbers = traced_options(TrainingSettings(optimizer=optimizer, **own))
     assert len(numbers) > 1
     changed = {f"optimizer.{name}": 0.9 * value or 0.05 for name, value in numbers.items()}
 
     def members(folder: str) -> list[Training]:
-        each = (
-            {"optimizer.weight_decay": 0.01, "optimizer.momentum": 0.2}
-            if optimizer == "sgd"
-            else {"optimizer.weight_decay": 0.01},
-            changed,
-        )
         return [
-            training("tests.tiny_model", few, tmp_path / folder / f"{n}.npz", 1, {}, optimizer=optimizer, **own)
-            for n, own in enumerate(each)
+            training("tests.tiny_model", few, tmp_path / folder / f"{n}.npz", 1, {}, optimizer=optimizer, **each)
+            for n, each in enumerate((own, changed))
         ]
 
     alone, together = members("alone"), members("together")
-    whole = Population(together[0], size=2)
-    for member in together:
-        assert shape_of(member.model, member.settings) == whole.shape
-        whole.seat(member)
-    for _ in range(2):
-        for member in alone:
-            member.run_epoch()
-        whole.run_epoch()
+    train_both(alone, together, size=2, epochs=2)
     losses = [[metrics.loss for metrics in member.history] for member in together]
     np.testing.assert_allclose(losses, [[metrics.loss for metrics in member.history] for member in alone], rtol=1e-3)
     assert losses[0] != losses[1]
@@ -210,7 +198,6 @@ def test_members_may_differ_in_the_numbers_of_their_optimizer(optimizer: str, fe
 
 @under_jax
 def test_members_may_differ_in_their_schedules(few: Dataset, tmp_path: Path) -> None:
-    from pipelines.population import Population
 
     schedules: list[dict[str, Any]] = [
         {"schedule": {"name": "cosine", "warmup": 0.5, "horizon": 2.0}, "flip": "horizontal"},
@@ -228,13 +215,7 @@ def test_members_may_differ_in_their_schedules(few: Dataset, tmp_path: Path) -> 
         ]
 
     alone, together = members("alone"), members("together")
-    whole = Population(together[0], size=4)
-    for member in together:
-        whole.seat(member)
-    for _ in range(3):
-        for member in alone:
-            member.run_epoch()
-        whole.run_epoch()
+    train_both(alone, together, size=4, epochs=3)
     for one, other in zip(alone, together, strict=True):
         for name in ("loss", "learning_rate"):
             expected, got = ([getattr(metrics, name) for metrics in each.history] for each in (one, other))
@@ -245,7 +226,6 @@ def test_members_may_differ_in_their_schedules(few: Dataset, tmp_path: Path) -> 
 
 @under_jax
 def test_members_may_differ_in_smoothing_and_class_weights(few: Dataset, tmp_path: Path) -> None:
-    from pipelines.population import Population, shape_of
 
     each: list[dict[str, Any]] = [
         {"class_weight": "balanced", "loss.label_smoothing": 0.2},
@@ -260,14 +240,7 @@ def test_members_may_differ_in_smoothing_and_class_weights(few: Dataset, tmp_pat
         ]
 
     alone, together = members("alone"), members("together")
-    whole = Population(together[0], size=3)
-    for member in together:
-        assert shape_of(member.model, member.settings) == whole.shape
-        whole.seat(member)
-    for _ in range(2):
-        for member in alone:
-            member.run_epoch()
-        whole.run_epoch()
+    train_both(alone, together, size=3, epochs=2)
     losses = [[metrics.loss for metrics in member.history] for member in together]
     np.testing.assert_allclose(losses, [[metrics.loss for metrics in member.history] for member in alone], rtol=1e-3)
     assert len({values[0] for values in losses}) == 3
