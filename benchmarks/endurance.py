@@ -93,21 +93,20 @@ def run_trivial(trials: int, workers: int) -> dict[str, Any]:
     """Run trials that report one number and train nothing, with both stores, in this process; return as `run` does."""
     from pipelines import backend, datasets
     from pipelines.execute import Outcome
-    from pipelines.train import End, EpochMetrics, Epochs
+    from pipelines.train import AfterEpoch, BeforeEpoch, End, EpochMetrics, Epochs
     from sweeps.running import worker
     from sweeps.study import study_file
 
     readings: list[dict[str, Any]] = []
 
-    def execute(_config: Any, run: Any, control: Any, *_: Any) -> Epochs[Outcome]:
-        control.before_epoch(0)
+    def execute(_config: Any, run: Any, *_: Any) -> Epochs[Outcome]:
+        yield BeforeEpoch(0)
         measured_now = {"loss": 1.0, "accuracy": 0.5}
-        control.after_epoch(0, [EpochMetrics(measured_now, measured_now, 0.1, 0.0)])
+        yield AfterEpoch(0, [EpochMetrics(measured_now, measured_now, 0.1, 0.0)])
         measured = {"val_accuracy": 0.5, "test_accuracy": 0.5}
         run.log_summary(measured)
         memory = round(psutil.Process().memory_info().rss / 2**20)
         readings.append({"done": len(readings), "parent": memory, "workers": {str(os.getpid()): memory}})
-        yield from ()  # nothing is to be trained
         return Outcome(End.COMPLETED, measured)
 
     vars(worker)["execute"] = execute  # in place of training

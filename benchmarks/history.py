@@ -89,24 +89,23 @@ def make() -> dict[str, Any]:
 
     from pipelines import backend, datasets
     from pipelines.execute import Outcome
-    from pipelines.train import End, EpochMetrics, Epochs
+    from pipelines.train import AfterEpoch, BeforeEpoch, End, EpochMetrics, Epochs
     from sweeps.running import worker
     from sweeps.study import study_file
 
     random = np.random.default_rng(0)
 
-    def pretend(config: Any, run: Any, control: Any, *_: Any) -> Epochs[Outcome]:
+    def pretend(config: Any, run: Any, *_: Any) -> Epochs[Outcome]:
         best = 0.0
         for epoch in range(config.training.epochs):
-            control.before_epoch(epoch)
+            yield BeforeEpoch(epoch)
             accuracy = float(0.99 - 0.1 / (epoch + 1) + random.normal(0, 0.002))
             best = max(best, accuracy)
             measured_now = {"loss": 0.1, "accuracy": accuracy}
-            control.after_epoch(epoch, [EpochMetrics(measured_now, measured_now, 1e-3, 10.0)])
+            yield AfterEpoch(epoch, [EpochMetrics(measured_now, measured_now, 1e-3, 10.0)])
         measured = {name: 1.0 for name in ("parameters", "kept_epoch", "seconds", "samples_per_second", "test_loss")}
         measured |= {"epochs_trained": EPOCHS, "val_accuracy": best, "test_accuracy": best}
         run.log_summary(measured)
-        yield from ()  # nothing is to be trained
         return Outcome(End.COMPLETED, measured)
 
     backend.configure()

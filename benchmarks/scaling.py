@@ -125,6 +125,7 @@ def _work(ready: Any, stop: Any, answers: Any, seed: int) -> None:
     os.environ["MLRUNS_DIR"] = tempfile.gettempdir()
     study = study_file.check(yaml.safe_load(STUDY), "scaling")
     store, lease = Store("scaling"), Lease.of_this_process(f"worker-{seed}", os.getppid())
+    pruner = pruners.pruner(study)
     random, took = np.random.default_rng(seed), dict[str, list[float]](claim=[], ask=[], epoch=[], finish=[])
     ready.wait()
     time.sleep(random.uniform(0, EPOCHS * EPOCH_SECONDS))
@@ -134,15 +135,15 @@ def _work(ready: Any, stop: Any, answers: Any, seed: int) -> None:
         if claimed is None:
             break
         with _timed(took["ask"]):
-            trial = store.ask(claimed, [], samplers.sampler(study, claimed.number), pruners.pruner(study))
+            trial = store.ask(claimed, [], samplers.sampler(study, claimed.number), pruner)
             params = space.suggest(trial, study.search)
         for epoch in range(EPOCHS):
             time.sleep(EPOCH_SECONDS)
             with _timed(took["epoch"]):
                 assert store.owns(claimed, lease)
-                store.spend_epoch(None)
-                store.report(trial, 0.9 + 0.01 * epoch - float(params["dropout"]) / 50, epoch + 1)
-                trial.should_prune()
+                store.spend_epochs(1, None)
+                store.report([(claimed, epoch + 1, 0.9 + 0.01 * epoch - float(params["dropout"]) / 50)])
+                store.to_prune([claimed], pruner)
             if stop.is_set():
                 break
         else:

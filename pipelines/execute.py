@@ -19,7 +19,7 @@ from pipelines.figures.style import Drawn
 from pipelines.images import Floats
 from pipelines.metrics import Metric
 from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES, TrackedRun
-from pipelines.train import Control, End, Epochs, Training, compile_model, train
+from pipelines.train import End, Epochs, Training, compile_model, train
 
 TEST, VALIDATION, TRAINING = "test", "val", "train"  # of the kept weights, in the metrics' names
 TRAINING_IMAGES = 10_000  # TRAINING is of so many: all would cost 2 % of a lean training
@@ -44,12 +44,11 @@ class Outcome:
 def execute(
     config: RunConfig,
     run: TrackedRun,
-    control: Control,
     checkpoint_path: Path,
     targets: Sequence[tuple[str, float]],
     keep_model_after: Collection[End],
 ) -> Epochs[Outcome]:
-    """Build, train, evaluate and track one run; leave its epochs, and closing it, to the caller.
+    """Build, train, evaluate and track one run; leave its epochs, what ends it early, and closing it, to the caller.
 
     `targets`: published values on test images, each with its metric's name and in percent where that is shown so, for the gaps
     to them; ignored where the data set is not comparable, or the metric not measured.
@@ -62,7 +61,7 @@ def execute(
         _training(config, number, seed, checkpoint.part(checkpoint_path, number))
         for number, seed in enumerate(config.seeds())
     ]
-    end = yield from train(trainings, control)
+    end = yield from train(trainings)
     if not end.final or any(training.kept_epoch is None for training in trainings):
         return Outcome(end, {})
 

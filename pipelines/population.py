@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -32,10 +33,11 @@ from pipelines.train import EpochMetrics, Training, random_states, seeds_of
 
 TRACED = "traced"
 ASKED_BY_KERAS = [("rmsprop", "momentum")]  # of an optimizer: numbers by which it decides what to compute
-Formulation = Literal["in turn", "grouped", "patches"]
-"""How members train side by side: one after the other inside the program; all at once, which makes their convolutions grouped
-ones; or all at once, with convolutions as products of matrices over patches of the images."""
-TRIED_BATCHES = 4  # of an epoch, to see which formulation is the fastest
+Formulation = Literal["slices", "grouped", "in turn"]
+"""How members train side by side: all at once, with convolutions as products of matrices over shifted slices of the images; all
+at once, which makes their convolutions grouped ones; or one after the other inside the program."""
+TRIED_BATCHES = 20  # to see which formulation is the fastest
+WRITERS = 8  # threads that write checkpoints
 
 
 class NotVectorisable(Exception):
@@ -127,22 +129,51 @@ class TracedMomentum(keras.optimizers.SGD):  # type: ignore[misc]
         self.assign_add(variable, after * self.momentum - step if self.nesterov else after)
 
 
-class PatchesConv2D(layers.Conv2D):  # type: ignore[misc]
+class SlicedConv2D(layers.Conv2D):  # type: ignore[misc]
     """A convolution as one product of matrices, which many members, each with a kernel of its own, can share."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Return the convolution of `inputs` (n, height, width, channels) with `kernel` (height, width, channels, filters)."""
         height, width, channels, filters = kernel.shape
-        patches = jax.lax.conv_general_dilated_patches(
-            inputs,
-            (height, width),
-            self.strides,
-            self.padding.upper(),
-            rhs_dilation=self.dilation_rate,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        by_channel = jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels * height * width, filters)
-        return patches @ by_channel
+        across = [(height - 1) * self.dilation_rate[0] + 1, (width - 1) * self.dilation_rate[1] + 1]
+        pads = jax.lax.padtype_to_pads(inputs.shape[1:3], across, self.strides, self.padding.upper())
+        x = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
+        rows, columns = ((x.shape[1 + i] - across[i]) // self.strides[i] + 1 for i in range(2))
+        slices = [
+            jax.lax.slice(
+                x,
+                (0, down, right, 0),
+                (
+                    len(x),
+                    down + (rows - 1) * self.strides[0] + 1,
+                    right + (columns - 1) * self.strides[1] + 1,
+                    channels,
+                ),
+                (1, *self.strides, 1),
+            )
+            for down in range(0, across[0], self.dilation_rate[0])
+            for right in range(0, across[1], self.dilation_rate[1])
+        ]
+        return jnp.concatenate(slices, axis=-1) @ jnp.reshape(kernel, (height * width * channels, filters))
+
+
+class SlicedMaxPooling2D(layers.MaxPooling2D):  # type: ignore[misc]
+    """Maxima of windows that touch, compared one by one: the gradient of XLA's own window is a scatter, slow on every device."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return `inputs` (n, height, width, channels) pooled; of equal maxima the first gets the gradient, as in XLA."""
+        (down, right), (_, height, width, _) = self.pool_size, inputs.shape
+        if tuple(self.strides) != (down, right) or (self.padding != "valid" and (height % down or width % right)):
+            return super().call(inputs)
+        x = inputs[:, : height // down * down, : width // right * right]
+        windows = x.reshape(len(x), height // down, down, width // right, right, x.shape[-1])
+        first, *others = (windows[:, :, i, :, j] for i in range(down) for j in range(right))
+        for each in others:
+            first = jnp.where((first >= each) | jnp.isnan(first), first, each)
+        return first
+
+
+SLICED: dict[Any, Any] = {layers.Conv2D: SlicedConv2D, layers.MaxPooling2D: SlicedMaxPooling2D}
 
 
 State = dict[str, Any]  # of one member; of a population, each array with an axis more in front
@@ -164,7 +195,7 @@ class Population:
         self._settings, self._dataset, self._scaling = first.settings, first.dataset, first.scaling
         self._at_once = size  # as many as memory allows
         self.formulation: Formulation = formulation or _fastest(first, size)
-        twin = partial(_twin, patches=self.formulation == "patches")
+        twin = partial(_twin, sliced=self.formulation == "slices")
         self._model = _clone(first.model, twin)
         self._optimizer = _optimizer(first)
         self._regularisers = [variable.regularizer for variable in first.model.trainable_variables]
@@ -213,9 +244,9 @@ class Population:
         states, predicted = self._states, self._predicted()
         seconds = (time.perf_counter() - began) / len(self._seats)
         n, labels = len(self._dataset.train), self._dataset.validation.y
-        told: list[EpochMetrics | Exception] = []
-        for number, seat in self._seats.items():
-            training = seat.training
+
+        def note(number: int) -> EpochMetrics | Exception:
+            training = self._seats[number].training
             try:
                 metrics = EpochMetrics(
                     training={"loss": float(sums[number]) / n, "accuracy": float(hits[number]) / n},
@@ -227,10 +258,12 @@ class Population:
                 )
                 weights: Arrays = [states[kind][index][number].copy() for kind, index in self._weights]
                 training.note(metrics, weights, [values[number] for values in states["optimizer"]], weights)
-                told.append(metrics)
+                return metrics
             except Exception as error:
-                told.append(error)
-        return told
+                return error
+
+        with ThreadPoolExecutor(WRITERS) as pool:  # what a disk takes to sync, it takes for all at once
+            return list(pool.map(note, self._seats))
 
     def probabilities(self, weights: Arrays, x: Floats) -> Floats:
         """Return the class probabilities (n, classes) of scaled examples (n, …) by a model with a member's `weights`."""
@@ -424,13 +457,13 @@ def _clone(model: Any, twin: Callable[[Any], Any]) -> Any:
         model.compiled = True
 
 
-def _twin(layer: Any, patches: bool) -> Any:
+def _twin(layer: Any, sliced: bool) -> Any:
     """Return what stands for a layer in the program."""
     if isinstance(layer, layers.Dropout):
         return TracedDropout(name=layer.name)
     config = layer.get_config()
     without = {key: None for key in config if isinstance(getattr(layer, key, None), keras.regularizers.Regularizer)}
-    kind = PatchesConv2D if patches and type(layer) is layers.Conv2D else type(layer)
+    kind = SLICED.get(type(layer), type(layer)) if sliced else type(layer)
     return kind.from_config(config | without)
 
 
@@ -442,16 +475,23 @@ def _check_room(dataset: Dataset) -> None:
         raise MemoryError(f"{wanted / 2**30:.1f} GiB of examples, {free / 2**30:.1f} GiB free")
 
 
+_found: dict[str, Formulation] = {}  # the fastest for layers of these kinds, as this process has found it
+
+
 def _fastest(first: Training, size: int) -> Formulation:
-    """Return the formulation that trains a few batches fastest here; XLA's convolutions inside a loop are slow on every CPU."""
+    """Return the formulation that trains batches fastest here; XLA's convolutions inside a loop are slow on every CPU."""
     if jax.default_backend() == "cpu":
-        return "patches"
-    seconds = {}
-    for formulation in get_args(Formulation):
-        tried = Population(first, size, formulation)
-        seconds[formulation] = min(tried.time_batches(TRIED_BATCHES) for _ in range(3))
-    print(f"{size} trainings, {TRIED_BATCHES} batches each: " + ", ".join(f"{k} {v:.3f} s" for k, v in seconds.items()))
-    return min(seconds, key=seconds.__getitem__)
+        return "slices"
+    kinds = " ".join(type(layer).__name__ for layer in first.model.layers) + f" {size}"
+    if kinds not in _found:
+        seconds: dict[Formulation, float] = {}
+        for formulation in get_args(Formulation):
+            tried = Population(first, size, formulation)
+            tried.time_batches(TRIED_BATCHES)  # it is compiled
+            seconds[formulation] = min(tried.time_batches(TRIED_BATCHES) for _ in range(2))
+        print(f"{size} trainings, {TRIED_BATCHES} batches: " + ", ".join(f"{k} {v:.3f} s" for k, v in seconds.items()))
+        _found[kinds] = min(seconds, key=seconds.__getitem__)
+    return _found[kinds]
 
 
 def _members(arrays: Any, begin: int, number: int) -> Any:

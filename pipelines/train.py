@@ -1,7 +1,7 @@
 """Training, epoch by epoch: one model, or several of one configuration side by side.
 
 The order of images and the dropout masks of an epoch depend on (seed, epoch) alone, so a training that was interrupted goes on
-exactly where it stopped. What may end it early is asked of `Control` between epochs.
+exactly where it stopped. What may end it early is asked between epochs, of whoever sends it on.
 """
 
 import enum
@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,14 +99,25 @@ class EpochMetrics:
         return cls.of(means | {"epoch_seconds": sum(one.epoch_seconds for one in metrics)})
 
 
-class Control(Protocol):
-    """What a training asks between epochs. A resumed one tells `after_epoch` again, in order, of every epoch behind it."""
+@dataclass(frozen=True)
+class BeforeEpoch:
+    """A training asks whether `epoch` of the next model may begin; the answer is why not, or None."""
 
-    def before_epoch(self, epoch: int) -> End | None:
-        """Return why `epoch` of the next model must not begin, or None."""
+    epoch: int
 
-    def after_epoch(self, epoch: int, metrics: Sequence[EpochMetrics]) -> End | None:
-        """Take note of `epoch`, one entry a model; return why the training should end here, or None."""
+
+@dataclass(frozen=True)
+class AfterEpoch:
+    """A training tells of `epoch`, one entry a model; the answer is why it should end here, or None.
+
+    A resumed one tells again, in order, of every epoch behind it.
+    """
+
+    epoch: int
+    metrics: Sequence[EpochMetrics]
+
+
+Question = BeforeEpoch | AfterEpoch
 
 
 def compile_model(model: Any, settings: TrainingSettings, task: Task = "classification") -> bool:
@@ -281,9 +292,8 @@ class Training:
         )
 
 
-Epochs = Generator[
-    Training, EpochMetrics, Result
-]  # yields the training that wants an epoch, and is sent what came of it
+Epochs = Generator["Training | Question", Any, Result]
+"""What a training wants next: an epoch of a model, and is sent its `EpochMetrics`; or an answer, and is sent an `End` or None."""
 
 
 def attempt(training: Training) -> EpochMetrics | Exception:
@@ -294,32 +304,31 @@ def attempt(training: Training) -> EpochMetrics | Exception:
         return error
 
 
-def tell(epochs: Epochs[Any], told: EpochMetrics | Exception | None) -> Training:
-    """Say what came of the epoch that was wanted (None at the beginning); return who wants the next. Raises StopIteration."""
-    if told is None:
-        return next(epochs)
+def tell(epochs: Epochs[Any], told: EpochMetrics | End | Exception | None) -> Training | Question:
+    """Say what came of what was wanted (None at the beginning); return what is wanted next. Raises StopIteration."""
     return epochs.throw(told) if isinstance(told, Exception) else epochs.send(told)
 
 
-def train(trainings: Sequence[Training], control: Control) -> Epochs[End]:
+def train(trainings: Sequence[Training]) -> Epochs[End]:
     """Train models side by side, an epoch of each at a time; leave them with their kept weights and return why it ended.
 
-    They live and end together: what `control` says after an epoch of all holds for all, and one that diverges ends all. A model
-    that has finished earlier waits, and counts with its last epoch.
+    They live and end together: an answer after an epoch of all holds for all, and one that diverges ends all. A model that has
+    finished earlier waits, and counts with its last epoch.
     """
-    end, epoch = None, 0
+    end: End | None = None
+    epoch = 0
     while end is None and not all(training.finished(epoch) for training in trainings):
         told: list[EpochMetrics] = []
         for training in trainings:
             behind = len(training.history) > epoch or training.finished(len(training.history))
             if not behind:
-                end = control.before_epoch(epoch)
+                end = yield BeforeEpoch(epoch)
                 if end is not None:
                     break
             told.append(training.history[: epoch + 1][-1] if behind else (yield training))
         if end is not None:
             break
-        end = control.after_epoch(epoch, told)
+        end = yield AfterEpoch(epoch, told)
         if end == End.ABANDONED:  # whatever else there is to say: the run is another worker's
             break
         epoch += 1

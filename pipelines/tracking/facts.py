@@ -31,21 +31,21 @@ class Wanted:
 
 def of_trials(experiment_id: str, wanted: Wanted, study_uid: str | None = None) -> list[RunFacts]:
     """Return the facts of a study's trials, in no order; without `study_uid`, of the experiment's current study."""
-    database = _database()
-    if database is None:
+    open_here = database()
+    if open_here is None:
         return store.study_runs(experiment_id, study_uid) if study_uid else store.trial_runs(experiment_id)
     own = _own(experiment_id, study_uid or store.current_study(experiment_id))
-    with database.ManagedSessionMaker() as session:
+    with open_here.ManagedSessionMaker() as session:
         return _read(session, own, own.with_only_columns(SqlRun.run_uuid), wanted)
 
 
 def any_trial(experiment_id: str, wanted: Wanted) -> RunFacts | None:
     """Return the facts of any one trial of an experiment's current study; None where none has begun."""
-    database = _database()
-    if database is None:
+    open_here = database()
+    if open_here is None:
         return store.any_trial(experiment_id)
     one = _own(experiment_id, store.current_study(experiment_id)).limit(1)
-    with database.ManagedSessionMaker() as session:
+    with open_here.ManagedSessionMaker() as session:
         ids = [run_id for run_id, _ in session.execute(one)]
         return next(iter(_read(session, _of_these(ids), ids, wanted)), None)
 
@@ -56,8 +56,8 @@ def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, direction: D
     Best are those with the best `metric`, of the kept epoch; of equal ones those with the lower number; those without it come
     last. A server gives all of them: the choice is the caller's.
     """
-    database = _database()
-    if database is None:
+    open_here = database()
+    if open_here is None:
         return [each for each in of_trials(experiment_id, wanted) if each.status == FINISHED]
     present, curve, former = aliased(SqlLatestMetric), aliased(SqlLatestMetric), aliased(SqlLatestMetric)
     number = aliased(SqlTag)
@@ -73,12 +73,12 @@ def of_best_trials(experiment_id: str, wanted: Wanted, metric: str, direction: D
         .order_by(value.is_(None), value.desc() if direction == "maximize" else value, cast(number.value, Integer))
         .limit(most)
     )
-    with database.ManagedSessionMaker() as session:
+    with open_here.ManagedSessionMaker() as session:
         ids = [run_id for run_id, _ in session.execute(best)]
         return _read(session, _of_these(ids), ids, wanted)
 
 
-def _database() -> SqlAlchemyStore | None:
+def database() -> SqlAlchemyStore | None:
     """Return the store where it is a database that this process has open, None for a server."""
     found = store.client()._tracking_client.store
     return found if isinstance(found, SqlAlchemyStore) else None

@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from mlflow.utils.mlflow_tags import (
 from models import Source
 from pipelines import checkpoint
 from pipelines.errors import first_line
-from pipelines.tracking import names, store
+from pipelines.tracking import bulk, names, store
+from pipelines.tracking.bulk import MetricRow
 from pipelines.train import EpochMetrics
 
 MODEL_FILE = "model.keras"
 PROBABILITIES, PREDICTIONS = "probabilities.npz", "predictions.npz"  # of a classification, of a regression
 CHECKPOINT = "checkpoint"  # folder of a run's artifacts while it is unfinished
+REQUESTS = 8  # to a server at a time
 LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
 
 
@@ -45,6 +48,11 @@ class TrackedRun:
         self._logged = set(store.history(run_id, LAST_WRITTEN))  # steps
         self._former: bool | None = None  # whether its metrics have the names of before
         self._waiting: dict[int, tuple[dict[str, float], int]] = {}  # step: metrics, Unix milliseconds
+
+    @property
+    def waiting(self) -> int:
+        """The number of epochs that wait to be logged."""
+        return len(self._waiting)
 
     @classmethod
     def create(cls, experiment_id: str, parent_id: str, name: str, tags: Mapping[str, str]) -> "TrackedRun":
@@ -83,7 +91,7 @@ class TrackedRun:
         store.client().update_run(self.run_id, status="RUNNING")
 
     def log_epoch(self, epoch: int, metrics: Sequence[EpochMetrics], further: Mapping[str, float]) -> None:
-        """Log an epoch's metrics, unless they are there already; the step is the number of epochs trained, so `epoch` + 1.
+        """Log an epoch's metrics with `send_epochs`, unless they are there already; the step is `epoch` + 1, the epochs trained.
 
         `metrics`: one entry a model; of several, the mean is logged, and each one's as `epoch_val_NAME_1`, ….
         """
@@ -94,10 +102,6 @@ class TrackedRun:
             mean = EpochMetrics.mean(metrics).flat(prefix)
             self._waiting[step] = mean | (each if len(metrics) > 1 else {}) | dict(further), _now()
             self._logged.add(step)
-        try:
-            self.send()
-        except store.TrackingError as error:
-            print(f"MLflow does not answer ({first_line(error)}): {len(self._waiting)} epochs wait to be logged")
 
     def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Log what is known once, at the end, unless it is there already."""
@@ -184,13 +188,43 @@ class TrackedRun:
             self._log(metrics, step, when)
             del self._waiting[step]
 
+    def rows(self) -> list[MetricRow]:
+        """Return the epochs that wait, as they are logged."""
+        return [
+            MetricRow(self.run_id, name, value, when, step)
+            for step, (metrics, when) in self._waiting.items()
+            for name, value in self._named(metrics).items()
+        ]
+
+    def sent(self) -> None:
+        """Note that what `rows` gave is logged."""
+        self._waiting.clear()
+
     def _log(self, metrics: Mapping[str, float], step: int, when: int) -> None:
+        store.client().log_batch(
+            self.run_id, metrics=[Metric(key, value, when, step) for key, value in self._named(metrics).items()]
+        )
+
+    def _named(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        """Return metrics under the names that this run's have."""
         if self._former is None:
             self._former = names.are_former(store.client().get_run(self.run_id).data.metrics)
-        if self._former:
-            metrics = {names.former(name): value for name, value in metrics.items()}
-        store.client().log_batch(
-            self.run_id, metrics=[Metric(key, value, when, step) for key, value in metrics.items()]
+        return {names.former(name): value for name, value in metrics.items()} if self._former else metrics
+
+
+def send_epochs(runs: Sequence[TrackedRun]) -> None:
+    """Log the epochs that wait, of many runs at once. While the store does not answer they wait on, and this says so."""
+    try:
+        written = bulk.log([row for run in runs for row in run.rows()])
+        for run in runs:
+            if run.run_id in written:
+                run.sent()
+        rest = [run for run in runs if run.waiting]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            list(pool.map(TrackedRun.send, rest))
+    except store.TrackingError as error:
+        print(
+            f"MLflow does not answer ({first_line(error)}): {sum(run.waiting for run in runs)} epochs wait to be logged"
         )
 
 

@@ -10,7 +10,8 @@ import models
 from pipelines import datasets
 from pipelines.config import RunConfig
 from pipelines.errors import UserError, first_line, out_of_memory
-from pipelines.train import EpochMetrics, Epochs, Training, attempt
+from pipelines.train import EpochMetrics, Epochs, Question, Training, attempt
+from sweeps.running.trial import Trial
 from sweeps.study.study import Choice, Scalar, Study
 
 if TYPE_CHECKING:
@@ -19,18 +20,34 @@ if TYPE_CHECKING:
 TRIALS_A_GROUP = 3  # times its size: so many trials share their shape before other shapes have their turn
 
 
-@dataclass
+@dataclass(eq=False)
 class Running:
-    """A trial under way: its `training` wants an epoch, and `epochs` is to be told what came of that."""
+    """A trial under way: `epochs` is to be told what came of what it `wants`."""
 
     claimed: FrozenTrial
     params: dict[str, Any] = field(default_factory=dict)
     epochs: Epochs[None] = field(init=False)
-    training: Training = field(init=False)
+    trial: Trial = field(init=False)
+    wants: "Training | Question" = field(init=False)
+
+    @property
+    def training(self) -> Training:
+        """The training that wants an epoch."""
+        assert isinstance(self.wants, Training)
+        return self.wants
+
+    @property
+    def question(self) -> Question:
+        """What the trial asks."""
+        assert not isinstance(self.wants, Training)
+        return self.wants
 
 
+Told = tuple[
+    Running, EpochMetrics | Exception | None
+]  # a trial, with what came of its epoch; None: it has just been claimed
 Begin = Callable[[Mapping[str, Any]], Running | None]  # the next trial, with some parameters given; None: no more now
-Advance = Callable[[Running, EpochMetrics | Exception], bool]  # tells a trial of its epoch; whether it wants another
+Advance = Callable[[Sequence[Told]], list[Running]]  # tells trials of their epochs; returns those that want another
 
 
 def check(study: Study, backend: str) -> None:
@@ -84,7 +101,7 @@ def _train_in_turn(begin: Begin, advance: Advance) -> None:
 
 
 def _train_alone(running: Running, advance: Advance) -> None:
-    while advance(running, attempt(running.training)):
+    while advance([(running, attempt(running.training))]):
         pass
 
 
@@ -131,9 +148,11 @@ class _Group:
             self._fill(begin)
             if not self._running:
                 return self._other
-            for trial, told in zip(list(self._running), self._epoch(), strict=True):
-                if not advance(trial, told):
-                    self._population.leave(trial.training)
+            trained = [trial.training for trial in self._running]
+            goes_on = advance(list(zip(self._running, self._epoch(), strict=True)))
+            for trial, training in zip(list(self._running), trained, strict=True):
+                if trial not in goes_on:
+                    self._population.leave(training)
                     self._running.remove(trial)
 
     def _fill(self, begin: Begin) -> None:

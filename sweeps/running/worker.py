@@ -33,13 +33,13 @@ from pipelines.execute import count_parameters, execute
 from pipelines.metrics import MetricError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from pipelines.train import End, EpochMetrics, Epochs, tell
+from pipelines.train import End, EpochMetrics, Epochs, Training, tell
 from sweeps.running import population
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import StopFlag, WorkerSlot
 from sweeps.running.exit_codes import DISK_FULL, FAULTY, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
 from sweeps.running.tags import of_dataset, of_trial
-from sweeps.running.trial import TrialControl
+from sweeps.running.trial import Control, Trial
 from sweeps.running.watchdog import Watchdog
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
@@ -175,6 +175,7 @@ class _Worker:
         self._points, self._counted = samplers.points(self._study), dict[str, int]()
         self._facts, self._trials, self._memory = backend.describe(), 0, 0.0  # GiB
         self._failed = False  # any trial here
+        self._control = Control(assignment, stop, store, lease, watch)
         gc.freeze()  # the libraries are loaded, and Keras collects garbage before every model: leave theirs out of it
         self._meter = device.Meter(device.gpus()[0] if self._facts["device"] == "gpu" else None)
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
@@ -193,15 +194,28 @@ class _Worker:
             print(begins(claimed.number))
             running = population.Running(claimed)
             running.epochs = self._train(running, given)
-            if self._advance(running, None):
+            if self._advance([(running, None)]):
                 return running
         return None
 
-    def _advance(self, running: population.Running, told: EpochMetrics | Exception | None) -> bool:
-        """Tell a trial what came of the epoch that it wanted, if it did already; return whether it wants another."""
+    def _advance(self, told: Sequence[population.Told]) -> list[population.Running]:
+        """Tell trials what came of the epochs that they wanted, and answer what they ask; return those that want another."""
+        wanting: list[population.Running] = []
+        words: Sequence[tuple[population.Running, EpochMetrics | End | Exception | None]] = told
+        while words:
+            asking: list[population.Running] = []
+            for running, word in words:
+                if not self._tell(running, word):
+                    continue
+                (wanting if isinstance(running.wants, Training) else asking).append(running)
+            words = list(zip(asking, self._answers(asking), strict=True))
+        return wanting
+
+    def _tell(self, running: population.Running, word: EpochMetrics | End | Exception | None) -> bool:
+        """Send a trial what it waits for; return whether it wants something more."""
         wants = False
         try:
-            running.training = tell(running.epochs, told)
+            running.wants = tell(running.epochs, word)
             wants = True
         except StopIteration:
             pass
@@ -210,6 +224,12 @@ class _Worker:
                 print(ends(running.claimed.number))
                 self._watch.let_go(running.claimed)
         return wants
+
+    def _answers(self, asking: Sequence[population.Running]) -> Sequence[End | Exception | None]:
+        try:
+            return self._control.answer([(running.trial, running.question) for running in asking])
+        except Exception as error:
+            return [error] * len(asking)
 
     def _goes_on(self) -> bool:
         """Whether another trial may begin in this process."""
@@ -246,11 +266,9 @@ class _Worker:
                 store.finish(claimed, TrialState.PRUNED, ended=names.INFEASIBLE)
                 _close(run, saved, TrialState.PRUNED, names.INFEASIBLE)
                 return
-            control = TrialControl(
-                self._assignment, self._stop, store, claimed, self._lease, trial, run, saved, self._watch, self._meter
-            )
+            running.trial = Trial(claimed, run, saved, self._meter.reader().read)
             targets = [(metrics.short(target.of), target.published) for target in study.targets]
-            outcome = yield from execute(config, run, control, saved, targets, self._ends_that_keep_models())
+            outcome = yield from execute(config, run, saved, targets, self._ends_that_keep_models())
         except Exception as error:
             if kind_of(error) in (ErrorKind.AWAY, ErrorKind.WANT, ErrorKind.REFUSED):
                 raise  # a fresh worker may have better luck

@@ -1,4 +1,4 @@
-"""The epochs that a study has begun, counted in a table beside Optuna's: one atomic UPDATE an epoch, before it is trained.
+"""The epochs that a study has begun, counted in a table beside Optuna's: one atomic UPDATE before all epochs that begin together.
 
 Of the other two budgets, trials are tickets (`Store.claim`), and hours are what parents have noted (`Store.seconds_spent`),
 made a deadline in `running/launch.py`.
@@ -32,13 +32,17 @@ class Ledger:
                 spent = connection.execute(former).scalar() if had else None
                 connection.execute(_ledger.insert().values(uid=self._uid, spent=spent or 0))
 
-    def spend(self, limit: int | None) -> bool:
-        """Count one epoch, atomically; False, and nothing counted, when `limit` is reached."""
-        count = _ledger.update().where(_ledger.c.uid == self._uid).values(spent=_ledger.c.spent + 1)
-        if limit is not None:
-            count = count.where(_ledger.c.spent < limit)
-        with self._engine.begin() as connection:
-            return connection.execute(count).rowcount == 1
+    def spend(self, wanted: int, limit: int | None) -> int:
+        """Count up to `wanted` epochs, atomically; return how many: fewer where `limit` leaves no room for all."""
+        while wanted > 0:
+            count = _ledger.update().where(_ledger.c.uid == self._uid).values(spent=_ledger.c.spent + wanted)
+            if limit is not None:
+                count = count.where(_ledger.c.spent + wanted <= limit)
+            with self._engine.begin() as connection:
+                if connection.execute(count).rowcount == 1:
+                    return wanted
+            wanted = min(wanted - 1, (limit or 0) - self.spent())
+        return 0
 
     def spent(self) -> int:
         """Return the number of epochs begun in this study, replayed ones included."""

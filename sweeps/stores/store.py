@@ -25,6 +25,7 @@ from optuna.storages._rdb.models import (
     TrialHeartbeatModel,
     TrialIntermediateValueModel,
     TrialModel,
+    TrialSystemAttributeModel,
     TrialUserAttributeModel,
 )
 from optuna.study import StudyDirection
@@ -42,6 +43,7 @@ from sweeps.stores.budget import Ledger
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL, Lease
 from sweeps.stores.requests import DELETED, Requests, enqueued
 from sweeps.stores.requests import note as _note
+from sweeps.stores.snapshot import Snapshot
 from sweeps.stores.storage import open_storage, study_names, url
 
 AHEAD = 10  # trials that wait, at least, while there are any left
@@ -293,14 +295,22 @@ class Store:
         """Record a heartbeat."""
         self._rdb.record_heartbeat(trial._trial_id)
 
+    def held(self, trials: Sequence[FrozenTrial], lease: Lease) -> dict[int, bool]:
+        """Return which of the running `trials` are still held under `lease`, by number: whether somebody asked that it end."""
+        ids = [trial._trial_id for trial in trials]
+        noted = TrialUserAttributeModel
+        lasting = sqlalchemy.select(TrialModel.number, noted.key, noted.value_json).where(
+            *(noted.trial_id == TrialModel.trial_id, noted.key.in_((names.LEASE, names.STOPPING))),
+            *(TrialModel.trial_id.in_(ids), TrialModel.state == TrialState.RUNNING),
+        )
+        with self._rdb.engine.begin() as connection:
+            found = {(number, key): json.loads(value) for number, key, value in connection.execute(lasting)}
+        ours = [number for (number, key), value in found.items() if key == names.LEASE and value == str(lease)]
+        return {number: (number, names.STOPPING) in found for number in ours}
+
     def owns(self, trial: FrozenTrial, lease: Lease) -> bool:
         """Whether the trial is still held under `lease`."""
-        now = self.reread(trial)
-        return now.state == TrialState.RUNNING and now.user_attrs.get(names.LEASE) == str(lease)
-
-    def stopping(self, trial: FrozenTrial) -> bool:
-        """Whether somebody asked that the trial end for good."""
-        return names.STOPPING in self.reread(trial).user_attrs
+        return trial.number in self.held([trial], lease)
 
     def reread(self, trial: FrozenTrial) -> FrozenTrial:
         """Return the trial as it is stored now."""
@@ -310,12 +320,36 @@ class Store:
         """Remember something of a trial."""
         self._storage.set_trial_user_attr(trial._trial_id, key, value)
 
-    def report(self, trial: optuna.Trial, value: float, step: int) -> None:
-        """Report the first objective after `step` epochs; see `curve`."""
-        if len(trial.study.directions) == 1:
-            trial.report(value, step)
-        else:  # Optuna takes no reports then, and its TPE sampler trips over any
-            trial.set_user_attr(f"{names.CURVE}{step}", value)
+    def report(self, reports: Iterable[tuple[FrozenTrial, int, float]]) -> None:
+        """Report the first objective of trials as (trial, epochs trained, value), in one transaction; see `curve`."""
+        alone, reported = len(self.directions()) == 1, TrialIntermediateValueModel
+        with Session(self._rdb.engine) as session, session.begin():
+            for trial, step, value in reports:
+                if alone:
+                    again = (reported.trial_id == trial._trial_id) & (reported.step == step)
+                    session.execute(sqlalchemy.delete(reported).where(again))
+                    stored, kind = reported.intermediate_value_to_stored_repr(value)
+                    session.add(
+                        reported(
+                            trial_id=trial._trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
+                        )
+                    )
+                else:  # Optuna takes no reports then, and its TPE sampler trips over any
+                    _note(session.get_one(TrialModel, trial._trial_id), f"{names.CURVE}{step}", value, session)
+
+    def to_prune(self, trials: Sequence[FrozenTrial], pruner: optuna.pruners.BasePruner) -> set[int]:
+        """Return the numbers of those of the running `trials` that `pruner` stops, by what has been reported until now.
+
+        Each sees what the pruner has noted of those before it; all of that is written in one transaction.
+        """
+        snapshot = Snapshot(self._storage, self._study_id)
+        study = optuna.Study(self.study_name, snapshot, pruner=pruner)  # type: ignore[arg-type]
+        pruned = {trial.number for trial in trials if pruner.prune(study, snapshot.get_trial(trial._trial_id))}
+        with Session(self._rdb.engine) as session, session.begin():
+            for (trial_id, key), value in snapshot.noted.items():
+                trial = session.get_one(TrialModel, trial_id)
+                _note(trial, key, value, session, TrialSystemAttributeModel)
+        return pruned
 
     def finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, *, ended: str
@@ -441,9 +475,9 @@ class Store:
     def _ledger(self) -> Ledger:
         return Ledger(self._rdb.engine, self.uid, self._study_id)
 
-    def spend_epoch(self, limit: int | None) -> bool:
-        """Count one epoch, atomically; False, and nothing counted, when `limit` is reached."""
-        return self._ledger.spend(limit)
+    def spend_epochs(self, wanted: int, limit: int | None) -> int:
+        """Count up to `wanted` epochs, atomically; return how many: fewer where `limit` leaves no room for all."""
+        return self._ledger.spend(wanted, limit)
 
     def epochs_spent(self) -> int:
         """Return the number of epochs begun in this study, replayed ones included."""

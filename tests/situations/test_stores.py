@@ -116,7 +116,7 @@ def test_the_epochs_of_a_study_of_0_1_0_are_found(study: Store) -> None:
         file.execute("INSERT INTO epoch_ledger VALUES (?, ?)", (study._study_id, spent + 7))
         file.execute("DROP TABLE epochs_begun")
     assert Store("tiny").epochs_spent() == spent + 7
-    assert Store.create("tiny").spend_epoch(None) and Store("tiny").epochs_spent() == spent + 8
+    assert Store.create("tiny").spend_epochs(1, None) and Store("tiny").epochs_spent() == spent + 8
 
 
 @pytest.mark.slow

@@ -261,7 +261,7 @@ def test_a_member_that_raises_fails_alone(few: Dataset, tmp_path: Path, monkeypa
 
 
 @under_jax
-@pytest.mark.parametrize("formulation", ["in turn", "grouped", "patches"])
+@pytest.mark.parametrize("formulation", ["slices", "grouped", "in turn"])
 def test_every_formulation_trains_the_same(formulation: Any, few: Dataset, tmp_path: Path) -> None:
     from pipelines.population import Population
 

@@ -61,10 +61,11 @@ def test_a_running_trial_alone_can_be_stopped(fresh: Store) -> None:
     fresh.queue(2)
     claimed = fresh.claim(2, MINE)
     assert not fresh.requests.stop_trial(1) and not fresh.requests.stop_trial(7)
-    assert not fresh.stopping(claimed)
-    assert fresh.requests.stop_trial(0) and Store("study").stopping(claimed)
+    assert fresh.held([claimed], MINE) == {0: False}
+    assert fresh.requests.stop_trial(0) and Store("study").held([claimed], MINE) == {0: True}
     fresh.release(claimed)
-    assert fresh.stopping(fresh.claim(2, MINE))  # whoever takes it up ends it
+    assert fresh.held([claimed], MINE) == {}
+    assert fresh.held([fresh.claim(2, MINE)], MINE) == {0: True}  # whoever takes it up ends it
 
 
 def test_a_deleted_trial_keeps_its_number_alone(fresh: Store) -> None:
@@ -104,11 +105,12 @@ def test_what_is_decided_first_holds(fresh: Store) -> None:
 def train_until_stopped(store: Store) -> list[int]:
     """Claim and end trials of a few epochs; return which were stopped."""
     stopped = []
-    while (trial := store.claim(TICKETS, Lease.of_this_process("here", os.getppid()))) is not None:
+    lease = Lease.of_this_process("here", os.getppid())
+    while (trial := store.claim(TICKETS, lease)) is not None:
         halted = False
         for _ in range(3):
             time.sleep(0.005)
-            halted = halted or store.stopping(trial)
+            halted = halted or store.held([trial], lease)[trial.number]
         if halted:
             stopped.append(trial.number)
         store.finish(trial, TrialState.PRUNED, ended="stopped" if halted else "pruned")

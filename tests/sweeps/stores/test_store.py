@@ -32,8 +32,8 @@ def spend_all(barrier, queue, limit: int) -> None:
     mine = Store("study")
     barrier.wait()
     spent = 0
-    while mine.spend_epoch(limit):
-        spent += 1
+    while counted := mine.spend_epochs(3, limit):
+        spent += counted
     queue.put(spent)
 
 
@@ -71,8 +71,9 @@ def test_a_claim_comes_with_heartbeat_and_lease_or_not_at_all(fresh: Store, monk
 def test_epochs_are_counted_exactly_by_four_processes(fresh: Store) -> None:
     assert sum(in_processes(spend_all, 4, limit=50)) == 50
     assert fresh.epochs_spent() == 50
-    assert fresh.spend_epoch(51) and not fresh.spend_epoch(51)
-    assert fresh.spend_epoch(None)
+    assert fresh.spend_epochs(3, 52) == 2 and fresh.spend_epochs(1, 52) == 0
+    assert fresh.spend_epochs(4, None) == 4 and fresh.spend_epochs(0, None) == 0
+    assert fresh.epochs_spent() == 56
 
 
 def test_parents_that_queue_at_once_do_no_harm(fresh: Store) -> None:
@@ -129,7 +130,7 @@ def test_a_released_trial_keeps_number_parameters_and_reports(fresh: Store) -> N
     claimed = fresh.claim(1, MINE)
     trial = fresh.ask(claimed, [], samplers.sampler(study, 0), pruners.pruner(study))
     params = space.suggest(trial, study.search)
-    trial.report(0.9, 0)
+    fresh.report([(claimed, 0, 0.9)])
     assert fresh.release(claimed)
     assert not fresh.owns(claimed, MINE)
     again = fresh.claim(1, MINE)
@@ -325,9 +326,9 @@ def test_the_curve_of_a_trial_is_the_same_for_one_objective_or_several(outputs: 
     for name, directions in (("one", ["maximize"]), ("two", ["maximize", "minimize"])):
         own = Store.create(name, directions)
         own.queue(1)
-        trial = optuna.Trial(own.study(), own.claim(1, MINE)._trial_id)
-        for step in (1, 2, 11):
-            own.report(trial, 0.9 + step / 1000, step)
+        trial = own.claim(1, MINE)
+        for step in (1, 2, 11, 2):  # again, as after a worker was killed
+            own.report([(trial, step, 0.9 + step / 1000)])
         assert store.curve(own.trials()[0]) == pytest.approx({1: 0.901, 2: 0.902, 11: 0.911})
         own.finish(own.trials()[0], TrialState.PRUNED, ended="diverged")
         own.queue(20)  # a pruned trial must not make the sampler stumble

@@ -9,7 +9,6 @@ from rich.console import Console
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import runs
-from sweeps.running.trial import TrialControl
 from sweeps.stores.store import Store
 from sweeps.study import study_file
 from sweeps.tasks import doctor, rerun
@@ -54,11 +53,8 @@ def test_what_is_not_as_it_was_is_said(study: Store, again: Any) -> None:
 
 
 def test_a_pruned_run_is_trained_for_as_many_epochs(run_here: Any, again: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.train import End
-
     with monkeypatch.context() as patch:
-        after = TrialControl.after_epoch
-        patch.setattr(TrialControl, "after_epoch", lambda self, *args: after(self, *args) or End.PRUNED)
+        patch.setattr(Store, "to_prune", lambda _, trials, __: {trial.number for trial in trials})
         run_here(
             study_file.check(TINY | {"budget": {"trials": 1}, "training": {"epochs": 3, "batch_size": 500}}, "test")
         )
