@@ -55,9 +55,11 @@ def draw(run_id: str) -> list[str]:
     if failed:
         run.set_tags({FAILED: "; ".join(failed)})
     else:
-        store.delete_tag(run_id, FAILED)
+        if FAILED in tags:
+            store.delete_tag(run_id, FAILED)
         store.delete_artifacts(run_id, of_run.FOLDER)
-    store.delete_tag(run_id, TAG)
+    if TAG in tags:
+        store.delete_tag(run_id, TAG)
     return failed
 
 
