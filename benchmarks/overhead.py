@@ -4,8 +4,9 @@
 
 Each measurement is a fresh process; trial and `fit` alternate, so that a busy machine hurts both. Timed is, for the trial,
 from the claim of the ticket to the closed run (model, training, validation, checkpoints, both stores, evaluation on all images,
-figures, artifacts), and for `fit`, building, compiling and `fit` with the validation images. Imports and loading the images are
-in neither: a worker pays them once. Measurements are appended to a file as they come; the same command goes on with them.
+artifacts; its figures are drawn beside it), and for `fit`, building, compiling and `fit` with the validation images. Imports and
+loading the images are in neither: a worker pays them once. Measurements are appended to a file as they come; the same command
+goes on with them.
 """
 
 import argparse
@@ -93,14 +94,15 @@ def time_trial(dataset: str, epochs: int) -> dict[str, Any]:
     import keras
 
     from pipelines import checkpoint, evaluate
-    from pipelines.figures.style import Drawn
+    from pipelines.figures.of_run import Gathering
     from pipelines.tracking.run import TrackedRun
 
     spent: dict[str, float] = {}
     _timed(keras.Model, "fit", spent, "fit")
     _timed(evaluate, "probabilities", spent, "predicting validation, training and test images")
     _timed(checkpoint, "save", spent, "checkpoints")
-    _timed(Drawn, "draw", spent, "figures")
+    for name in ("add_results", "write"):
+        _timed(Gathering, name, spent, "gathering what figures are drawn from")
     for name in ("log_epoch", "log_artifacts", "log_summary", "log_inputs"):
         _timed(TrackedRun, name, spent, "MLflow")
     with tempfile.TemporaryDirectory() as folder:

@@ -32,8 +32,11 @@ def sweep(*arguments: object) -> list[str]:
 
 def workers(command: int) -> list[psutil.Process]:
     """Return the worker processes of a running command, by its process number, the oldest first; none where it has ended."""
+    from sweeps.running import figures
+
     try:
-        servers = [each for each in psutil.Process(command).children() if "forkserver" in " ".join(each.cmdline())]
+        children = [(each, " ".join(each.cmdline())) for each in psutil.Process(command).children()]
+        servers = [each for each, called in children if "forkserver" in called and figures.READY not in called]
         return [worker for server in servers for worker in server.children()]
     except psutil.Error:
         return []

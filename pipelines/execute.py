@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 import models
-from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics
+from pipelines import backend, callbacks, checkpoint, datasets, drawing, evaluate, metrics
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Dataset, Examples, Rows
-from pipelines.datasets.mnist import DIGITS
-from pipelines.figures import curves, fonts, result
-from pipelines.figures.style import Drawn
+from pipelines.figures.of_run import Gathering
 from pipelines.images import Floats
 from pipelines.metrics import Metric
 from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES, TrackedRun
@@ -48,7 +46,9 @@ def execute(
     targets: Sequence[tuple[str, float]],
     keep_model_after: Collection[End],
 ) -> Epochs[Outcome]:
-    """Build, train, evaluate and track one run; leave its epochs, what ends it early, and closing it, to the caller.
+    """Build, train, evaluate and track one run; leave its epochs, what ends it early, its figures (`drawing`), and closing it.
+
+    All of that is the caller's.
 
     `targets`: published values on test images, each with its metric's name and in percent where that is shown so, for the gaps
     to them; ignored where the data set is not comparable, or the metric not measured.
@@ -68,9 +68,11 @@ def execute(
     keep_model = end in keep_model_after
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn = Drawn(folder)
+        gathering = Gathering(folder)
         each = [
-            _evaluate(training, end, folder if len(trainings) == 1 else folder / f"model_{number}", keep_model, drawn)
+            _evaluate(
+                training, end, folder if len(trainings) == 1 else folder / f"model_{number}", keep_model, gathering
+            )
             for number, training in enumerate(trainings, 1)
         ]
         measured = _summary(each) | _cost(trainings)
@@ -78,18 +80,11 @@ def execute(
             known = {metric.name: metric for metric in config.measured}
             measured |= dict(_gap(known[name], target, measured) for name, target in targets if name in known)
         kept = [training.kept_epoch or 0 for training in trainings]
-        histories = [training.history for training in trainings]
-        watched = curves.watched_images(config.protocol)
-        differs = losses.differs_by(config.training)
-        drawn.draw(
-            folder / "learning_curves.png",
-            lambda: curves.learning_curves(histories, kept, watched, config.measured, differs),
-        )
+        gathering.write(config, [training.history for training in trainings], kept)
         (folder / "config.json").write_text(json.dumps(config.model_dump(), indent=2))
         run.log_artifacts(folder)
-    if drawn.failed:
-        run.set_tags({"figures_failed": "; ".join(drawn.failed)})
-    run.log_summary(measured | {"figure_seconds": drawn.seconds})
+    run.log_summary(measured)
+    drawing.owe(run)
     return Outcome(end, measured)
 
 
@@ -121,8 +116,8 @@ def _training(config: RunConfig, number: int, seed: int, checkpoint_path: Path) 
     return Training(model, dataset, config.training, seed, checkpoint_path, fingerprint, logits, config.measured, own)
 
 
-def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, drawn: Drawn) -> dict[str, float]:
-    """Return every metric of the kept weights; write predictions, model and, if it finished, figures to `folder`."""
+def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, gathering: Gathering) -> dict[str, float]:
+    """Return every metric of the kept weights; write predictions and model to `folder`, and gather what figures show."""
     # The training images tell how much was memorised: of interest where training ran its course.
     parts = {"test": TEST} | ({"train": TRAINING} if end == End.COMPLETED else {})
     if not training.dataset.watched:
@@ -146,7 +141,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
         if training.settings.pixels == "standardized":
             np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
     if end == End.COMPLETED and not regression:
-        _draw_results(training, predicted["test"], folder, drawn)
+        gathering.add_results(folder, training.dataset, predicted["test"], training.probabilities)
     return measured
 
 
@@ -156,24 +151,6 @@ def _some(examples: Examples) -> Examples:
     if not isinstance(examples.x, Rows):
         return examples[np.arange(n)]
     return examples[np.linspace(0, len(examples) - 1, n).astype(np.int64)]
-
-
-def _draw_results(training: Training, predicted: Floats, folder: Path, drawn: Drawn) -> None:
-    """Draw what the model gets right and wrong, into `folder`; `predicted`: of the test images."""
-    dataset = training.dataset
-    test, classes = dataset.test, dataset.classes
-    what = "images" if dataset.has_images else "examples"
-    drawn.draw(folder / "confusion.png", lambda: result.confusion(predicted, test.y, classes, what))
-    if dataset.has_images:
-        drawn.draw(folder / "wrong_images.png", lambda: result.wrong_images(predicted, test.x, test.y, classes))
-    drawn.draw(
-        folder / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, test.y, classes, what)
-    )
-    if classes is DIGITS:  # MNIST itself: no other data set, whatever its classes are called, has this tuple
-        drawn.draw(
-            folder / "font_digits.png",
-            lambda: fonts.predictions(training.probabilities(fonts.digits())),
-        )
 
 
 def _summary(each: list[dict[str, float]]) -> dict[str, float]:

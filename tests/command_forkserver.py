@@ -79,21 +79,45 @@ def _become_command(arguments: list[str], folder: str, environment: dict[str, st
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["sweep", *arguments]
     sys.path.insert(0, str(Path(sys.executable).parent))  # as for the script
-    _fork_workers_server()
+    _fork_servers()
     from sweeps import cli
 
     cli.main()
     sys.exit(0)
 
 
-def _fork_workers_server() -> None:
-    """Let the first server of workers be a process that is forked here and now."""
+def _fork_servers() -> None:
+    """Let the first server of workers, and that of processes that draw, be processes that are forked here and now."""
+    from sweeps.running import figures
     from sweeps.running.executors import forkserver, processes
+
+    forked = {processes.READY: _fork_server(), figures.READY: _fork_server(orphaned=True)}
+    start = forkserver.start_process
+
+    def take(control: socket.socket, ready: str | None) -> "subprocess.Popen[bytes]":
+        if ready not in forked:
+            return start(control, ready)
+        pid, orders = forked.pop(ready)
+        socket.send_fds(orders, [b"s"], [control.fileno()])
+        return cast("subprocess.Popen[bytes]", _Forked(pid))
+
+    forkserver.start_process = take
+
+
+def _fork_server(orphaned: bool = False) -> tuple[int, socket.socket]:
+    """Fork a server that waits for its control; return its number, and where to send that. `orphaned`: no child of ours.
+
+    Whoever counts the workers of a command takes those of each server that is its child.
+    """
+    from sweeps.running.executors import forkserver
 
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         ours.close()
+        if orphaned and (own := os.fork()):
+            theirs.send(struct.pack("!i", own))
+            os._exit(0)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         asked, descriptors, *_ = socket.recv_fds(theirs, 1, 1)
@@ -102,16 +126,10 @@ def _fork_workers_server() -> None:
             forkserver.serve(socket.socket(fileno=descriptors[0]), None)
         os._exit(0)
     theirs.close()
-    start = forkserver.start_process
-
-    def take(control: socket.socket, ready: str | None) -> "subprocess.Popen[bytes]":
-        forkserver.start_process = start  # there is one
-        if ready != processes.READY:
-            return start(control, ready)
-        socket.send_fds(ours, [b"s"], [control.fileno()])
-        return cast("subprocess.Popen[bytes]", _Forked(pid))
-
-    forkserver.start_process = take
+    if orphaned:
+        os.waitpid(pid, 0)
+        (pid,) = struct.unpack("!i", ours.recv(4))
+    return pid, ours
 
 
 class _Forked:

@@ -138,24 +138,35 @@ def made_stores(outputs: Path, empty_stores: Path) -> None:
     copy_stores(empty_stores, outputs)
 
 
-def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None) -> Any:
-    """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
+def run_in_process(
+    study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None, *, drawn: bool = True
+) -> Any:
+    """Run all trials of a study in this process, with real stores but no worker to start; return the study's store.
+
+    `drawn`: else their runs stay owed their figures.
+    """
     from rich.console import Console
 
-    from pipelines import datasets
+    from pipelines import datasets, drawing
+    from pipelines.tracking import store as tracking
     from sweeps.running import launch, worker
     from sweeps.running.executors.processes import ProcessExecutor
+    from sweeps.running.figures import FigureProcesses
     from sweeps.running.resources import ThisMachine
     from sweeps.running.supervisor import Supervisor
     from sweeps.stores.lease import Lease
 
     copy_stores(empty_stores, paths.make_mlruns())
     store, assignment = launch._prepare(study, datasets.load(study.dataset), ThisMachine(device="cpu"), phase, owner)
-    supervisor = Supervisor(store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console())
+    executor, figures = ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), FigureProcesses(paths.mlruns())
+    supervisor = Supervisor(store, assignment, executor, figures, Console())
     supervisor.snapshot()  # queues the trials
     lease = Lease.of_this_process("here", os.getppid())
     worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
     supervisor.settle()
+    if drawn:
+        for run in tracking.study_runs(assignment.experiment_id, assignment.study_uid, drawing.IS_OWED):
+            drawing.draw_if_owed(run.run_id)
     return store
 
 

@@ -79,13 +79,26 @@ def _most_confused(errors: NDArray[Any], title: str, classes: Sequence[str], wha
     return figure
 
 
-@sheet()
-def wrong_images(predicted: Floats, images: Bytes | Rows, labels: Bytes, classes: Sequence[str]) -> Figure:
-    """Draw the wrong test images, the surest first, in red; then the least sure of the right ones."""
+def tiles(predicted: Floats, images: Bytes | Rows, labels: Bytes) -> Bytes:
+    """Return the images (tiles, height, width, channels) that `wrong_images` shows, none much larger than it shows them."""
+    return thumbnails(images[_shown(predicted, labels)], TILE)
+
+
+def _shown(predicted: Floats, labels: Bytes) -> NDArray[np.int64]:
+    """Return which images are shown: the wrong ones, the surest first, and then the least sure of the right ones."""
     taken, sure = predicted.argmax(axis=1), predicted.max(axis=1)
-    wrong = np.flatnonzero(taken != labels)
-    right = np.flatnonzero(taken == labels)
-    order = np.concatenate([wrong[np.argsort(-sure[wrong])], right[np.argsort(sure[right])]])[:TILES]
+    wrong, right = np.flatnonzero(taken != labels), np.flatnonzero(taken == labels)
+    return np.concatenate([wrong[np.argsort(-sure[wrong])], right[np.argsort(sure[right])]])[:TILES]
+
+
+@sheet()
+def wrong_images(predicted: Floats, shown_images: Bytes, labels: Bytes, classes: Sequence[str]) -> Figure:
+    """Draw the wrong test images, the surest first, in red; then the least sure of the right ones.
+
+    `predicted` (n, classes) and `labels` (n,) are of all test images, `shown_images` what `tiles` returns of them.
+    """
+    taken, sure = predicted.argmax(axis=1), predicted.max(axis=1)
+    wrong, order = np.flatnonzero(taken != labels), _shown(predicted, labels)
     shown = min(len(wrong), TILES)
     title = f"{len(wrong):,} of {len(labels):,} test images are wrong"
     if len(wrong):
@@ -98,7 +111,7 @@ def wrong_images(predicted: Floats, images: Bytes | Rows, labels: Bytes, classes
     )
     ((axes,),) = place(figure, 1, 1, 0.1, 0.1, 0.25, 0.35)
     inks = [WRONG if taken[index] != labels[index] else "black" for index in order]
-    paper = _on_paper(thumbnails(images[order], TILE), inks)
+    paper = _on_paper(shown_images, inks)
     _, height, width, _ = paper.shape
     under, beside = round(UNDER * height), round(BESIDE * width)
     framed = np.pad(paper, ((0, 0), (0, under), (0, beside), (0, 0)), constant_values=255)

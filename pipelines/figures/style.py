@@ -82,11 +82,19 @@ class Drawn:
 
     def draw(self, path: Path, figure: Callable[[], Figure | Image.Image]) -> None:
         """Write a figure to a PNG file; raises only what is the machine's fault, such as a full disk."""
-        began, name = time.perf_counter(), path.relative_to(self._root)
-        try:
+
+        def write() -> None:
             with sheet():
                 drawn = figure()
                 drawn.savefig(path) if isinstance(drawn, Figure) else drawn.save(path)
+
+        self.attempt(path, write)
+
+    def attempt(self, path: Path, work: Callable[[], object]) -> None:
+        """Do what the figure at `path` needs; raises only what is the machine's fault."""
+        began, name = time.perf_counter(), path.relative_to(self._root)
+        try:
+            work()
         except UserError as error:
             self.failed.append(f"{name}: {error}")
         except Exception as error:

@@ -77,6 +77,11 @@ def client_of(uri: str) -> MlflowClient:
     return opened
 
 
+def preload() -> None:
+    """Load what opening a store loads, but open none: an open one does not survive a fork."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def refused(error: BaseException) -> bool:
     """Whether the store answers, and says no: the run is in the trash, say. Asking again gives the same."""
     return isinstance(error, TrackingError) and error.error_code in REFUSALS
@@ -228,6 +233,15 @@ def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
         client().set_tag(run_id, key, value)
 
 
+def delete_tag(run_id: str, key: str) -> None:
+    """Delete a tag of a run, if it has it."""
+    try:
+        client().delete_tag(run_id, key)
+    except MlflowException as error:
+        if not refused(error):
+            raise
+
+
 def lifecycle(run_id: str) -> str | None:
     """Return "active" or "deleted" (in MLflow's trash, until `mlflow gc`); None for a run that there is not."""
     try:
@@ -272,6 +286,14 @@ def artifact_folder(run_id: str, path: str, into: Path) -> Path:
     """Download one artifact of a run; return where it lies."""
     into.mkdir(parents=True, exist_ok=True)
     return Path(artifact_store(run_id).download_artifacts(path, str(into)))  # type: ignore[no-untyped-call]
+
+
+def delete_artifacts(run_id: str, path: str) -> None:
+    """Delete a file of a run, or a folder of them; a store that does not let itself be deleted from keeps it."""
+    try:
+        artifact_store(run_id).delete_artifacts(path)  # type: ignore[no-untyped-call]
+    except Exception as error:  # every kind of artifact store raises its own
+        print(f"{path} of run {run_id} could not be deleted ({first_line(error)})")
 
 
 def artifact_store(run_id: str) -> ArtifactRepository:

@@ -14,6 +14,7 @@ from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
 from sweeps.running import ending, moved, population, repair
 from sweeps.running.assignment import Assignment
+from sweeps.running.figures import FigureProcesses
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
@@ -87,7 +88,6 @@ def run(
         raise StoreUnavailable(store_error_line(error)) from error
     logs = folder / "logs" / study.name / time.strftime("%Y%m%d-%H%M%S")
     executor = resources.start(work, assignment, logs)
-    sweep = Supervisor(store, assignment, executor, console, stays=not joins)
     if study.mixes_precision and not resources.gpus:
         console.print("mixed_precision: without a GPU layers compute more slowly in it than in float32", soft_wrap=True)
     if line := backend.note_on_settings():
@@ -100,13 +100,16 @@ def run(
     name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
-    try:
-        sweep.supervise()
-    finally:
+    with FigureProcesses(logs / "figures.log") as figures:
+        sweep = Supervisor(store, assignment, executor, figures, console, stays=not joins)
         try:
-            executor.kill()
+            sweep.supervise()
         finally:
-            sweep.settle()
+            try:
+                executor.kill()
+            finally:
+                sweep.settle()
+        sweep.finish_figures()
     return Result(sweep.snapshot(), sweep.interrupted, name, sweep.paused, sweep.ended)
 
 

@@ -1,6 +1,7 @@
 """The parent at work: keeps workers alive, releases what was lost, waits for stores that are away, and ends in order."""
 
 import os
+import random
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import datasets, paths
+from pipelines import datasets, drawing, paths
 from pipelines.errors import UserError, first_line, root_cause
 from pipelines.figures import dataset as of_dataset
 from pipelines.figures.curves import study_curves, watched_images
@@ -27,6 +28,7 @@ from sweeps.running import ending, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit
 from sweeps.running.exit_codes import DISK_FULL, HUNG, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
+from sweeps.running.figures import FigureProcesses
 from sweeps.running.progress import Display, Snapshot
 from sweeps.stores import names
 from sweeps.stores.lease import Lease
@@ -34,6 +36,7 @@ from sweeps.stores.storage import kind_of
 from sweeps.stores.store import AHEAD, Lost, Store, curve
 
 POLL = 0.5  # seconds between looks at the stores
+FIGURES_POLL = 0.1  # seconds between looks at the figures that are waited for
 LONGEST_REST = 5.0  # seconds: a look at a locked database takes a minute
 REST = 9  # and at least so many times what a look takes: supervising costs at most a tenth of a core
 SESSION_NOTE_INTERVAL = 5.0  # seconds; so much running time may go uncounted when the parent is killed
@@ -50,9 +53,18 @@ class Supervisor:
     """One parent's supervision of a study. `stays`: until every trial has ended, those too that workers of others hold."""
 
     def __init__(
-        self, store: Store, assignment: Assignment, executor: Executor, console: Console, *, stays: bool = True
+        self,
+        store: Store,
+        assignment: Assignment,
+        executor: Executor,
+        figures: FigureProcesses,
+        console: Console,
+        *,
+        stays: bool = True,
     ):
         self._store, self._assignment, self._executor, self._console = store, assignment, executor, console
+        self._figures, self._begun_here = figures, set[str]()  # the names of the workers that were started here
+        self._drawn = set(assignment.ended_before)  # trials whose figures are seen to
         self._study = assignment.study
         self._stays = stays
         self._interrupts = 0
@@ -73,6 +85,7 @@ class Supervisor:
     def supervise(self) -> None:
         """Keep workers at work until nothing is left to claim and nobody's trial is left behind."""
         session, began, noted, told = uuid.uuid4().hex[:8], time.time(), 0.0, False
+        self._draw_owed()
         with Display(self._console, self._study.longest_training) as display, self._interruptible():
             over = False
             while not over:
@@ -113,6 +126,7 @@ class Supervisor:
             self._release(lost, display)
         snapshot = self.snapshot()
         display.show(snapshot)
+        self._draw_beside(snapshot)
         self._heed_rules(display)
         self._tell_failures(snapshot, display)
         if (reached := (snapshot.epochs_spent, snapshot.done)) != self._reached:
@@ -125,6 +139,7 @@ class Supervisor:
             own = self._executor.workers()
             held = sum(lease is not None and lease.name in own for _, lease in running)
             self._executor.start_up_to(held + claimable)
+            self._begun_here |= self._executor.workers()
         if self._executor.workers():
             return False
         if self.paused or self.ended:
@@ -192,6 +207,51 @@ class Supervisor:
             if not kind_of(error).passes:
                 raise
             self._say(f"the end could not be noted ({first_line(root_cause(error))}); the next call puts it right")
+
+    def finish_figures(self) -> None:
+        """Wait for the figures that runs are owed; once interrupted, leave them to the next call."""
+        self._figures.begin_anew()
+        if not self.interrupted:
+            self._draw_owed()
+        left = self._figures.look()
+        if left and not self.interrupted:
+            self._say(f"drawing the figures of {_runs(left)}; Ctrl-C leaves them to the next call")
+            with self._interruptible():
+                while left and not self.interrupted:
+                    time.sleep(FIGURES_POLL)
+                    left = self._figures.look()
+        name = self._study.name
+        if left:
+            say, fix = f"figures are owed to {_runs(left)}", paths.command(f"doctor {name} --fix")
+            self._say(f"{say}: the next call of {paths.command('run')} draws them, or {fix}")
+        elif failed := self._figures.failed:
+            why = f"the process that drew them {self._figures.last_failure}, see {self._figures.log}"
+            self._say(
+                f"figures are still owed to {_runs(failed)}: {why}; {paths.command(f'doctor {name} --fix')} tries again"
+            )
+
+    def _draw_owed(self) -> None:
+        """Let the figures be drawn that any run of the study is owed: those of earlier calls, of killed processes."""
+        ids = self._assignment.experiment_id, self._assignment.study_uid
+        try:
+            found = [run.run_id for run in tracking.study_runs(*ids, drawing.IS_OWED)]
+            self._figures.draw(random.sample(found, len(found)))  # another parent may be at them: seldom at the same
+        except Exception as error:
+            if not kind_of(error).passes:
+                raise
+            self._say(
+                f"which figures are owed cannot be asked ({first_line(root_cause(error))}); the next call asks again"
+            )
+
+    def _draw_beside(self, snapshot: Snapshot) -> None:
+        """Let the figures of the trials that have ended be drawn; those of workers of another parent are for that one."""
+        for trial in snapshot.trials:
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.number not in self._drawn:
+                self._drawn.add(trial.number)
+                lease = Lease.parse(trial.user_attrs.get(names.LEASE, ""))
+                if lease is not None and lease.name in self._begun_here and names.RUN_ID in trial.user_attrs:
+                    self._figures.draw([trial.user_attrs[names.RUN_ID]])
+        self._figures.look()
 
     def _tell_failures(self, snapshot: Snapshot, display: Display) -> None:
         """Say why a trial failed, at once; pause the study where several in a row did for one reason."""
@@ -371,3 +431,7 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"

@@ -1,13 +1,11 @@
 """A worker: claims a ticket, trains it, tells the result; again, until none is left, it is asked to stop, or it has grown."""
 
 import gc
-import io
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +24,6 @@ from pipelines.errors import (
     out_of_space,
     root_cause,
     traceback_of,
-    without_passwords,
 )
 from pipelines.examine import examine
 from pipelines.execute import count_parameters, execute
@@ -38,6 +35,7 @@ from sweeps.running import population
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import StopFlag, WorkerSlot
 from sweeps.running.exit_codes import DISK_FULL, FAULTY, OUT_OF_MEMORY, STORE_AWAY, USER_ERROR
+from sweeps.running.logfile import print_to
 from sweeps.running.tags import of_dataset, of_trial
 from sweeps.running.trial import Control, Trial
 from sweeps.running.watchdog import Watchdog
@@ -81,7 +79,7 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
     OUT_OF_MEMORY, FAULTY for what nobody foresaw, and for training code that calls exit.
     """
     try:
-        _print_to(slot.log)
+        print_to(slot.log)
     except OSError as error:  # there is nowhere to say it
         sys.exit(DISK_FULL if out_of_space(error) else FAULTY)
     # Training code may change the folder, and what is relative would mean another place.
@@ -376,22 +374,3 @@ def _close(run: TrackedRun, saved: Path, state: TrialState, ended: str) -> None:
     run.discard_checkpoint()
     run.close(RUN_STATUS[state])
     checkpoint.remove(saved)
-
-
-def _print_to(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout = sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(_Log(descriptor, "w")), "utf-8", "replace", line_buffering=True
-    )
-
-
-class _Log(io.FileIO):
-    """What cannot be written, since the disk is full, is dropped: no work is lost for want of a word about it. No passwords."""
-
-    def write(self, content: Any) -> int:
-        with suppress(OSError):
-            super().write(without_passwords(bytes(content).decode("utf-8", "replace")).encode())
-        return len(content)

@@ -321,7 +321,17 @@ OWN_TAGS = {  # what every run says of itself
         "metrics",
         "sampler",
     ),
-    *("dataset", "dataset_digest", "ended", "failure", "figures_failed", "model_files", "restored", "backend"),
+    *(
+        "dataset",
+        "dataset_digest",
+        "ended",
+        "failure",
+        "figures",
+        "figures_failed",
+        "model_files",
+        "restored",
+        "backend",
+    ),
     *("device", "device_name", "device_memory_gib", "cpu_cores"),
     *("git_commit", "git_dirty", "sweeps_commit", "sweeps_dirty"),
 }

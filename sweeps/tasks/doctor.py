@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines import addresses, datasets, paths
+from pipelines import addresses, datasets, drawing, paths
 from pipelines.errors import UserError, first_line, without_passwords
 from pipelines.execute import TEST, VALIDATION
 from pipelines.tracking import store as tracking
@@ -153,6 +153,7 @@ def _of_study(store: Store, attributes: Mapping[str, Any]) -> Iterator[Problem]:
     yield from repair.left_open([*paired.values()], trials)
     for number, run in paired.items():
         yield from _drift(run, trials[number])
+        yield from _figures(run, trials[number])
     for number, trial in trials.items():
         if trial.state.is_finished() and number not in paired:
             yield _without_run(store, attributes, experiment.experiment_id, trial)
@@ -241,6 +242,18 @@ def _drift(run: RunFacts, trial: FrozenTrial) -> Iterator[Problem]:
         if step not in steps or abs(steps[step] - wanted) > TOLERANCE:
             what = f"trial {trial.number} has {wanted:.4f} after {step} epochs, its run {steps.get(step)}"
             yield Problem(what, "log it again", functools.partial(log, curve_name, wanted, step))
+
+
+def _figures(run: RunFacts, trial: FrozenTrial) -> Iterator[Problem]:
+    """Yield that a run of a trial that has ended is owed its figures, or that some could not be drawn."""
+    if not trial.state.is_finished():
+        return
+    if run.tags.get(drawing.TAG) == drawing.OWED:
+        draw = functools.partial(drawing.draw, run.run_id)
+        yield Problem(f"the run of trial {trial.number} is owed its figures", "draw them", draw)
+    elif failed := run.tags.get(drawing.FAILED):
+        again = functools.partial(drawing.draw_again, run.run_id)
+        yield Problem(f"figures of trial {trial.number} could not be drawn ({failed})", "draw them again", again)
 
 
 def _kept(objective: Objective, run_tags: Mapping[str, str]) -> str:

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipelines import datasets, inside
+from pipelines.config import RunConfig, TrainingSettings
 from pipelines.datasets.cifar import OBJECTS_100
 from pipelines.datasets.mnist import CLOTHES, DIGITS
-from pipelines.figures import curves, dataset, fonts, network, result, style
+from pipelines.figures import curves, dataset, fonts, network, of_run, result, style
 from pipelines.metrics import ACCURACY, METRICS
 from pipelines.train import EpochMetrics
 
@@ -54,6 +55,10 @@ def certain(labels: Any, wrong: dict[int, tuple[int, float]] | None = None) -> A
     return predicted
 
 
+def wrong_images(predicted: Any, of: datasets.Dataset, classes: Any) -> Figure:
+    return result.wrong_images(predicted, result.tiles(predicted, of.test.x, of.test.y), of.test.y, classes)
+
+
 def test_confusion_counts_each_error(small: datasets.Dataset) -> None:
     labels = small.test.y
     first, second = np.flatnonzero(labels == 4)[:2]
@@ -67,7 +72,7 @@ def test_confusion_counts_each_error(small: datasets.Dataset) -> None:
 def test_wrong_images_come_first_the_surest_before_all(small: datasets.Dataset) -> None:
     labels = small.test.y
     taken = {int(i): (int(labels[i] + 1) % 10, sure) for i, sure in ((7, 0.6), (3, 0.95))}
-    figure = result.wrong_images(certain(labels, taken), small.test.x, labels, DIGITS)
+    figure = wrong_images(certain(labels, taken), small, DIGITS)
     (axes,) = figure.axes
     said = [text.get_text() for text in axes.texts]
     assert said[0] == f"{taken[3][0]}  95 %\nis {labels[3]}" and said[1] == f"{taken[7][0]}  60 %\nis {labels[7]}"
@@ -80,7 +85,7 @@ def test_wrong_images_come_first_the_surest_before_all(small: datasets.Dataset) 
     assert (first_right == first_right[..., :1]).all() and first_right.min() == 0  # black on white
     expected = "2 of 500 test images are wrong (red); then the 58 right ones of which it is least sure"
     assert expected in texts(figure)
-    none = result.wrong_images(certain(labels), small.test.x, labels, DIGITS)
+    none = wrong_images(certain(labels), small, DIGITS)
     assert "0 of 500 test images are wrong; then the 60 right ones of which it is least sure" in texts(none)
 
 
@@ -175,9 +180,7 @@ def guessed() -> np.ndarray:
 DRAWN: dict[str, Any] = {
     "confusion of a hundred classes": lambda _: result.confusion(guessed(), photographs().test.y, OBJECTS_100),
     "classes of a hundred": lambda _: result.classes_and_calibration(guessed(), photographs().test.y, OBJECTS_100, "rows"),
-    "wrong_images of photographs": lambda _: result.wrong_images(
-        guessed(), photographs().test.x, photographs().test.y, OBJECTS_100
-    ),
+    "wrong_images of photographs": lambda _: wrong_images(guessed(), photographs(), OBJECTS_100),
     "by_class of photographs": lambda _: dataset.by_class(photographs()),
     "learning_curves": lambda d: curves.learning_curves([history(15)], [12], "validation", MEASURED),
     "learning_curves of another loss": lambda d: curves.learning_curves(
@@ -187,7 +190,7 @@ DRAWN: dict[str, Any] = {
     "study_curves": lambda d: curves.study_curves({0: [0.9, 0.95], 1: [0.8]}, {1}, 0, "tiny: 2 trials", "validation", ACCURACY),
     "confusion": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, DIGITS),
     "confusion of clothes": lambda d: result.confusion(certain(d.test.y, {0: (3, 0.9)}), d.test.y, CLOTHES),
-    "wrong_images": lambda d: result.wrong_images(certain(d.test.y), d.test.x, d.test.y, CLOTHES),
+    "wrong_images": lambda d: wrong_images(certain(d.test.y), d, CLOTHES),
     "classes": lambda d: result.classes_and_calibration(certain(d.test.y), d.test.y, CLOTHES),
     "fonts": lambda d: fonts.predictions(certain(fonts.LABELS)),
     "by_class": lambda d: dataset.by_class(dataclasses.replace(d, classes=CLOTHES)),
@@ -249,6 +252,37 @@ def test_a_figure_that_fails_is_noted_and_the_next_is_drawn(tmp_path: Path, caps
     assert [line.split(":")[:2] for line in drawn.failed] == [["model_1/bad.png", " IndexError"]]
     assert [path.name for path in tmp_path.rglob("*.png")] == ["good.png"]
     assert "Traceback" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of_photographs", [False, True])
+def test_figures_drawn_from_what_was_gathered_equal_those_drawn_at_once(
+    of_photographs: bool, small: datasets.Dataset, tmp_path: Path
+) -> None:
+    of = photographs() if of_photographs else dataclasses.replace(small, classes=DIGITS)
+    predicted = guessed() if of_photographs else certain(of.test.y, {3: (1, 0.8)})
+    config = RunConfig(model="lean_cnn", dataset="mnist-5k", hyperparameters={}, training=TrainingSettings(), seed=0)
+    of_fonts = certain(fonts.LABELS, {5: (0, 0.7)})
+    given, later, at_once = (tmp_path / name for name in ("given", "later", "at_once"))
+    for folder in (given / "model_1", later, at_once / "model_1"):
+        folder.mkdir(parents=True)
+    gathering = of_run.Gathering(given)
+    gathering.add_results(given / "model_1", of, predicted, lambda _: of_fonts)
+    gathering.write(config, [history(3)], [1])
+    drawn = of_run.ToDraw.read(given / of_run.FOLDER).draw(later, {"model_1": predicted})
+    assert drawn.failed == [] and drawn.seconds > 0
+
+    direct, results = style.Drawn(at_once), at_once / "model_1"
+    y, classes = of.test.y, of.classes
+    direct.draw(
+        at_once / "learning_curves.png", lambda: curves.learning_curves([history(3)], [1], "validation", MEASURED)
+    )
+    direct.draw(results / "confusion.png", lambda: result.confusion(predicted, y, classes))
+    direct.draw(results / "wrong_images.png", lambda: wrong_images(predicted, of, classes))
+    direct.draw(results / "accuracy_by_class.png", lambda: result.classes_and_calibration(predicted, y, classes))
+    if not of_photographs:
+        direct.draw(results / "font_digits.png", lambda: fonts.predictions(of_fonts))
+    files = {path.relative_to(at_once): path.read_bytes() for path in at_once.rglob("*.png")}
+    assert files == {path.relative_to(later): path.read_bytes() for path in later.rglob("*.png")}
 
 
 def test_a_full_disk_is_not_the_figures_fault(tmp_path: Path) -> None:

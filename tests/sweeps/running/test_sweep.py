@@ -20,8 +20,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from deploy.loopback import MlflowServer
-from pipelines import execute
+from pipelines import drawing
 from pipelines.errors import StoreUnavailable, UserError
+from pipelines.figures import of_run
 from pipelines.tracking import store as tracking
 from sweeps import api, best_runs, runs
 from sweeps.results import frames, report
@@ -327,13 +328,13 @@ def test_a_trial_that_raises_fails_alone_with_its_traceback(run_here: Callable[.
 def test_figures_that_fail_cost_a_trial_nothing(
     run_here: Callable[..., Store], write_study: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute.result, "confusion", lambda *_: 1 / 0)
-    monkeypatch.setattr(execute.fonts, "digits", lambda: 1 / 0)
+    monkeypatch.setattr(of_run.result, "confusion", lambda *_: 1 / 0)
+    monkeypatch.setattr(of_run.fonts, "digits", lambda: 1 / 0)
     (trial,) = run_here(study_file.load(str(write_study(budget={"trials": 1})))).trials()
     assert trial.state == TrialState.COMPLETE
     run = tracking.get_run(trial.user_attrs["run_id"])
     assert run.tags["figures_failed"] == (
-        "confusion.png: ZeroDivisionError: division by zero; font_digits.png: ZeroDivisionError: division by zero"
+        "font_digits.png: ZeroDivisionError: division by zero; confusion.png: ZeroDivisionError: division by zero"
     )
     drawn = {name for name in tracking.artifacts(run.run_id) if name.endswith(".png")}
     assert drawn == {"learning_curves.png", "wrong_images.png", "accuracy_by_class.png"}
@@ -497,7 +498,10 @@ def test_a_worker_killed_between_telling_and_closing_leaves_a_true_run(
     write_study: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch_with(die_after_telling, write_study(budget={"trials": 1}), monkeypatch)
-    assert check_consistent(trials=1).state.tolist() == ["complete"]
+    frame = check_consistent(trials=1)
+    assert frame.state.tolist() == ["complete"]
+    assert {"learning_curves.png", "confusion.png"} <= tracking.artifacts(frame.run_id[0])  # its figures, all the same
+    assert drawing.TAG not in tracking.get_run(frame.run_id[0]).tags
 
 
 def work_impatiently(*arguments: Any) -> None:
