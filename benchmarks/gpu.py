@@ -2,11 +2,11 @@
 
     KERAS_BACKEND=jax python -m benchmarks.gpu --seconds 540
 
-Stages, each a process of its own with a limit: what is here; whether a member of a population trains as it would alone; the
-best plain loop of Keras; a trial's epoch as it is trained one at a time; a study of a population on all of MNIST; the lean
-recipe from as many seeds; a step of each formulation by number of members. What a stage says is a line of `OUT/gpu.jsonl`; one
-that has ended well is not begun again. `--tiny` rehearses all of it on a CPU. Neither a network nor `.git` is needed (with
-MNIST_DIR set), but the project's distribution, installed.
+Stages, each a process of its own with a limit: what is here; whether a member of a population trains as it would alone; a study
+of a population on all of MNIST; the lean recipe from as many seeds; a trial's epoch as it is trained one at a time; the best
+plain loop of Keras; a step by number of members. What a stage says is a line of `OUT/gpu.jsonl`; one that has ended well is not
+begun again. `--tiny` rehearses all of it on a CPU. Neither a network nor `.git` is needed (with MNIST_DIR set), but the
+project's distribution, installed.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -134,17 +134,13 @@ def versions(here: Here) -> None:
 
 
 def equality(here: Here) -> None:
-    """Compare weights after two batches: of the same training alone twice, and as a member in each formulation."""
+    """Compare weights after two batches: of the same training alone twice, and as a member of a population."""
     _configure(here)
-    from typing import get_args
-
-    from pipelines.population import Formulation
-
-    _compare(here, "highest", get_args(Formulation))
-    _compare(here, "default", ["slices"])  # TF32, where the device has it
+    for precision in ("highest", "default"):  # by default products are TF32 where the device has it
+        _compare(here, precision)
 
 
-def _compare(here: Here, precision: str, formulations: Sequence[Any]) -> None:
+def _compare(here: Here, precision: str) -> None:
     import jax
     import numpy as np
 
@@ -160,9 +156,9 @@ def _compare(here: Here, precision: str, formulations: Sequence[Any]) -> None:
     def fresh(folder: str) -> list[Any]:
         return [_training(dataset, seed, folder, learning_rate=rate) for seed, rate in enumerate(rates)]
 
-    def together(formulation: Any, folder: str) -> list[Any]:
+    def together(folder: str) -> list[Any]:
         members = fresh(folder)
-        population = Population(members[0], len(members), formulation)
+        population = Population(members[0], len(members))
         for each in members:
             population.seat(each)
         population.run_epoch()
@@ -182,10 +178,9 @@ def _compare(here: Here, precision: str, formulations: Sequence[Any]) -> None:
         for training in (*alone, *again):
             training.run_epoch()
         compare("alone, twice", alone, again)
-        for formulation in formulations:
-            once, twice = (together(formulation, f"{name}/{formulation}/{time}") for time in ("once", "twice"))
-            compare(formulation, alone, once)
-            compare(f"{formulation}, twice", once, twice)
+        once, twice = together(f"{name}/once"), together(f"{name}/twice")
+        compare("population", alone, once)
+        compare("population, twice", once, twice)
     jax.config.update("jax_default_matmul_precision", None)
 
 
@@ -229,24 +224,20 @@ def alone(here: Here) -> None:
 # Many at once
 
 
-def formulations(here: Here) -> None:
-    """Time batches of populations on the device alone, by formulation and number of members."""
+def steps(here: Here) -> None:
+    """Time batches of populations on the device alone, by number of members."""
     _configure(here)
     from pipelines import datasets
     from pipelines.population import Population
 
     dataset, few = datasets.load(here.dataset), 2 if here.tiny else 100
-    sizes: list[tuple[Any, int]] = [("slices", 128), ("slices", 1), ("slices", 8), ("slices", 32), ("slices", 512)]
-    sizes += [("grouped", 32), ("in turn", 1)]
     with tempfile.TemporaryDirectory() as name:
-        if here.tiny:
-            sizes = [("slices", 1), ("in turn", 2)]
-        for how, members in sizes:
-            population = Population(_training(dataset, 0, name), members, how)
+        for members in (1, 2) if here.tiny else (32, 128, 1, 8, 512):
+            population = Population(_training(dataset, 0, name), members)
             compiling = population.time_batches(few)
             with _watched() as facts:
                 seconds = [population.time_batches(few) for _ in range(3)]
-            _say_step(here, "formulations", {"how": how, "first_s": compiling}, seconds, few, members, facts)
+            _say_step(here, "steps", {"first_s": compiling}, seconds, few, members, facts)
 
 
 def study(here: Here) -> None:
@@ -377,11 +368,11 @@ def _seconds(call: Callable[[], Any]) -> float:
 STAGES: dict[str, tuple[Callable[[Here], None], float]] = {  # with the seconds that each may take
     "versions": (versions, 30),
     "equality": (equality, 90),
-    "plain": (plain, 45),
-    "alone": (alone, 30),
     "study": (study, 240),
     "seeds": (seeds, 200),
-    "formulations": (formulations, 120),
+    "alone": (alone, 30),
+    "plain": (plain, 45),
+    "steps": (steps, 120),
 }
 
 

@@ -3,7 +3,7 @@
     KERAS_BACKEND=jax python -m benchmarks.population
 
 Timed are batches of the recipe, compiled before: by Keras's `fit`, so many batches a call, and by populations of 1 to 128 members
-in each formulation (pipelines/population.py). What has no time left is left out, and said. Trials an hour are worked out: 15
+(pipelines/population.py). What has no time left is left out, and said. Trials an hour are worked out: 15
 epochs of 54,000 images at that rate; validation, figures and logging come on top, for both. The floors are the operations and
 the bytes of a step at the rates at which this device multiplies large matrices and copies large arrays.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks import recording
 from benchmarks.throughput import TRAINING
@@ -34,7 +34,6 @@ def main() -> None:
     """Measure, write a line for each setting, and print all."""
     os.environ["KERAS_BACKEND"] = "jax"
     from pipelines import backend, datasets
-    from pipelines.population import Formulation
 
     backend.configure()
     began = time.perf_counter()
@@ -43,10 +42,8 @@ def main() -> None:
     settings: list[tuple[str, int, Callable[[], Any]]] = [
         (f"fit, {steps} a call", 1, partial(of_fit, dataset, steps)) for steps in STEPS_A_CALL
     ]
-    for formulation in reversed(get_args(Formulation)):
-        for size in SIZES:
-            settings.append((formulation, size, partial(of_population, dataset, size, formulation)))
-    each = dict.fromkeys(get_args(Formulation), 0.0)  # seconds a member that a formulation took at the size before
+    settings += [("population", size, partial(of_population, dataset, size)) for size in SIZES]
+    each = {"population": 0.0}  # seconds a member at the size before
     for name, size, measure in settings:
         if time.perf_counter() - began + size * each.get(name, 0) > LIMIT:
             print(f"{name}, {size} members: no time left")
@@ -90,7 +87,7 @@ def of_fit(dataset: Any, steps: int) -> tuple[float, list[float]]:
     return _seconds(train), [_seconds(train) for _ in range(ROUNDS)]
 
 
-def of_population(dataset: Any, size: int, formulation: Any) -> tuple[float, list[float]]:
+def of_population(dataset: Any, size: int) -> tuple[float, list[float]]:
     """Time a population; return the seconds until it is compiled, and those of each round of batches."""
     import keras
 
@@ -104,7 +101,7 @@ def of_population(dataset: Any, size: int, formulation: Any) -> tuple[float, lis
         model = lean_cnn.build()
         compile_model(model, settings)
         first = Training(model, dataset, settings, 0, Path(folder) / "none.npz", "benchmark")
-        population = Population(first, size, formulation)
+        population = Population(first, size)
         compiling, seconds = population.time_batches(BATCHES), list[float]()
         while len(seconds) < ROUNDS and sum(seconds) < PATIENCE:
             seconds.append(population.time_batches(BATCHES))

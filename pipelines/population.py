@@ -4,16 +4,18 @@ Members of a population share its shape (layers, batch size, optimizer, images) 
 dropout rates, L2 factors, each batch's learning rate, the optimizer's numbers, strengths of distortions, and seeds. Each gets the
 numbers that it would get alone, up to the order in which floats are added. Epochs, patience and the kept epoch are each member's
 own affair.
+
+Members are the first axis of every array. A convolution with a kernel for each would be a grouped one, which libraries do badly:
+`SlicedConv2D` takes its place (docs/benchmarks.md).
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +35,6 @@ from pipelines.train import EpochMetrics, Training, random_states, seeds_of
 
 TRACED = "traced"
 ASKED_BY_KERAS = [("rmsprop", "momentum")]  # of an optimizer: numbers by which it decides what to compute
-Formulation = Literal["slices", "grouped", "in turn"]
-"""How members train side by side: all at once, with convolutions as products of matrices over shifted slices of the images; all
-at once, which makes their convolutions grouped ones; or one after the other inside the program."""
-TRIED_BATCHES = 20  # to see which formulation is the fastest
 WRITERS = 8  # threads that write checkpoints
 
 
@@ -188,15 +186,12 @@ class _Seat:
 class Population:
     """Up to `size` members of one shape, made from the `first` of them, which is not seated by that."""
 
-    def __init__(self, first: Training, size: int, formulation: Formulation | None = None):
-        """`formulation`: the fastest on the device at hand if not given."""
+    def __init__(self, first: Training, size: int):
         self.shape, self.size = shape_of(first.model, first.settings), size
         self._seats: dict[int, _Seat] = {}
         self._settings, self._dataset, self._scaling = first.settings, first.dataset, first.scaling
         self._at_once = size  # as many as memory allows
-        self.formulation: Formulation = formulation or _fastest(first, size)
-        twin = partial(_twin, sliced=self.formulation == "slices")
-        self._model = _clone(first.model, twin)
+        self._model = _clone(first.model)
         self._optimizer = _optimizer(first)
         self._regularisers = [variable.regularizer for variable in first.model.trainable_variables]
         self._rate = _index(self._optimizer.variables, self._optimizer._learning_rate)
@@ -367,13 +362,10 @@ class Population:
     # As the program traces it
 
     def _epoch_of_all(self, members: tuple[State, Any, Any, Any], x: Any, y: Any) -> Any:
-        return self._for_each(lambda member: self._epoch_of_one(member, x, y), members)
+        return jax.vmap(lambda member: self._epoch_of_one(member, x, y))(members)
 
     def _predict_of_all(self, members: State, x: Any) -> Any:
-        return self._for_each(lambda member: self._predict_of_one(member, x), members)
-
-    def _for_each(self, function: Callable[[Any], Any], members: Any) -> Any:
-        return jax.lax.map(function, members) if self.formulation == "in turn" else jax.vmap(function)(members)
+        return jax.vmap(lambda member: self._predict_of_one(member, x))(members)
 
     def _epoch_of_one(self, member: tuple[State, Any, Any, Any], x: Any, y: Any) -> tuple[State, Any, Any, Any]:
         """Train on the images in their order, a batch after the other; return state, sums of losses and hits, and penalty."""
@@ -448,22 +440,22 @@ def _optimizer(first: Training) -> Any:
     return optimizer
 
 
-def _clone(model: Any, twin: Callable[[Any], Any]) -> Any:
+def _clone(model: Any) -> Any:
     """Return a copy of a model made of its layers' twins, uncompiled: Keras would look for its loss by name."""
     model.compiled = False
     try:
-        return keras.models.clone_model(model, clone_function=twin)
+        return keras.models.clone_model(model, clone_function=_twin)
     finally:
         model.compiled = True
 
 
-def _twin(layer: Any, sliced: bool) -> Any:
+def _twin(layer: Any) -> Any:
     """Return what stands for a layer in the program."""
     if isinstance(layer, layers.Dropout):
         return TracedDropout(name=layer.name)
     config = layer.get_config()
     without = {key: None for key in config if isinstance(getattr(layer, key, None), keras.regularizers.Regularizer)}
-    kind = SLICED.get(type(layer), type(layer)) if sliced else type(layer)
+    kind = SLICED.get(type(layer), type(layer))
     return kind.from_config(config | without)
 
 
@@ -473,25 +465,6 @@ def _check_room(dataset: Dataset) -> None:
     free = psutil.virtual_memory().available
     if wanted > free / 2:
         raise MemoryError(f"{wanted / 2**30:.1f} GiB of examples, {free / 2**30:.1f} GiB free")
-
-
-_found: dict[str, Formulation] = {}  # the fastest for layers of these kinds, as this process has found it
-
-
-def _fastest(first: Training, size: int) -> Formulation:
-    """Return the formulation that trains batches fastest here; XLA's convolutions inside a loop are slow on every CPU."""
-    if jax.default_backend() == "cpu":
-        return "slices"
-    kinds = " ".join(type(layer).__name__ for layer in first.model.layers) + f" {size}"
-    if kinds not in _found:
-        seconds: dict[Formulation, float] = {}
-        for formulation in get_args(Formulation):
-            tried = Population(first, size, formulation)
-            tried.time_batches(TRIED_BATCHES)  # it is compiled
-            seconds[formulation] = min(tried.time_batches(TRIED_BATCHES) for _ in range(2))
-        print(f"{size} trainings, {TRIED_BATCHES} batches: " + ", ".join(f"{k} {v:.3f} s" for k, v in seconds.items()))
-        _found[kinds] = min(seconds, key=seconds.__getitem__)
-    return _found[kinds]
 
 
 def _members(arrays: Any, begin: int, number: int) -> Any:
