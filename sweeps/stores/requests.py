@@ -13,7 +13,6 @@ from optuna.storages._rdb.models import (
     TrialIntermediateValueModel,
     TrialModel,
     TrialParamModel,
-    TrialSystemAttributeModel,
     TrialUserAttributeModel,
     TrialValueModel,
 )
@@ -144,14 +143,9 @@ def enqueued() -> sqlalchemy.Exists:
     return sqlalchemy.exists().where(noted.trial_id == TrialModel.trial_id, noted.key == names.ENQUEUED)
 
 
-def note(
-    trial: TrialModel,
-    key: str,
-    value: Any,
-    session: Session,
-    kind: type[TrialUserAttributeModel | TrialSystemAttributeModel] = TrialUserAttributeModel,
-) -> None:
-    """Note something of a trial, within `session`'s transaction; of `kind` system, it is Optuna's own."""
-    noted = kind.find_by_trial_and_key(trial, key, session) or kind(trial_id=trial.trial_id, key=key)
+def note(trial: TrialModel, key: str, value: Any, session: Session) -> None:
+    """Note something of a trial, within `session`'s transaction."""
+    noted = TrialUserAttributeModel.find_by_trial_and_key(trial, key, session)
+    noted = noted or TrialUserAttributeModel(trial_id=trial.trial_id, key=key)
     noted.value_json = json.dumps(value)
     session.add(noted)

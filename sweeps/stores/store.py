@@ -323,19 +323,15 @@ class Store:
     def report(self, reports: Iterable[tuple[FrozenTrial, int, float]]) -> None:
         """Report the first objective of trials as (trial, epochs trained, value), in one transaction; see `curve`."""
         alone, reported = len(self.directions()) == 1, TrialIntermediateValueModel
-        with Session(self._rdb.engine) as session, session.begin():
-            for trial, step, value in reports:
-                if alone:
-                    again = (reported.trial_id == trial._trial_id) & (reported.step == step)
-                    session.execute(sqlalchemy.delete(reported).where(again))
-                    stored, kind = reported.intermediate_value_to_stored_repr(value)
-                    session.add(
-                        reported(
-                            trial_id=trial._trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
-                        )
-                    )
-                else:  # Optuna takes no reports then, and its TPE sampler trips over any
-                    _note(session.get_one(TrialModel, trial._trial_id), f"{names.CURVE}{step}", value, session)
+        rows: list[dict[str, Any]] = []
+        for trial, step, value in reports:
+            if alone:
+                stored, kind = reported.intermediate_value_to_stored_repr(value)
+                own: dict[str, Any] = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+            else:  # Optuna takes no reports then, and its TPE sampler trips over any
+                own = {"key": f"{names.CURVE}{step}", "value_json": json.dumps(value)}
+            rows.append({"trial_id": trial._trial_id, **own})
+        self._put(reported if alone else TrialUserAttributeModel, rows, "step" if alone else "key")
 
     def to_prune(self, trials: Sequence[FrozenTrial], pruner: optuna.pruners.BasePruner) -> set[int]:
         """Return the numbers of those of the running `trials` that `pruner` stops, by what has been reported until now.
@@ -345,11 +341,22 @@ class Store:
         snapshot = Snapshot(self._storage, self._study_id)
         study = optuna.Study(self.study_name, snapshot, pruner=pruner)  # type: ignore[arg-type]
         pruned = {trial.number for trial in trials if pruner.prune(study, snapshot.get_trial(trial._trial_id))}
-        with Session(self._rdb.engine) as session, session.begin():
-            for (trial_id, key), value in snapshot.noted.items():
-                trial = session.get_one(TrialModel, trial_id)
-                _note(trial, key, value, session, TrialSystemAttributeModel)
+        noted = [
+            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+            for (trial_id, key), value in snapshot.noted.items()
+        ]
+        self._put(TrialSystemAttributeModel, noted, "key")
         return pruned
+
+    def _put(self, table: Any, rows: Sequence[Mapping[str, Any]], by: str) -> None:
+        """Write rows about trials, in one transaction, in place of those of the same trial and the same `by`."""
+        if not rows:
+            return
+        pairs = [(row["trial_id"], row[by]) for row in rows]
+        former = sqlalchemy.tuple_(table.trial_id, getattr(table, by)).in_(pairs)
+        with Session(self._rdb.engine) as session, session.begin():
+            session.execute(sqlalchemy.delete(table).where(former))
+            session.execute(sqlalchemy.insert(table), list(rows))
 
     def finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, *, ended: str

@@ -1,12 +1,17 @@
 """One run in a real MLflow store: nothing twice, and an end state that is true."""
 
+import math
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipelines import paths
 from pipelines.errors import UserError
+from pipelines.tracking import run as run_of
 from pipelines.tracking import store
-from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models
+from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models, send_epochs
 from pipelines.train import EpochMetrics
 
 METRICS = EpochMetrics({"loss": 0.5, "accuracy": 0.9}, {"accuracy": 0.92, "loss": 0.4}, 0.001, 1.5)
@@ -38,14 +43,55 @@ def test_a_run_says_where_it_came_from(experiment: str) -> None:
 def test_an_epoch_is_logged_once_by_whomever(experiment: str) -> None:
     run = create(experiment)
     run.log_epoch(0, [METRICS], {"system/memory": 1.0})
+    send_epochs([run])
     again = TrackedRun(run.run_id)
     again.log_epoch(0, [METRICS], {"system/memory": 2.0})
     again.log_epoch(1, [METRICS], {"system/memory": 3.0})
+    send_epochs([again])
     history = store.client().get_metric_history(run.run_id, "system/memory")
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 3.0)]
     for name, value in METRICS.flat("epoch_val_").items():
         history = store.client().get_metric_history(run.run_id, name)
         assert [(metric.step, metric.value) for metric in history] == [(1, value), (2, value)]
+
+
+def of_run(run_id: str) -> tuple[list[tuple], list[tuple]]:
+    """Return what MLflow's tables of metrics hold of a run: all values, and the latest."""
+    columns = "key, value, timestamp, step, is_nan"
+    with sqlite3.connect(paths.mlruns() / store.FILE) as file:
+        return tuple(  # type: ignore[return-value]
+            sorted(file.execute(f"SELECT {columns} FROM {table} WHERE run_uuid = ?", (run_id,)))
+            for table in ("metrics", "latest_metrics")
+        )
+
+
+def test_epochs_of_many_runs_are_written_as_mlflow_writes_them(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_of, "_now", lambda: 1_700_000_000_000)
+    diverged = replace(METRICS, training={"loss": math.nan, "accuracy": 0.1}, validation={"loss": -math.inf})
+    together, others = [create(experiment) for _ in range(3)], [create(experiment) for _ in range(3)]
+    for epoch in range(3):
+        for number, (one, other) in enumerate(zip(together, others, strict=True)):
+            for run in (one, other):
+                run.log_epoch(epoch, [diverged if number == epoch else METRICS] * (number + 1), {"own": float(number)})
+            other.send()  # MLflow's own way
+        if epoch:
+            send_epochs(together)  # of the first two epochs, both at once
+    assert [of_run(run.run_id) for run in together] == [of_run(run.run_id) for run in others]
+    assert not any(run.waiting for run in together)
+
+
+def test_a_run_in_the_trash_leaves_the_others_alone(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    gone, there = create(experiment), create(experiment)
+    for run in (gone, there):
+        run.log_epoch(0, [METRICS], {})
+    store.client().delete_run(gone.run_id)
+    send_epochs([gone, there])
+    assert gone.waiting == 1 and not there.waiting and store.history(there.run_id, "epoch_seconds") == {1: 1.5}
+    assert "MLflow does not answer" in capsys.readouterr().out
+    with pytest.raises(store.TrackingError):
+        gone.close("FINISHED")
 
 
 def test_the_summary_is_logged_once(experiment: str) -> None:
@@ -113,6 +159,7 @@ def test_of_several_models_the_mean_is_logged_and_each_ones_validation_accuracy(
     run = create(experiment)
     other = EpochMetrics({"loss": 0.7, "accuracy": 0.7}, {"accuracy": 0.90, "loss": 0.6}, 0.001, 2.5)
     run.log_epoch(0, [METRICS, other], {})
+    send_epochs([run])
     logged = store.get_run(run.run_id).metrics
     assert logged["epoch_val_accuracy"] == pytest.approx(0.91) and logged["loss"] == pytest.approx(0.6)
     assert (logged["epoch_val_accuracy_1"], logged["epoch_val_accuracy_2"]) == (0.92, 0.90)
@@ -127,6 +174,7 @@ def test_a_run_under_the_names_of_before_stays_under_them(experiment: str) -> No
     resumed = TrackedRun(run.run_id)
     resumed.log_epoch(0, [METRICS], {})
     resumed.log_epoch(1, [METRICS], {})
+    send_epochs([resumed])
     resumed.log_summary({"val_accuracy": 0.99, "test_accuracy": 0.98, "train_loss": 0.1})
     raw = store.client().get_run(run.run_id).data.metrics
     assert raw["final_validation_accuracy"] == 0.99 and raw["final_train_loss"] == 0.1 and raw["val_accuracy"] == 0.92
