@@ -17,15 +17,14 @@ READY = "sweeps.running.figures:get_ready"  # loads what these processes need; b
 CORES = 4  # for each process that draws; where there are fewer, one draws all the same
 MOST = 4  # such processes
 RUNS = 8  # that a process is given at a time
-NICE = 10
+NICE = 10  # while there is training to give way to
 TRIES = 3  # of a run's figures, before they are left to the next call
 PAUSE = 5.0  # seconds to leave the stores alone after one of them did not answer
 LONGEST = 300.0  # seconds that the figures of a run may take; then something hangs
 
 
 def get_ready() -> None:
-    """Load what drawing needs: no training library is part of it. Training comes first, even before this."""
-    os.nice(NICE)
+    """Load what drawing needs: no training library is part of it."""
     import scipy.stats  # noqa: F401
 
     from pipelines import drawing  # noqa: F401
@@ -34,10 +33,10 @@ def get_ready() -> None:
     store.preload()
 
 
-def draw_all(run_ids: list[str], log: Path, *, stop: StopFlag) -> None:
+def draw_all(run_ids: list[str], log: Path, nice: int, *, stop: StopFlag) -> None:
     """Be a process that draws the figures that these runs are owed; prints go to the log. Ends when the command is gone."""
     print_to(log)
-    os.nice(max(0, NICE - os.nice(0)))
+    os.nice(nice)
     import threadpoolctl
 
     from pipelines import drawing
@@ -68,7 +67,7 @@ class FigureProcesses:
         self._size = min(MOST, max(1, device.cores() // CORES))
         self._waiting, self._failures = deque[str](), Counter[str]()
         self._drawing: list[_Drawing] = []
-        self._paused_until = 0.0
+        self._paused_until, self._nice = 0.0, NICE
 
     def __enter__(self) -> Self:
         return self
@@ -102,9 +101,9 @@ class FigureProcesses:
         return sum(times >= TRIES for times in self._failures.values())
 
     def begin_anew(self) -> None:
-        """Forget what failed: it may be tried again."""
+        """Try again what failed; the training is over, so processes that begin from now on give way to nothing."""
         self._failures.clear()
-        self._paused_until = 0.0
+        self._paused_until, self._nice = 0.0, 0
 
     def kill(self) -> None:
         """End every process now."""
@@ -124,7 +123,7 @@ class FigureProcesses:
             and not self._failures[self._waiting[0]]
         ):
             run_ids.append(self._waiting.popleft())
-        process = forkserver.start(READY).fork(draw_all, run_ids, self.log)
+        process = forkserver.start(READY).fork(draw_all, run_ids, self.log, self._nice)
         self._drawing.append(_Drawing(process, run_ids, now + LONGEST * len(run_ids)))
 
     def _take_back(self, ended: _Drawing, code: int) -> None:
