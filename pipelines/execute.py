@@ -5,14 +5,13 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import models
 from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics
 from pipelines.config import RunConfig
-from pipelines.datasets.dataset import Dataset, Examples, Rows
+from pipelines.datasets.dataset import Examples, Rows
 from pipelines.datasets.mnist import DIGITS
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
@@ -100,11 +99,13 @@ def _gap(metric: Metric, target: float, measured: Mapping[str, float]) -> tuple[
     return called, metric.scale * measured[f"{TEST}_{metric.name}"] - target
 
 
-def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Dataset) -> int:
-    """Return the number of parameters of a model of `dataset`, by building it."""
+def count_parameters(config: RunConfig) -> int:
+    """Return the number of parameters of a configuration's model, by building it."""
     import keras
 
-    count = int(models.build(model, hyperparameters, dataset.shape, len(dataset.classes)).count_params())
+    dataset = datasets.load(config.dataset).for_task(config.task)
+    model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
+    count = int(model.count_params())
     keras.utils.clear_session()
     return count
 

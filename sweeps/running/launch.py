@@ -1,6 +1,7 @@
 """The parent of a sweep: checks, prepares the stores, lets the supervisor work, and says what was found."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ def run(
         console.print(line, soft_wrap=True)
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
-    console.print(f"study {study.name}: model {study.model}, data set {dataset.name}, {resources}")
+    console.print(f"study {study.name}: model {' or '.join(study.models)}, data set {dataset.name}, {resources}")
     if not isinstance(study.dataset, datasets.KnownDataset):
         console.print("; ".join([dataset.summary(), *dataset.remarks]), soft_wrap=True)
     name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
@@ -202,7 +203,7 @@ def _prepare(
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
     return store, Assignment(
         resolved,
-        models.source(study.model),
+        tuple(_model_sources(study)),
         provenance.code(),
         digest,
         phase,
@@ -221,12 +222,12 @@ def _prepare(
 
 def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     """Refuse to resume a study that is stored under another definition; return it with the stored reference to its model."""
-    attributes, source = store.attributes(), models.source(study.model)
+    attributes, sources = store.attributes(), _model_sources(study)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
     if not begun and store.directions() == study.directions:
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
         store.remember(names.DEFINITION, study.definition())
-        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.SOURCE, _kept(study, sources))
         _remember_functions(store, study)
         store.remember(names.CHOSEN_SAMPLER, None)
         return study
@@ -234,11 +235,12 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
     changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
-    of_sources = bool(changed) and set(changed) <= {CHANGED_SOURCE.format(of) for of in ("its model", *study.functions)}
+    of_the_users = ("its model", *study.models, *study.functions)
+    of_sources = bool(changed) and set(changed) <= {CHANGED_SOURCE.format(of) for of in of_the_users}
     if of_sources and new_source:
-        for each in [*([source] if source else []), *functions]:
+        for each in [*sources, *functions]:
             models.adopt(each)
-        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.SOURCE, _kept(study, sources))
         _remember_functions(store, study)
         for number in repair.begin_anew(store):
             checkpoint.remove(paths.checkpoint(stored.name, number))
@@ -251,10 +253,21 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
             f"another name, or resume the stored one (sweep run {study.name} --stored){anyway}"
         )
     if names.SOURCE not in attributes:  # of a version that kept none
-        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.SOURCE, _kept(study, sources))
     _remember_functions(store, study)  # their references may be others than before
     # One source may be referred to in several ways, and one study have several names.
     return study.model_copy(update={"model": stored.model, "name": stored.name})
+
+
+def _model_sources(study: Study) -> list[models.Source]:
+    """Return the sources of the user's models that a study trains."""
+    return [source for name in study.models if (source := models.source(name))]
+
+
+def _kept(study: Study, sources: Sequence[models.Source]) -> Any:
+    """Return the sources of models as they are kept: that of one by itself, as of before there were several."""
+    content = [source.content() for source in sources]
+    return content if len(study.models) > 1 else next(iter(content), None)
 
 
 def _functions(study: Study) -> list[models.Source]:
@@ -275,7 +288,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -
         if old == new:
             continue
         if (
-            (where + key == "model" or where == "functions.")
+            (where + key == "model" or where in ("functions.", "models."))
             and str(old).startswith("source ")
             and str(new).startswith("source ")
         ):
