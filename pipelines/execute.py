@@ -11,7 +11,7 @@ import numpy as np
 import models
 from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics
 from pipelines.config import RunConfig
-from pipelines.datasets.dataset import Examples, Rows
+from pipelines.datasets.dataset import Examples, on_disk
 from pipelines.datasets.mnist import DIGITS
 from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
@@ -146,7 +146,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     if keep_model:
         training.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
-            np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
+            np.savez(folder / "pixels.npz", **training.scaling.moments())
     if end == End.COMPLETED and not regression:
         _draw_results(training, predicted["test"], folder, drawn)
     return measured
@@ -155,7 +155,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
 def _some(examples: Examples) -> Examples:
     """Return some training examples: the first; of one's own data, which may lie in the order of classes, spread ones."""
     n = min(len(examples), TRAINING_IMAGES)
-    if not isinstance(examples.x, Rows):
+    if not on_disk(examples.x):
         return examples[np.arange(n)]
     return examples[np.linspace(0, len(examples) - 1, n).astype(np.int64)]
 

@@ -178,16 +178,14 @@ class Study:
         return systems.verdicts(self.name)
 
     @_in_a_line()
-    def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
+    def predict(self, images: "NDArray[np.generic] | Mapping[str, NDArray[np.generic]]") -> "NDArray[np.float32]":
         """Return class probabilities (n, classes), or of a regression the values (n, k), by the best trial's model.
 
-        `images`: examples as the data set has them.
+        `images`: examples as the data set has them; of several inputs, arrays by their names.
 
         Grey images may be (n, height, width); bytes, or floats in 0..255. Raises UserError where no trial is complete, or its
         model was not kept.
         """
-        import numpy as np
-
         from pipelines import evaluate
         from sweeps.tasks import logged
 
@@ -195,10 +193,7 @@ class Study:
         if best.empty:
             raise UserError(f"no trial of study {self.name!r} is complete yet: run it, or resume it")
         trained = logged.load(logged.find(str(best.run_id.iloc[0])))
-        x, shape = np.asarray(images, np.float32), trained.dataset.shape
-        x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
-        if x.shape[1:] != shape:
-            raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
+        x = _examples(images, trained.dataset.shape)
         logits = trained.config.task == "classification" and evaluate.gives_logits(trained.model)
         return evaluate.probabilities(trained.model, x, logits, trained.scaling)
 
@@ -345,6 +340,25 @@ def _dataset_of(given: Any, study: str, task: Any) -> Any:
         return datasets.of_arrays(given() if callable(given) else given, called, labels=labels).content()
     except UserError as error:
         raise UserError(f"study {study!r}: dataset: {error}") from error
+
+
+def _examples(given: Any, shape: Any) -> Any:
+    """Return examples as floats; raises UserError unless they are of `shape`, each of several inputs under its name."""
+    import numpy as np
+
+    from pipelines.datasets import Inputs
+
+    if isinstance(shape, dict):
+        names = [*given] if isinstance(given, Mapping) else []
+        if {*names} != shape.keys():
+            said = ", ".join(map(str, names)) or "no names"
+            raise UserError(f"examples with the inputs {', '.join(shape)} are expected, each an array; got {said}")
+        return Inputs({name: _examples(given[name], of_one) for name, of_one in shape.items()})
+    x = np.asarray(given, np.float32)
+    x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
+    if x.shape[1:] != shape:
+        raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
+    return x
 
 
 def _name_models(content: dict[str, Any], study: str, folders: list[Path]) -> list[models.Source]:

@@ -123,11 +123,13 @@ def check_training(study: Study, dataset: datasets.Dataset) -> None:
         )
     if study.task == "regression" and (study.settings.class_weight or "class_weight" in study.search):
         raise UserError(f"study {study.name!r}: class_weight is of classes, and a regression has none: leave it out")
-    if dataset.grouped and (study.folds or study.protocol == "reshuffled"):
-        again = "folds" if study.folds else "protocol reshuffled"
+    if dataset.grouped and study.protocol == "reshuffled":
         raise UserError(
-            f"study {study.name!r}: {again} would divide data set {dataset.name} anew, without its groups: leave it out"
+            f"study {study.name!r}: protocol reshuffled would divide data set {dataset.name} anew, without its groups: leave it "
+            "out"
         )
+    if study.folds:
+        datasets.fold(study.dataset, 0, study.folds)  # which says where it cannot be divided so
     if study.task == "regression" and (of_classes := losses.only_of_classes(study.settings)):
         raise UserError(
             f"study {study.name!r}: {of_classes} is of classes, and a regression has none: name another loss, huber say"
@@ -135,6 +137,10 @@ def check_training(study: Study, dataset: datasets.Dataset) -> None:
     asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
     if asked and not dataset.has_images:
         raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
+    if study.population > 1 and isinstance(dataset.train.x, datasets.Inputs):
+        raise UserError(
+            f"population: its program takes one input, and data set {dataset.name} has several: leave it out"
+        )
     try:
         metrics.check(study.measured, len(dataset.for_task(study.task).classes))
     except ValueError as error:
