@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import models
-from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics
+from pipelines import backend, callbacks, checkpoint, datasets, evaluate, losses, metrics, predictions
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Examples, on_disk
 from pipelines.datasets.mnist import DIGITS
@@ -142,7 +142,12 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, draw
     folder.mkdir(exist_ok=True)
     predicted.pop("train", None)
     regression = metrics.is_regression(training.dataset.test.y)
-    np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **predicted)  # type: ignore[arg-type]
+    kept = {
+        name: array
+        for part, values in predicted.items()
+        for name, array in predictions.packed(part, values, getattr(training.dataset, part).y, regression).items()
+    }
+    np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **kept)  # type: ignore[arg-type]
     if keep_model:
         training.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, datasets, losses, metrics, paths, provenance
+from pipelines import backend, checkpoint, datasets, losses, metrics, paths, predictions, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
@@ -98,6 +98,12 @@ def run(
     console.print(f"study {study.name}: model {' or '.join(study.models)}, data set {dataset.name}, {resources}")
     if not isinstance(study.dataset, datasets.KnownDataset):
         console.print("; ".join([dataset.summary(), *dataset.remarks]), soft_wrap=True)
+    if len(dataset.classes) > predictions.KEPT + 1:
+        console.print(
+            f"of {len(dataset.classes):,} classes, a run keeps the probabilities of the {predictions.KEPT} likeliest and of the "
+            "right one",
+            soft_wrap=True,
+        )
     name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
