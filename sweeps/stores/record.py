@@ -152,6 +152,10 @@ def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] 
     began = attributes[names.DEFINITION]
     content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
     content["start"] = began["start"]
+    # What the data set says now was an argument of the model before, and every data set had ten classes.
+    content["arguments"] = {
+        key: value for key, value in content["arguments"].items() if (key, value) != ("classes", 10)
+    }
     return study_file.overruled(
         content, f"stored study {name!r}", budget, None, None, None
     )  # whose sources are adopted

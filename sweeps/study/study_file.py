@@ -261,6 +261,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     except ValueError as error:
         raise UserError(f"{where}: training: {error}") from error
     said = " or ".join(named)
+    if of_data := [name for name in fixed if name in models.OF_THE_DATA]:
+        raise UserError(f"{where}: arguments: {of_data[0]} is what the data set has, and given to build: leave it out")
     _check_names(fixed, arguments, f"{where}: arguments", f"argument of {said}")
     _check_settings(training, settings, f"{where}: training", "training setting")
     _check_settings(
