@@ -11,17 +11,19 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
+from pipelines import datasets
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
-from sweeps import Choice, Float, Int, Study, runs
-from sweeps.results import leaderboard
+from sweeps import Choice, Float, Int, Study, open_study, runs
+from sweeps.results import leaderboard, report
+from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import Store
 from sweeps.study import point, samplers, space, study_file
 from sweeps.study.study import Study as Definition
-from sweeps.tasks import champion, confirm, doctor, explain, logged, migrate, rerun, steer
+from sweeps.tasks import champion, check, confirm, doctor, explain, logged, migrate, rerun, steer
 from sweeps.tasks.explain import Asked
 
 NET = '''
@@ -224,6 +226,8 @@ def test_trials_train_the_model_they_chose_and_all_that_follows_takes_it(
     assert steer.enqueue("both", {"model": "net.py", "units": "6"}, trials=5).params == {"model": "net.py", "units": 6}
     assert confirm.run("both", 1, 3, ThisMachine(device="cpu"), QUIET, final=True)
     assert champion.promote("both").startswith("champion of mnist-5k: version 1")
+    assert "Model `lean_cnn` or `net.py` on mnist-5k" in report.Report("both").text()
+    assert open_study("both").predict(datasets.load("mnist-5k").test.x[:5]).shape == (5, 10)
     explain.run(str(frame.run_id[1]), None, Asked(only=["kernels"]), None, QUIET)
     assert "explain/kernels.png" in tracking.artifacts(str(frame.run_id[1]))
     assert not [problem.what for problem in doctor.problems(store)]
@@ -237,6 +241,20 @@ def test_trials_train_the_model_they_chose_and_all_that_follows_takes_it(
     assert changed.digest() != study.digest()
     with pytest.raises(UserError, match=r"the source of net.py has changed.*--new-source"):
         run_here(changed)
+    launch._prepare(changed, datasets.load("mnist-5k"), ThisMachine(device="cpu"), "sweep", new_source=True)
+    assert StoredStudy("both").resumable().model_digests == {"net.py": models.digest("net.py")}
+    run_here(changed)
+
+
+@pytest.mark.slow
+def test_what_several_models_cost_is_said(place: Path) -> None:
+    lines = list(check.lines(load(place), "cpu"))
+    assert lines[0] == "study both: model lean_cnn or net.py, protocol held_out"
+    assert any("parameters" in line for line in lines)
+    (place / "net.py").write_text(NET.replace("layers.Dense(classes", "layers.Dense(3"))
+    models._adopted.clear()
+    with pytest.raises(UserError, match=r"model net.py returns \(3,\), expected one output \(10,\)"):
+        list(check.lines(load(place), "cpu"))
 
 
 def test_a_study_of_one_model_is_stored_as_before(place: Path, run_here: Callable[[Definition], Store]) -> None:
