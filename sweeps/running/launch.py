@@ -134,8 +134,8 @@ def check_training(study: Study, dataset: datasets.Dataset) -> None:
             f"study {study.name!r}: protocol reshuffled would divide data set {dataset.name} anew, without its groups: leave it "
             "out"
         )
-    if study.folds:
-        datasets.fold(study.dataset, 0, study.folds)  # which says where it cannot be divided so
+    if dataset.grouped and study.folds:
+        datasets.fold(study.dataset.found_as(dataset), 0, study.folds)  # which says where it cannot be divided so
     if study.task == "regression" and (of_classes := losses.only_of_classes(study.settings)):
         raise UserError(
             f"study {study.name!r}: {of_classes} is of classes, and a regression has none: name another loss, huber say"

@@ -14,6 +14,7 @@ from pipelines import datasets
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import Float, Int, Study, open_study, runs
+from sweeps.running import launch
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import Store
@@ -223,3 +224,12 @@ def test_a_study_of_before_that_fixed_the_classes_is_resumed(
         UserError, match="arguments: classes is what the data set has, and given to build: leave it out"
     ):
         StoredStudy("own").resumable()
+
+
+def test_folds_that_groups_do_not_allow_are_said_before_anything_is_written(place: Path, outputs: Path) -> None:
+    x, y = coloured()
+    spec = datasets.of_arrays({"x": x, "y": y, "groups": np.arange(240) // 12}, "mine", validation=0.2, test=0.2)
+    study = study_file.load(str(write(place, dataset=spec.content(), folds=3)))
+    launch.check_training(study, datasets.load(spec))
+    with pytest.raises(UserError, match="16 groups cannot be divided into 20 folds: give fewer folds"):
+        launch.check_training(study.model_copy(update={"folds": 20}), datasets.load(spec))
