@@ -187,18 +187,16 @@ def test_models_from_python_are_names_and_functions(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_trials_train_the_model_they_chose_and_all_that_follows_takes_it(
+def test_trials_train_the_model_they_chose_and_what_is_stored_is_enough(
     place: Path,
     run_here: Callable[[Definition], Store],
-    here: list[str],
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    study = load(place)
-    store = run_here(study)
-    trials = store.trials()
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    study = load(place, budget={"trials": 3})
+    trials = run_here(study).trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     assert trials[0].params == {"model": "net.py", "units": 4, "dropout": 0.25}
     frame = runs("both").set_index("trial")
     assert frame.model[0] == "net.py" and frame.model[1] == "lean_cnn"
@@ -220,18 +218,10 @@ def test_trials_train_the_model_they_chose_and_all_that_follows_takes_it(
     assert logged.load(of_net).model.count_params() == 785 * 4 + 50
     again = rerun.study_of(of_net)
     assert again.model == "net.py" and again.run_config({}, 0).hyperparameters == {"units": 4, "dropout": 0.25}
-    by_trial = {each.number: each.study for each in confirm.candidates("both", 4, 2)}
+    by_trial = {each.number: each.study for each in confirm.candidates("both", 3, 2)}
     assert by_trial[0].model == "net.py" and by_trial[1].model == "lean_cnn"
     assert by_trial[0].arguments.get("units", 4) == 4 and by_trial[1].arguments["filters2"] == 2
-    assert steer.enqueue("both", {"model": "net.py", "units": "6"}, trials=5).params == {"model": "net.py", "units": 6}
-    assert confirm.run("both", 1, 3, ThisMachine(device="cpu"), QUIET, final=True)
-    assert champion.promote("both").startswith("champion of mnist-5k: version 1")
-    assert "Model `lean_cnn` or `net.py` on mnist-5k" in report.Report("both").text()
-    assert open_study("both").predict(datasets.load("mnist-5k").test.x[:5]).shape == (5, 10)
-    explain.run(str(frame.run_id[1]), None, Asked(only=["kernels"]), None, QUIET)
-    assert "explain/kernels.png" in tracking.artifacts(str(frame.run_id[1]))
-    assert not [problem.what for problem in doctor.problems(store)]
-    migrate.run("both", f"sqlite:///{place}/optuna.db", f"sqlite:///{place}/mlflow.db", QUIET)
+    assert steer.enqueue("both", {"model": "net.py", "units": "6"}, trials=4).params == {"model": "net.py", "units": 6}
 
     # A changed source of one of them is a changed study.
     monkeypatch.chdir(place)
@@ -244,7 +234,22 @@ def test_trials_train_the_model_they_chose_and_all_that_follows_takes_it(
     changed = load(place)  # to find the difference, this process has taken up the stored source
     launch._prepare(changed, datasets.load("mnist-5k"), ThisMachine(device="cpu"), "sweep", new_source=True)
     assert StoredStudy("both").resumable().model_digests == changed.model_digests
-    run_here(load(place))
+
+
+@pytest.mark.long
+def test_what_follows_of_a_study_takes_several_models(
+    place: Path, run_here: Callable[[Definition], Store], here: list[str]
+) -> None:
+    store = run_here(load(place, budget={"trials": 2}))
+    frame = runs("both").set_index("trial")
+    assert confirm.run("both", 1, 3, ThisMachine(device="cpu"), QUIET, final=True)
+    assert champion.promote("both").startswith("champion of mnist-5k: version 1")
+    assert "Model `lean_cnn` or `net.py` on mnist-5k" in report.Report("both").text()
+    assert open_study("both").predict(datasets.load("mnist-5k").test.x[:5]).shape == (5, 10)
+    explain.run(str(frame.run_id[1]), None, Asked(only=["kernels"]), None, QUIET)
+    assert "explain/kernels.png" in tracking.artifacts(str(frame.run_id[1]))
+    assert not [problem.what for problem in doctor.problems(store)]
+    migrate.run("both", f"sqlite:///{place}/optuna.db", f"sqlite:///{place}/mlflow.db", QUIET)
 
 
 @pytest.mark.slow
