@@ -197,10 +197,10 @@ def arguments(name: str) -> dict[str, Any]:
     return own | dict(recipe(name).arguments)
 
 
-def build(name: str, hyperparameters: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> Any:
+def build(name: str, hyperparameters: Mapping[str, Any], input_shape: Any, classes: int) -> Any:
     """Return what model `name` builds for these hyperparameters; told of shape and classes where its `build` names them.
 
-    `input_shape`: of one example. `classes`: how many; 0 where numbers are predicted.
+    `input_shape`: of one example, a tuple; of several inputs, a dict of them. `classes`: how many; 0 where numbers are predicted.
     """
     function = load(name).build
     of_data = {"input_shape": input_shape, "classes": classes}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.quiet import quiet
 from pipelines import device as devices
 from pipelines.errors import UserError
+from pipelines.mixup import Labels
 
 Device = Literal["auto", "cpu", "gpu"]
 SETTINGS: dict[str, Any] = {"image_data_format": "channels_last", "floatx": "float32", "epsilon": 1e-7}  # of Keras
@@ -142,11 +143,12 @@ def batches_a_call() -> int:
 
 @contextmanager
 def batches(
-    prepared: Callable[[slice], NDArray[np.float32]], shape: tuple[int, ...], y: NDArray[Any], size: int
+    prepared: Callable[[slice], Any], shape: Any, y: "NDArray[Any] | Labels", size: int
 ) -> Iterator[dict[str, Any]]:
     """Let Keras's `fit` train on what `prepared` gives for some places, of `shape`, and labels `y`: yields its arguments.
 
-    `y`: (n,) or, of a regression, (n, k).
+    `prepared`: gives an array of float32; of several inputs, one by each name, and so is `shape`. `y`: (n,) or, of a regression,
+    (n, k).
 
     A batch is prepared when it is wanted, so that an epoch need not fit into memory. TensorFlow is given a pipeline that prepares
     one while another is trained on. The one that Keras would make tunes itself in a thread that may sleep through the
@@ -160,15 +162,22 @@ def batches(
 
     held = [(prepared, y)]  # TensorFlow may never let go of `batch`, so that must let go of these
     kind, of_labels = y.dtype, y.shape[1:]
+    shapes = shape if isinstance(shape, dict) else {"": shape}
+    kinds = [tensorflow.float32] * len(shapes)
 
     def batch(number: int) -> list[NDArray[Any]]:
         ((of_rows, labels),) = held
         rows = slice(number * size, (number + 1) * size)
-        return [of_rows(rows), labels[rows]]
+        found = of_rows(rows)
+        return [*([found[name] for name in shapes] if isinstance(found, dict) else [found]), labels[rows]]
 
     def typed(number: Any) -> tuple[Any, Any]:
-        images, labels = tensorflow.numpy_function(batch, [number], [tensorflow.float32, kind], stateful=False)
-        return tensorflow.ensure_shape(images, [None, *shape]), tensorflow.ensure_shape(labels, [None, *of_labels])
+        *inputs, labels = tensorflow.numpy_function(batch, [number], [*kinds, kind], stateful=False)
+        x = {
+            name: tensorflow.ensure_shape(each, [None, *of_one])
+            for (name, of_one), each in zip(shapes.items(), inputs, strict=True)
+        }
+        return x.get("", x), tensorflow.ensure_shape(labels, [None, *of_labels])
 
     options = tensorflow.data.Options()
     options.autotune.enabled = False
@@ -179,7 +188,7 @@ def batches(
         held.clear()
 
 
-def _sequence(prepared: Callable[[slice], Any], y: NDArray[Any], size: int, count: int) -> Any:
+def _sequence(prepared: Callable[[slice], Any], y: "NDArray[Any] | Labels", size: int, count: int) -> Any:
     """Return batches as Keras takes them on every backend."""
     import keras
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines import predictions
 from pipelines.errors import UserError, first_line, of_the_machine, traceback_of
 from pipelines.figures import of_run
 from pipelines.figures.of_run import ToDraw
@@ -87,8 +88,7 @@ def _probabilities(run_id: str, place: str, there: Collection[str], into: Path) 
     if path not in there:
         raise UserError(f"{path} is not among the files of the run")
     with np.load(_fetch(run_id, path, into)) as saved:
-        found: Floats = saved["test"]
-    return found
+        return predictions.unpacked("test", saved)
 
 
 def _fetch(run_id: str, path: str, into: Path) -> Path:

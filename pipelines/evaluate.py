@@ -1,11 +1,11 @@
 """What a model predicts: class probabilities, or the values of a regression. What they are worth: `metrics.py`."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from pipelines.datasets.dataset import example_shape, numbers_in
 from pipelines.errors import UserError
 from pipelines.images import Floats
 
@@ -25,7 +25,7 @@ def probabilities(model: Any, x: Any, logits: bool = False, scaled: Callable[[An
 
 def batches(x: Any) -> Iterator[slice]:
     """Yield the places of the examples that are predicted at a time."""
-    size = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(x.shape[1:]))))
+    size = max(1, min(BATCH, BATCH_BYTES // (4 * numbers_in(example_shape(x)))))
     yield from (slice(begin, begin + size) for begin in range(0, len(x), size))
 
 
@@ -49,8 +49,9 @@ def gives_logits(model: Any) -> bool:
         return False
     if isinstance(last, keras.layers.Dense) and activation == "linear":
         return True
-    shape = (LOOKED_AT, *(side or 8 for side in model.inputs[0].shape[1:]))
-    outputs = np.asarray(model.predict_on_batch(np.random.default_rng(0).random(shape, np.float32)))
+    draws = np.random.default_rng(0)
+    x = [draws.random((LOOKED_AT, *(side or 8 for side in each.shape[1:])), np.float32) for each in model.inputs]
+    outputs = np.asarray(model.predict_on_batch(x if len(x) > 1 else x[0]))
     if np.allclose(outputs.sum(axis=1), 1, atol=1e-3) and outputs.min() >= 0:
         return False
     if outputs.min() >= 0 and outputs.max() <= 1:
@@ -59,6 +60,13 @@ def gives_logits(model: Any) -> bool:
             f"{type(last).__name__}, {activation}): end it with softmax, or without activation"
         )
     return True
+
+
+def inputs_of(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each of a Keras model's inputs: by its name in the model, or else that of its `keras.Input`."""
+    shapes = model.input_shape
+    by_name = shapes if isinstance(shapes, dict) else {each.name: each.shape for each in model.inputs}
+    return {name: tuple(shape[1:]) for name, shape in by_name.items()}
 
 
 def penalty(model: Any) -> float:

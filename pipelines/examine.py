@@ -9,9 +9,9 @@ import numpy as np
 
 import models
 from pipelines import evaluate, serving
-from pipelines.datasets.dataset import Dataset
+from pipelines.datasets.dataset import Dataset, Shape
 from pipelines.errors import UserError, first_line, of_the_machine
-from pipelines.images import Scaling
+from pipelines.images import scaling
 
 IMAGES = 8  # that a saved copy must predict as the original does
 TOLERANCE = 1e-4  # between their outputs
@@ -34,14 +34,14 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, sav
     if not isinstance(model, keras.Model):
         raise UserError(f"build of model {name} returns {_a(type(model).__name__)}, not a keras.Model")
     if not model.built or not getattr(model, "inputs", None):
-        raise UserError(f"model {name} is not built: let it begin with keras.Input({wanted})")
+        raise UserError(f"model {name} is not built: let it begin with {_begins(wanted)}")
     if model.compiled:
         raise UserError(
             f"model {name} comes compiled: the study's training settings say how it is trained, so leave model.compile out "
             "of build"
         )
-    if len(model.inputs) != 1 or not _fits(model.inputs[0].shape[1:], wanted):
-        raise UserError(f"model {name} takes {_shapes(model.inputs)}, and the {kind} of {dataset.name} are {wanted}")
+    if not _takes(model, wanted):
+        raise UserError(f"model {name} takes {_inputs(model)}, and the {kind} of {dataset.name} are {wanted}")
     outputs, what = (classes, "class") if classes else (int(np.prod(dataset.train.y.shape[1:])), "value of a label")
     if len(model.outputs) != 1 or tuple(model.outputs[0].shape[1:]) != (outputs,):
         raise UserError(
@@ -55,7 +55,7 @@ def examine(name: str, hyperparameters: Mapping[str, Any], dataset: Dataset, sav
 
 
 def _check_saved_copy(model: Any, name: str, dataset: Dataset) -> None:
-    x = Scaling("by_255", dataset.train.x)(dataset.train.x[:IMAGES])
+    x = scaling("by_255", dataset.train.x)(dataset.train.x[:IMAGES])
     try:
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "copy.keras")
@@ -74,12 +74,32 @@ def _check_saved_copy(model: Any, name: str, dataset: Dataset) -> None:
         )
 
 
+def _takes(model: Any, wanted: Shape) -> bool:
+    """Whether a model's inputs are of this shape: one, or several by their names."""
+    if not isinstance(wanted, dict):
+        return len(model.inputs) == 1 and _fits(model.inputs[0].shape[1:], wanted)
+    own = evaluate.inputs_of(model)
+    return own.keys() == wanted.keys() and all(_fits(own[name], shape) for name, shape in wanted.items())
+
+
+def _inputs(model: Any) -> str:
+    if len(model.inputs) == 1:
+        return _shapes(model.inputs)
+    return " and ".join(f"{name} {shape}" for name, shape in evaluate.inputs_of(model).items())
+
+
 def _fits(shape: Any, wanted: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) and all(side in (None, other) for side, other in zip(shape, wanted, strict=True))
 
 
 def _shapes(tensors: Any) -> str:
     return " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
+
+
+def _begins(wanted: Shape) -> str:
+    if not isinstance(wanted, dict):
+        return f"keras.Input({wanted})"
+    return " and ".join(f"keras.Input({shape}, name={name!r})" for name, shape in wanted.items())
 
 
 def _a(name: str) -> str:

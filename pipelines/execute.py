@@ -5,14 +5,13 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import models
-from pipelines import backend, callbacks, checkpoint, datasets, drawing, evaluate, metrics
+from pipelines import backend, callbacks, checkpoint, datasets, drawing, evaluate, metrics, predictions
 from pipelines.config import RunConfig
-from pipelines.datasets.dataset import Dataset, Examples, Rows
+from pipelines.datasets.dataset import Examples, on_disk
 from pipelines.figures.of_run import Gathering
 from pipelines.images import Floats
 from pipelines.metrics import Metric
@@ -94,11 +93,13 @@ def _gap(metric: Metric, target: float, measured: Mapping[str, float]) -> tuple[
     return called, metric.scale * measured[f"{TEST}_{metric.name}"] - target
 
 
-def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Dataset) -> int:
-    """Return the number of parameters of a model of `dataset`, by building it."""
+def count_parameters(config: RunConfig) -> int:
+    """Return the number of parameters of a configuration's model, by building it."""
     import keras
 
-    count = int(models.build(model, hyperparameters, dataset.shape, len(dataset.classes)).count_params())
+    dataset = datasets.load(config.dataset).for_task(config.task)
+    model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
+    count = int(model.count_params())
     keras.utils.clear_session()
     return count
 
@@ -135,11 +136,16 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, gath
     folder.mkdir(exist_ok=True)
     predicted.pop("train", None)
     regression = metrics.is_regression(training.dataset.test.y)
-    np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **predicted)  # type: ignore[arg-type]
+    kept = {
+        name: array
+        for part, values in predicted.items()
+        for name, array in predictions.packed(part, values, getattr(training.dataset, part).y, regression).items()
+    }
+    np.savez_compressed(folder / (PREDICTIONS if regression else PROBABILITIES), **kept)  # type: ignore[arg-type]
     if keep_model:
         training.save(folder / MODEL_FILE)
         if training.settings.pixels == "standardized":
-            np.savez(folder / "pixels.npz", mean=training.scaling.mean, deviation=training.scaling.deviation)
+            np.savez(folder / "pixels.npz", **training.scaling.moments())
     if end == End.COMPLETED and not regression:
         gathering.add_results(folder, training.dataset, predicted["test"], training.probabilities)
     return measured
@@ -148,7 +154,7 @@ def _evaluate(training: Training, end: End, folder: Path, keep_model: bool, gath
 def _some(examples: Examples) -> Examples:
     """Return some training examples: the first; of one's own data, which may lie in the order of classes, spread ones."""
     n = min(len(examples), TRAINING_IMAGES)
-    if not isinstance(examples.x, Rows):
+    if not on_disk(examples.x):
         return examples[np.arange(n)]
     return examples[np.linspace(0, len(examples) - 1, n).astype(np.int64)]
 

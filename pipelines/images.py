@@ -1,6 +1,6 @@
 """From bytes to what a model sees: scaled pixels and, in training alone, distorted images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,33 @@ from numpy.typing import NDArray
 
 from pipelines import mixup
 from pipelines.config import TrainingSettings
-from pipelines.datasets.dataset import Bytes, Index, Rows, chunks
+from pipelines.datasets.dataset import Bytes, Index, Inputs, Rows, Shape, X, chunks, example_shape
 
 Floats = NDArray[np.float32]
 DISTORTIONS = ("rotation", "shift", "shear", "zoom", "flip", "crop")
 DIVISORS = {"by_255": 255.0, "by_256": 256.0}
+
+
+def scaling(pixels: str, training: X) -> "Scaling | ScalingOfInputs":
+    """Return how examples are scaled; `training`: those whose mean and deviation `standardized` takes."""
+    if isinstance(training, Inputs):
+        return ScalingOfInputs({name: Scaling(pixels, x) for name, x in training.by_name.items()})
+    return Scaling(pixels, training)
+
+
+class ScalingOfInputs:
+    """How examples of several inputs are scaled: each input by itself."""
+
+    def __init__(self, by_name: "Mapping[str, Scaling]"):
+        self.by_name = by_name
+
+    def __call__(self, x: Mapping[str, Any]) -> dict[str, Floats]:
+        """Return examples, an array an input, scaled."""
+        return {name: scaled(x[name]) for name, scaled in self.by_name.items()}
+
+    def moments(self) -> dict[str, Floats]:
+        """Return `mean` and `deviation` of each input, with its name before them."""
+        return {f"{name}_{k}": v for name, own in self.by_name.items() for k, v in own.moments().items()}
 
 
 class Scaling:
@@ -39,6 +61,10 @@ class Scaling:
         centred: Floats = x - self.mean
         return np.divide(centred, self.deviation, out=centred)
 
+    def moments(self) -> dict[str, Floats]:
+        """Return `mean` and `deviation` by these names."""
+        return {"mean": self.mean, "deviation": self.deviation}
+
 
 def _moments(x: "NDArray[Any] | Rows") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation over examples, of those on disk piece by piece."""
@@ -57,28 +83,28 @@ class Epoch:
 
     def __init__(
         self,
-        x: "Bytes | Floats | Rows",
+        x: X,
         order: Index,
         settings: TrainingSettings,
         seed: int,
         epoch: int,
-        scaled: Callable[[Any], Floats],
+        scaled: Callable[[Any], Any],
     ):
         self._x, self._order, self._scaled = x, order, scaled
-        self._maps = affine_maps(len(order), x.shape[1:3], settings, seed, epoch) if distorts(settings) else None
+        self.shape: Shape = example_shape(x)
+        self._maps = affine_maps(len(order), self.shape[:2], settings, seed, epoch) if distorts(settings) else None
         batch, alpha = settings.batch_size, settings.mixup
         self.blends = mixup.draw(len(order), batch, alpha, seed, epoch) if alpha else None
-        self.shape = x.shape[1:]
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def __call__(self, rows: slice) -> Floats:
-        """Return the examples at these places of the order."""
+    def __call__(self, rows: slice) -> Any:
+        """Return the examples at these places of the order; of several inputs, each by its name."""
         return self._scaled(self._at(rows) if self.blends is None else self.blends.of(rows, self._at))
 
-    def _at(self, positions: slice | Index) -> Bytes | Floats:
-        chosen: Bytes | Floats = self._x[self._order[positions]]
+    def _at(self, positions: slice | Index) -> Any:
+        chosen = self._x[self._order[positions]]
         return chosen if self._maps is None else transformed(chosen, self._maps[positions])
 
 

@@ -1,6 +1,6 @@
 """Mixup: training on blends of two examples and of their labels (Zhang, Cisse, Dauphin, Lopez-Paz 2018)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,16 @@ class Blends:
     partners: NDArray[np.int64]
     shares: Floats
 
-    def __call__(self, values: NDArray[Any]) -> Floats:
-        """Return the blends of labels as shares of the classes, (n, classes), in the epoch's order."""
-        return self._blended(slice(None), values, values[self.partners])
-
-    def of(self, rows: slice, at: Callable[[NDArray[np.int64]], NDArray[Any]]) -> Floats:
-        """Return the blends of the examples at some positions; `at` returns those at any."""
+    def of(self, rows: slice, at: Callable[[NDArray[np.int64]], Any]) -> Any:
+        """Return the blends of the examples at some positions; `at` returns those at any: an array, or one an input by name."""
         own, partners = np.arange(len(self.partners))[rows], self.partners[rows]
         both, places = np.unique(np.concatenate([own, partners]), return_inverse=True)  # in a batch, all are its own
+
+        def blended(found: NDArray[Any]) -> Floats:
+            return self._blended(rows, found[places[: len(own)]], found[places[len(own) :]])
+
         found = at(both)
-        return self._blended(rows, found[places[: len(own)]], found[places[len(own) :]])
+        return {name: blended(x) for name, x in found.items()} if isinstance(found, Mapping) else blended(found)
 
     def _blended(self, rows: slice, own: NDArray[Any], partners: NDArray[Any]) -> Floats:
         share = self.shares[rows].reshape(-1, *[1] * (own.ndim - 1))
@@ -43,3 +43,32 @@ def draw(n: int, batch: int, alpha: float, seed: int, epoch: int) -> Blends:
         shares[part] = draws.beta(alpha, alpha)
         partners[part] = draws.permutation(partners[part])
     return Blends(partners, shares)
+
+
+class Labels:
+    """The blends of an epoch's labels, made when they are asked for: of all at once, those of thousands of classes are large.
+
+    Of `classes`, their shares (n, classes); without any, labels are numbers, and so are their blends.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, blends: Blends, labels: NDArray[Any], classes: int):
+        """`labels`: in the epoch's order."""
+        self._blends, self._labels, self._classes = blends, labels, classes
+        self.shape = (len(labels), classes) if classes else labels.shape
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, rows: slice) -> Floats:
+        blended: Floats = self._blends.of(rows, self._shares)
+        return blended
+
+    def _shares(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        labels = self._labels[positions]
+        if not self._classes:
+            return labels
+        shares = np.zeros((len(labels), self._classes), np.float32)
+        shares[np.arange(len(labels)), labels] = 1
+        return shares

@@ -5,7 +5,7 @@ from typing import Any
 
 import models
 from pipelines import evaluate
-from pipelines.images import Scaling
+from pipelines.images import Scaling, ScalingOfInputs
 from pipelines.metrics import Task
 
 
@@ -16,16 +16,28 @@ def load(path: Path, name: str) -> Any:
     return keras.saving.load_model(path, models.custom_objects(name), compile=False, safe_mode=True)
 
 
-def with_scaling(trained: Any, scaling: Scaling, task: Task = "classification") -> Any:
+def with_scaling(trained: Any, scaling: Scaling | ScalingOfInputs, task: Task = "classification") -> Any:
     """Return a Keras model with its scaling inside: examples as they are kept, as floats -> class probabilities (n, classes).
 
-    Of a regression, the values that it predicts.
+    Of a regression, the values that it predicts. Several inputs are taken by their names.
     """
     import keras
 
-    layer = keras.layers.Rescaling(1 / scaling.deviation[0])
+    ending = [keras.layers.Softmax()] if task == "classification" and evaluate.gives_logits(trained) else []
+    if isinstance(scaling, Scaling):
+        return keras.Sequential([keras.Input(trained.inputs[0].shape[1:]), _layer(scaling), trained, *ending])
+    inputs = {name: keras.Input(shape, name=name) for name, shape in evaluate.inputs_of(trained).items()}
+    outputs = trained({name: _layer(own)(inputs[name]) for name, own in scaling.by_name.items()})
+    for layer in ending:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+def _layer(scaling: Scaling) -> Any:
+    """Return the layer that scales one input."""
+    import keras
+
     if scaling.standardizes:  # each pixel by its own
         axes = tuple(range(1, scaling.mean.ndim + 1))
-        layer = keras.layers.Normalization(axis=axes, mean=scaling.mean, variance=scaling.deviation**2)
-    ending = [keras.layers.Softmax()] if task == "classification" and evaluate.gives_logits(trained) else []
-    return keras.Sequential([keras.Input(trained.inputs[0].shape[1:]), layer, trained, *ending])
+        return keras.layers.Normalization(axis=axes, mean=scaling.mean, variance=scaling.deviation**2)
+    return keras.layers.Rescaling(1 / scaling.deviation[0])

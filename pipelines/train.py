@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import backend, checkpoint, evaluate, losses, metrics, options, schedules
+from pipelines import backend, checkpoint, evaluate, losses, metrics, mixup, options, schedules
 from pipelines.callbacks import Callbacks
 from pipelines.checkpoint import Arrays
 from pipelines.config import TrainingSettings
 from pipelines.datasets.dataset import Dataset
-from pipelines.images import Epoch, Floats, Scaling
+from pipelines.images import Epoch, Floats, scaling
 from pipelines.metrics import Metric, Task, is_regression
 
 Result = TypeVar("Result")
@@ -162,7 +162,7 @@ class Training:
         self.callbacks, self._stopped = callbacks or Callbacks(), False
         self.logits, self.measured = logits, measured
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
-        self.scaling = Scaling(settings.pixels, dataset.train.x)
+        self.scaling: Any = scaling(settings.pixels, dataset.train.x)
         self.history: list[EpochMetrics] = []
         self._checkpoint_path, self._fingerprint = checkpoint_path, fingerprint
         self._kept: list[Any] = []
@@ -271,11 +271,9 @@ class Training:
         model.optimizer.learning_rate = schedules.rate_of(self.settings, self.history)
         model.steps_per_execution = 1 if self.callbacks.see_batches else backend.batches_a_call()
         seen = Epoch(train.x, order, self.settings, self.seed, epoch, self.scaling)
-        labels: NDArray[Any] = train.y[order]
+        labels: Any = train.y[order]
         if seen.blends is not None:
-            labels = seen.blends(
-                labels if is_regression(labels) else np.eye(model.output_shape[-1], dtype=np.float32)[labels]
-            )
+            labels = mixup.Labels(seen.blends, labels, 0 if is_regression(labels) else model.output_shape[-1])
         weights = losses.class_weights(self.settings, train.y, model.output_shape[-1])
         callbacks = [keras.callbacks.TerminateOnNaN(), *self.callbacks.within_fit()]
         with backend.batches(seen, seen.shape, labels, self.settings.batch_size) as batches:

@@ -51,7 +51,7 @@ def Float(
 
 
 def Choice(*values: Any, when: Mapping[str, Any] | None = None) -> Any:
-    """Search among `values`: numbers, texts or booleans."""
+    """Search among `values`: numbers, texts or booleans; or, of `model`, among names and functions."""
     return {"choice": [*values], "when": dict(when or {})}
 
 
@@ -75,7 +75,8 @@ class Study:
     """A study: what to vary, and all that follows. Its name identifies it: the same study, made again, is resumed.
 
     `model`: a shipped one's name, a module or file as in a study file, or a function `build(*, …) -> keras.Model`, which may be
-    defined in a notebook's cell or a script. `search`: hyperparameters by name, each an `Int`, `Float` or `Choice`.
+    defined in a notebook's cell or a script; or a `Choice` of several. `search`: hyperparameters by name, each an `Int`, `Float`
+    or `Choice`.
     `budget`: trials, epochs, hours. `dataset`: as in a study file, or arrays: (x, y), (x, y, x_test, y_test), or a dict of such;
     they are kept under `mlruns/datasets/`. `settings`: any other key of a study file (docs/studies.md).
 
@@ -85,27 +86,24 @@ class Study:
     def __init__(
         self,
         name: str,
-        model: str | Callable[..., Any],
+        model: str | Callable[..., Any] | Mapping[str, Any],
         *,
         search: Mapping[str, Any] | None = None,
         budget: Mapping[str, Any],
         **settings: Any,
     ):
         where, folders = f"study {name!r}", [Path.cwd()]
-        source = None if isinstance(model, str) else _source_of(model, name, folders)
         if "dataset" in settings:
             settings["dataset"] = _dataset_of(settings["dataset"], name, settings.get("task"))
-        content = {"name": name, "model": source.reference if source else model, "search": search or {}, **settings}
+        content = {"name": name, "model": model, "search": search or {}, **settings}
         content |= {key: dict(value) for key, value in content.items() if isinstance(value, Mapping)}
-        measures = _name_functions(content, name, folders)
+        functions = [*_name_models(content, name, folders), *_name_functions(content, name, folders)]
 
         def defined(larger: Mapping[str, Any]) -> Definition:
-            if source:  # the reference may mean a stored source by now
-                models.adopt(source)
-            for each in measures:
+            for each in functions:  # the reference may mean a stored source by now
                 (models.adopt if each.folder else models.adopt_written)(each)
             given = content | {"budget": dict(budget) if isinstance(budget, Mapping) else budget}
-            return study_file.define(given, where, larger, folders=None if source else folders)
+            return study_file.define(given, where, larger, folders=folders)
 
         self._set(defined)
 
@@ -180,16 +178,14 @@ class Study:
         return systems.verdicts(self.name)
 
     @_in_a_line()
-    def predict(self, images: "NDArray[np.generic]") -> "NDArray[np.float32]":
+    def predict(self, images: "NDArray[np.generic] | Mapping[str, NDArray[np.generic]]") -> "NDArray[np.float32]":
         """Return class probabilities (n, classes), or of a regression the values (n, k), by the best trial's model.
 
-        `images`: examples as the data set has them.
+        `images`: examples as the data set has them; of several inputs, arrays by their names.
 
         Grey images may be (n, height, width); bytes, or floats in 0..255. Raises UserError where no trial is complete, or its
         model was not kept.
         """
-        import numpy as np
-
         from pipelines import evaluate
         from sweeps.tasks import logged
 
@@ -197,10 +193,7 @@ class Study:
         if best.empty:
             raise UserError(f"no trial of study {self.name!r} is complete yet: run it, or resume it")
         trained = logged.load(logged.find(str(best.run_id.iloc[0])))
-        x, shape = np.asarray(images, np.float32), trained.dataset.shape
-        x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
-        if x.shape[1:] != shape:
-            raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
+        x = _examples(images, trained.dataset.shape)
         logits = trained.config.task == "classification" and evaluate.gives_logits(trained.model)
         return evaluate.probabilities(trained.model, x, logits, trained.scaling)
 
@@ -349,12 +342,48 @@ def _dataset_of(given: Any, study: str, task: Any) -> Any:
         raise UserError(f"study {study!r}: dataset: {error}") from error
 
 
-def _source_of(build: Callable[..., Any], study: str, folders: list[Path]) -> models.Source:
-    """Return the source of the model that a function builds; its module is named after the study."""
-    try:
-        return of_function(build, f"{_module(study)}_model", folders)
-    except models.NoModel as error:
-        raise UserError(f"study {study!r}: model: {error}") from error
+def _examples(given: Any, shape: Any) -> Any:
+    """Return examples as floats; raises UserError unless they are of `shape`, each of several inputs under its name."""
+    import numpy as np
+
+    from pipelines.datasets import Inputs
+
+    if isinstance(shape, dict):
+        names = [*given] if isinstance(given, Mapping) else []
+        if {*names} != shape.keys():
+            said = ", ".join(map(str, names)) or "no names"
+            raise UserError(f"examples with the inputs {', '.join(shape)} are expected, each an array; got {said}")
+        return Inputs({name: _examples(given[name], of_one) for name, of_one in shape.items()})
+    x = np.asarray(given, np.float32)
+    x = x[..., np.newaxis] if x.shape[1:] == shape[:-1] and shape[-1] == 1 else x
+    if x.shape[1:] != shape:
+        raise UserError(f"examples of shape {x.shape[1:]}: expected {shape} each")
+    return x
+
+
+def _name_models(content: dict[str, Any], study: str, folders: list[Path]) -> list[models.Source]:
+    """Name the models in `content` that are functions as a study file names them, and return their sources.
+
+    A function's module is named after the study; after the function too, if there are several models.
+    """
+    sources = []
+
+    def named(given: Any, module: str) -> Any:
+        if isinstance(given, str):
+            return given
+        try:
+            sources.append(of_function(given, module, folders))
+        except models.NoModel as error:
+            raise UserError(f"study {study!r}: model: {error}") from error
+        return sources[-1].reference
+
+    module, model = f"{_module(study)}_model", content["model"]
+    if isinstance(model, Mapping) and isinstance(model.get("choice"), list | tuple):
+        several = [named(each, f"{module}_{getattr(each, '__name__', '')}") for each in model["choice"]]
+        content["model"] = {**model, "choice": several}
+    else:
+        content["model"] = named(model, module)
+    return sources
 
 
 def _name_functions(content: dict[str, Any], study: str, folders: list[Path]) -> list[models.Source]:

@@ -614,14 +614,14 @@ def studies(study: str | None) -> None:
     click.echo("study files:")
     for name in study_file.available():
         shipped = study_file.load(name)
-        click.echo(f"  {name}: {shipped.model} on {shipped.dataset.name}, {_searched(shipped)}")
+        click.echo(f"  {name}: {' or '.join(shipped.models)} on {shipped.dataset.name}, {_searched(shipped)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
         stored = StoredStudy(name)
         trials = stored.store.trials()
         try:
             kept = stored.read()
-            what = f"{kept.model} on {kept.dataset.name}, {_searched(kept)}"
+            what = f"{' or '.join(kept.models)} on {kept.dataset.name}, {_searched(kept)}"
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")

@@ -18,7 +18,7 @@ import numpy as np
 from models import Protocol
 from pipelines.datasets import cache, folder, function, npz, splits
 from pipelines.datasets.arrays import keep
-from pipelines.datasets.dataset import Bytes, Dataset, Examples, Rows, digest_of
+from pipelines.datasets.dataset import Bytes, Dataset, Examples, Inputs, Rows, digest_of, on_disk
 from pipelines.datasets.known import KNOWN
 from pipelines.datasets.spec import (
     ArraysDataset,
@@ -40,6 +40,7 @@ __all__ = [
     "Bytes",
     "Dataset",
     "Examples",
+    "Inputs",
     "KnownDataset",
     "Rows",
     "Spec",
@@ -134,7 +135,8 @@ def _watched(protocol: Protocol, spec: Spec, seed: int) -> Dataset:
 def fold(wanted: Spec | str, number: int, folds: int) -> Dataset:
     """Return a data set with fold `number` (from 0) of its training and validation examples held out, and the rest to train.
 
-    The folds are stratified, equal for all studies, and leave the test examples alone.
+    The folds are stratified, equal for all studies, and leave the test examples alone. What belongs together by its groups is in
+    one fold. Raises UserError where that cannot be.
     """
     spec = parse(wanted)
     return (_fold if _is_settled(spec) else _fold.__wrapped__)(spec, number, folds)
@@ -149,11 +151,15 @@ def _is_settled(spec: Spec) -> bool:
 def _fold(spec: Spec, number: int, folds: int) -> Dataset:
     whole = load(spec)
     examples = whole.train.followed_by(whole.validation)
-    train, held_out = splits.folds(examples.y, number, folds, stratified=bool(whole.classes))
+    if whole.grouped and examples.groups is None:
+        raise UserError(
+            f"data set {whole.name} has validation examples of no known group, so it has no folds: leave folds out, or give no "
+            f"validation part (delete {cache.folder() / whole.digest} if an earlier version kept the data)"
+        )
+    train, held_out = splits.folds(examples.y, number, folds, bool(whole.classes), examples.groups)
     return _divided(whole, examples[train], examples[held_out], whole.test)
 
 
 def _divided(whole: Dataset, train: Examples, validation: Examples, test: Examples, watched: bool = False) -> Dataset:
-    own = isinstance(whole.train.x, Rows)
-    digest = digest_of([train, validation, test], whole.classes if own else None)
+    digest = digest_of([train, validation, test], whole.classes if on_disk(whole.train.x) else None)
     return dataclasses.replace(whole, train=train, validation=validation, test=test, digest=digest, watched=watched)

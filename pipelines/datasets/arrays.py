@@ -1,7 +1,8 @@
 """Data of one's own as arrays: checked, divided, and kept in the cache. Every kind of data ends here."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.datasets import cache
-from pipelines.datasets.dataset import Dataset, Index, chunks
+from pipelines.datasets.dataset import Dataset, Index, Inputs, Rows, X, arrays_of, chunks
 from pipelines.datasets.labels import encode
 from pipelines.datasets.spec import OwnDataset
 from pipelines.datasets.splits import hold_out
@@ -18,6 +19,7 @@ from pipelines.errors import UserError, first_line, nearest
 PARTS = ("train", "validation", "test")
 KEYS = ("x", "y", *(f"{axis}_{part}" for part in PARTS for axis in "xy"), "classes", "groups")
 FEW = 3  # that are named in a remark
+INPUT = re.compile(r"[A-Za-z]\w{0,99}")  # the name of one of several inputs
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Draft:
     `train` may still be divided. `groups`: for each of these, what it belongs to.
     """
 
-    x: NDArray[Any]
+    x: X
     labels: NDArray[Any]
     sizes: dict[str, int]
     classes: Sequence[str] | None = None
@@ -69,18 +71,54 @@ def _a(value: Any) -> str:
 def _drafted(arrays: Mapping[str, Any], room: cache.Room, where: str) -> Draft:
     """Write x to the cache, checked, and return all of it."""
     given = parts_of(arrays, where)
-    xs = {part: as_array(arrays[name_of("x", part, arrays)], where, name_of("x", part, arrays)) for part in given}
+    xs = {part: _inputs(arrays[name_of("x", part, arrays)], where, name_of("x", part, arrays)) for part in given}
     ys = {part: as_array(arrays[name_of("y", part, arrays)], where, name_of("y", part, arrays)) for part in given}
-    check_alike({name_of("x", part, arrays): (x.shape, x.dtype) for part, x in xs.items()}, where)
-    check_lengths(given, {part: len(x) for part, x in xs.items()}, ys, arrays, where)
-    first = xs[given[0]]
-    x = room.allocate((sum(map(len, xs.values())), *first.shape[1:]), kept_type(first.dtype))
+    _check_inputs({name_of("x", part, arrays): inputs for part, inputs in xs.items()}, where)
+    sizes = {part: len(next(iter(inputs.values()))) for part, inputs in xs.items()}
+    check_lengths(given, sizes, ys, arrays, where)
+    whole = {name: _written([inputs[name] for inputs in xs.values()], room, name) for name in xs[given[0]]}
+    return Draft(whole[""] if "" in whole else Inputs(whole), joined(ys, arrays, where), sizes, *named(arrays, where))
+
+
+def _inputs(value: Any, where: str, key: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of x by the names of the inputs, in their order; one array under ""."""
+    if not isinstance(value, Mapping):
+        return {"": as_array(value, where, key)}
+    for name in value:
+        if not isinstance(name, str) or not INPUT.fullmatch(name):
+            raise UserError(f"{where}: {key} has an input {name!r}: expected a name of letters, digits and _")
+    if not value:
+        raise UserError(f"{where}: {key} has no inputs: expected an array for each, by its name")
+    return {name: as_array(value[name], where, _label(key, name)) for name in sorted(value)}
+
+
+def _label(key: str, name: str) -> str:
+    return f"{key}[{name!r}]" if name else key
+
+
+def _check_inputs(found: Mapping[str, Mapping[str, NDArray[Any]]], where: str) -> None:
+    """Raise UserError unless all parts have the same inputs, of one shape and type, and each part as many of every one."""
+    first, names = next((key, [*inputs]) for key, inputs in found.items())
+    for key, inputs in found.items():
+        if [*inputs] != names:
+            said = [", ".join(each) or "one array" for each in (names, inputs)]
+            raise UserError(f"{where}: {first} has {said[0]}, and {key} {said[1]}: expected the same inputs")
+        if len({len(x) for x in inputs.values()}) > 1:
+            counts = ", ".join(f"{len(x):,} of {name}" for name, x in inputs.items())
+            raise UserError(f"{where}: {key} has {counts}: expected as many examples of every input")
+    for name in names:
+        check_alike({_label(key, name): (each[name].shape, each[name].dtype) for key, each in found.items()}, where)
+
+
+def _written(parts: Sequence[NDArray[Any]], room: cache.Room, name: str) -> NDArray[Any]:
+    """Return what is kept of an input: its parts, one after the other."""
+    x = room.allocate((sum(map(len, parts)), *parts[0].shape[1:]), kept_type(parts[0].dtype), name)
     begin = 0
-    for each in xs.values():
-        for chunk in chunks(each):
+    for part in parts:
+        for chunk in chunks(part):
             x[begin : begin + len(chunk)] = chunk
             begin += len(chunk)
-    return Draft(x, joined(ys, arrays, where), {part: len(each) for part, each in xs.items()}, *named(arrays, where))
+    return x
 
 
 def named(arrays: Mapping[str, Any], where: str) -> tuple[list[str] | None, NDArray[Any] | None]:
@@ -195,7 +233,7 @@ def finish(draft: Draft, spec: OwnDataset, room: cache.Room, where: str) -> Data
     remarks = [*draft.remarks, *_remarks(draft.x, parts)]
     if classes:
         remarks += _check_classes(y, parts, classes, where)
-    return room.keep(spec.name, y, parts, classes, "test" in draft.sizes, remarks, draft.groups is not None)
+    return room.keep(spec.name, y, parts, classes, "test" in draft.sizes, remarks, draft.groups)
 
 
 def _divide(draft: Draft, y: NDArray[Any], classes: Sequence[str], spec: OwnDataset, where: str) -> dict[str, Index]:
@@ -231,14 +269,16 @@ def _check_counts(y: NDArray[Any], parts: int, classes: Sequence[str], where: st
         )
 
 
-def _check_values(x: NDArray[Any], where: str) -> None:
-    if x.dtype != np.float32:
-        return
-    bad = sum(int(np.count_nonzero(~np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1))) for chunk in chunks(x))
-    if bad:
-        raise UserError(
-            f"{where}: {bad:,} examples have values that are NaN or infinite: fill them in, or leave them out"
-        )
+def _check_values(x: X, where: str) -> None:
+    for name, each in arrays_of(x).items():
+        if each.dtype != np.float32:
+            continue
+        bad = sum(int(np.count_nonzero(~np.isfinite(part).reshape(len(part), -1).all(axis=1))) for part in chunks(each))
+        if bad:
+            of = f" of {name}" if name else ""
+            raise UserError(
+                f"{where}: {bad:,} examples have values{of} that are NaN or infinite: fill them in, or leave them out"
+            )
 
 
 def _check_classes(y: NDArray[Any], parts: Mapping[str, Index], classes: Sequence[str], where: str) -> list[str]:
@@ -255,11 +295,9 @@ def _check_classes(y: NDArray[Any], parts: Mapping[str, Index], classes: Sequenc
     return remarks
 
 
-def _remarks(x: NDArray[Any], parts: Mapping[str, Index]) -> list[str]:
+def _remarks(x: X, parts: Mapping[str, Index]) -> list[str]:
     """Return how many examples of a part are equal to one that is trained on, or validated on, in words."""
-    digests = [
-        hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=12).digest() for chunk in chunks(x) for row in chunk
-    ]
+    digests = [b"".join(of_inputs) for of_inputs in zip(*map(_row_digests, arrays_of(x).values()), strict=True)]
     in_part = {part: {digests[row] for row in index} for part, index in parts.items()}
     found = []
     for part, others in (("validation", ("train",)), ("test", ("train", "validation"))):
@@ -270,3 +308,8 @@ def _remarks(x: NDArray[Any], parts: Mapping[str, Index]) -> list[str]:
                     f"{equal:,} {part} example{'s are' if equal > 1 else ' is'} equal to one of the {other} part"
                 )
     return found
+
+
+def _row_digests(x: "NDArray[Any] | Rows") -> Iterator[bytes]:
+    for chunk in chunks(x):
+        yield from (hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=12).digest() for row in chunk)

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import paths
-from pipelines.datasets.dataset import Dataset, Examples, Index, Rows, digest_of
+from pipelines.datasets.dataset import Dataset, Examples, Index, Inputs, Rows, digest_of
 from pipelines.errors import UserError, first_line
 
 SPARE = 2**26  # bytes of the disk that are left free
 WHOLE = "facts.json"  # written last
+GROUPS = "groups"  # beside the indices of the parts
 LEFT_BEHIND = 86_400  # seconds after which nobody makes it any more
 
 
@@ -38,10 +39,12 @@ def load(digest: str, name: str) -> Dataset | None:
     place = folder() / digest
     try:
         facts = json.loads((place / WHOLE).read_text(encoding="utf-8"))
-        x = np.load(place / "x.npy", mmap_mode="r", allow_pickle=False)
+        names = facts.get("inputs", [""])
+        xs = {name: np.load(place / _file(name), mmap_mode="r", allow_pickle=False) for name in names}
         y = np.load(place / "y.npy", allow_pickle=False)
         with np.load(place / "parts.npz", allow_pickle=False) as file:
-            parts = [Examples(Rows(x, file[part]), y[file[part]]) for part in ("train", "validation", "test")]
+            groups = file.get(GROUPS)
+            parts = [_examples(xs, y, file[part], groups) for part in ("train", "validation", "test")]
         found = Dataset.of(name, parts, tuple(facts["classes"]), facts["test_given"], digest, facts["remarks"])
         return dataclasses.replace(found, grouped=facts["grouped"])
     except FileNotFoundError:
@@ -52,25 +55,40 @@ def load(digest: str, name: str) -> Dataset | None:
         ) from error
 
 
+def _file(name: str) -> str:
+    return f"x-{name}.npy" if name else "x.npy"
+
+
+def _examples(xs: Mapping[str, NDArray[Any]], y: NDArray[Any], index: Index, groups: NDArray[Any] | None) -> Examples:
+    """Return these of all examples; those of which no group is known have none."""
+    rows = {name: Rows(x, index) for name, x in xs.items()}
+    own = groups[index] if groups is not None and (len(index) == 0 or index.max() < len(groups)) else None
+    return Examples(rows[""] if "" in rows else Inputs(rows), y[index], own)
+
+
 class Room:
     """A folder in the making."""
 
     def __init__(self, place: Path):
-        self._place = place
+        self._place, self._xs, self._wanted = place, dict[str, NDArray[Any]](), 0
 
-    def allocate(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return an array on disk for all examples, to be filled; images without channels get one. Raises UserError."""
+    def allocate(self, shape: tuple[int, ...], dtype: Any, name: str = "") -> NDArray[Any]:
+        """Return an array on disk for all examples, to be filled; images without channels get one. Raises UserError.
+
+        `name`: of several inputs, that of this one.
+        """
         flat = shape
         if len(shape) == 1 or (len(shape) == 3 and dtype == np.uint8):
             shape = (*shape, 1)
-        wanted, free = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize, shutil.disk_usage(self._place).free
-        if wanted + SPARE > free:
+        self._wanted += int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        free = shutil.disk_usage(self._place).free  # what is allocated takes none before it is filled
+        if self._wanted + SPARE > free:
             raise UserError(
-                f"the data set needs {wanted / 2**30:.1f} GiB in {folder()}, and the disk has {free / 2**30:.1f}: make room, or "
-                "set MLRUNS_DIR to another disk"
+                f"the data set needs {self._wanted / 2**30:.1f} GiB in {folder()}, and the disk has {free / 2**30:.1f}: make "
+                "room, or set MLRUNS_DIR to another disk"
             )
-        self._x: NDArray[Any] = np.lib.format.open_memmap(self._place / "x.npy", "w+", dtype, shape)
-        return self._x[..., 0] if len(flat) < len(shape) else self._x
+        self._xs[name] = x = np.lib.format.open_memmap(self._place / _file(name), "w+", dtype, shape)
+        return x[..., 0] if len(flat) < len(shape) else x
 
     def keep(
         self,
@@ -80,14 +98,18 @@ class Room:
         classes: tuple[str, ...],
         test_given: bool,
         remarks: Sequence[str],
-        grouped: bool,
+        groups: NDArray[Any] | None,
     ) -> Dataset:
-        """Write the rest, and give the folder its name; return what it holds."""
-        self._x.flush()  # type: ignore[attr-defined]
-        digest = digest_of([Examples(Rows(self._x, index), y[index]) for index in parts.values()], classes)
+        """Write the rest, and give the folder its name; return what it holds. `groups`: (m,) of the first m examples."""
+        for x in self._xs.values():
+            x.flush()  # type: ignore[attr-defined]
+        digest = digest_of([_examples(self._xs, y, index, None) for index in parts.values()], classes)
         np.save(self._place / "y.npy", y, allow_pickle=False)
-        np.savez(self._place / "parts.npz", **{part: index.astype(np.int64) for part, index in parts.items()})  # type: ignore[arg-type]
-        facts = {"classes": classes, "test_given": test_given, "remarks": [*remarks], "grouped": grouped}
+        indices = {part: index.astype(np.int64) for part, index in parts.items()}
+        indices |= {} if groups is None else {GROUPS: np.unique(groups, return_inverse=True)[1]}
+        np.savez(self._place / "parts.npz", **indices)  # type: ignore[arg-type]
+        facts = {"classes": classes, "test_given": test_given, "remarks": [*remarks], "grouped": groups is not None}
+        facts |= {} if "" in self._xs else {"inputs": [*self._xs]}
         (self._place / WHOLE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
         whole = folder() / digest
         self._place.chmod(0o777 & ~_umask())  # that of a temporary folder is for one user alone

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 Index = NDArray[np.int64]
+Shape = Any  # of an example: tuple[int, ...]; of several inputs, a dict of them by their names
 CHUNK = 2**24  # bytes that are read from disk at a time, where all of a part is gone through
 
 
@@ -42,28 +44,59 @@ class Rows:
         return Rows(self._array, np.concatenate([self._index, others._index]))
 
 
+class Inputs:
+    """Examples of several inputs: by its name, each input's (n, …) array or rows."""
+
+    def __init__(self, by_name: "Mapping[str, NDArray[Any] | Rows]"):
+        self.by_name = dict(sorted(by_name.items()))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.by_name.values())))
+
+    def __getitem__(self, rows: "slice | Index") -> dict[str, NDArray[Any]]:
+        """Return each input of these examples, as an array in memory."""
+        return {name: each[rows] for name, each in self.by_name.items()}
+
+
+X = Any  # examples: NDArray[Any] | Rows | Inputs
+
+
 @dataclass(frozen=True)
 class Examples:
     """Examples (n, …) and their labels: class numbers (n,), or the numbers (n,) or (n, k) that are to be predicted.
 
-    Images are (n, height, width, channels) bytes.
+    Images are (n, height, width, channels) bytes. `groups`: (n,) numbers, equal where examples belong together, if that is known.
     """
 
-    x: "NDArray[Any] | Rows"
+    x: X
     y: NDArray[Any]
+    groups: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, rows: Index) -> "Examples":
-        x = self.x.chosen(rows) if isinstance(self.x, Rows) else self.x[rows]
-        return Examples(x, self.y[rows])
+        return Examples(_chosen(self.x, rows), self.y[rows], None if self.groups is None else self.groups[rows])
 
     def followed_by(self, others: "Examples") -> "Examples":
         """Return these examples and then `others`, of the same data set."""
-        both = isinstance(self.x, Rows) and isinstance(others.x, Rows)
-        x = self.x.followed_by(others.x) if both else np.concatenate([self.x, others.x])  # type: ignore[union-attr, arg-type]
-        return Examples(x, np.concatenate([self.y, others.y]))
+        groups = None
+        if self.groups is not None and others.groups is not None:
+            groups = np.concatenate([self.groups, others.groups])
+        return Examples(_joined(self.x, others.x), np.concatenate([self.y, others.y]), groups)
+
+
+def _chosen(x: Any, rows: Index) -> Any:
+    if isinstance(x, Inputs):
+        return Inputs({name: _chosen(each, rows) for name, each in x.by_name.items()})
+    return x.chosen(rows) if isinstance(x, Rows) else x[rows]
+
+
+def _joined(x: Any, others: Any) -> Any:
+    if isinstance(x, Inputs):
+        return Inputs({name: _joined(each, others.by_name[name]) for name, each in x.by_name.items()})
+    both = isinstance(x, Rows) and isinstance(others, Rows)
+    return x.followed_by(others) if both else np.concatenate([x, others])
 
 
 @dataclass(frozen=True)
@@ -72,7 +105,7 @@ class Dataset:
 
     `classes`: the names of the classes, by number; () where numbers are predicted. `comparable`: its test examples are those of
     published results. `digest` covers examples, labels and split. Where `watched`, `validation` are the test examples.
-    `remarks`: what was found when it was read, in words. `grouped`: it was divided by groups, which stay in one part.
+    `remarks`: what was found when it was read, in words. `grouped`: it was divided by groups, which stay in one part or fold.
     """
 
     name: str
@@ -101,15 +134,17 @@ class Dataset:
         return cls(name, train, validation, test, classes, comparable, digest, remarks=tuple(remarks))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
-        return tuple(self.train.x.shape[1:])
+    def shape(self) -> Shape:
+        """The shape of one example; of several inputs, theirs by their names."""
+        return example_shape(self.train.x)
 
     def for_task(self, task: str) -> Self:
         """Return it as a task sees it: where numbers are predicted, labels are no classes but numbers."""
         if task != "regression" or not self.classes:
             return self
-        train, validation, test = (Examples(part.x, part.y.astype(np.float32)) for part in self.parts.values())
+        train, validation, test = (
+            dataclasses.replace(part, y=part.y.astype(np.float32)) for part in self.parts.values()
+        )
         return dataclasses.replace(self, train=train, validation=validation, test=test, classes=())
 
     @property
@@ -126,14 +161,38 @@ class Dataset:
         """Return in a line what it holds: how many examples, of which shape, in how many classes, in which parts."""
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in self.parts.items())
         what = "images" if self.has_images else "examples"
-        shape = " × ".join(map(str, self.shape)) or "one number"
+        shape = self.shape
+        by_name = {f"{name} ": each for name, each in shape.items()} if isinstance(shape, dict) else {"": shape}
+        shapes = ", ".join(name + (" × ".join(map(str, each)) or "one number") for name, each in by_name.items())
         into = f"in {len(self.classes):,} classes" if self.classes else "with numbers to predict"
-        return f"data set {self.name}: {sum(map(len, self.parts.values())):,} {what} of {shape} {into} ({sizes})"
+        return f"data set {self.name}: {sum(map(len, self.parts.values())):,} {what} of {shapes} {into} ({sizes})"
 
 
-def is_images(x: "NDArray[Any] | Rows") -> bool:
-    """Whether an array holds images: (n, height, width, 1, 3 or 4) bytes."""
-    return x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3, 4)
+def is_images(x: X) -> bool:
+    """Whether an array holds images: (n, height, width, 1, 3 or 4) bytes. One of several inputs does not count."""
+    return not isinstance(x, Inputs) and x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3, 4)
+
+
+def on_disk(x: X) -> bool:
+    """Whether examples lie on disk: data of one's own."""
+    return any(isinstance(each, Rows) for each in arrays_of(x).values())
+
+
+def arrays_of(x: X) -> "dict[str, NDArray[Any] | Rows]":
+    """Return every array that examples consist of, by its name; of one input, that is empty."""
+    return x.by_name if isinstance(x, Inputs) else {"": x}
+
+
+def example_shape(x: X) -> Shape:
+    """Return the shape of one example; of several inputs, theirs by their names."""
+    if isinstance(x, Inputs):
+        return {name: tuple(each.shape[1:]) for name, each in x.by_name.items()}
+    return tuple(x.shape[1:])
+
+
+def numbers_in(shape: Shape) -> int:
+    """Return how many numbers an example of this shape has."""
+    return sum(map(math.prod, shape.values())) if isinstance(shape, dict) else math.prod(shape)
 
 
 def chunks(x: "NDArray[Any] | Rows") -> Iterator[NDArray[Any]]:
@@ -147,11 +206,13 @@ def digest_of(parts: "list[Examples]", classes: tuple[str, ...] | None = None) -
     """Return a short digest of parts in their order; `classes`: with their names, and shape and type of what there is."""
     digest = hashlib.sha256()
     if classes is not None:
-        x = parts[0].x
-        digest.update(json.dumps([list(x.shape[1:]), str(x.dtype), str(parts[0].y.dtype), list(classes)]).encode())
+        kinds: Any = {name: [list(x.shape[1:]), str(x.dtype)] for name, x in arrays_of(parts[0].x).items()}
+        kinds = kinds.get("", [kinds])
+        digest.update(json.dumps([*kinds, str(parts[0].y.dtype), list(classes)]).encode())
     for part in parts:  # in their order: a different split is a different digest
         digest.update(struct.pack(">q", len(part)))
-        for chunk in chunks(part.x):
-            digest.update(np.ascontiguousarray(chunk).data)
+        for x in arrays_of(part.x).values():
+            for chunk in chunks(x):
+                digest.update(np.ascontiguousarray(chunk).data)
         digest.update(np.ascontiguousarray(part.y).data)
     return digest.hexdigest()[:16]

@@ -20,24 +20,17 @@ def hold_out(
     With `classes`, `labels` are their numbers, and each class is divided alike; the only one of its class stays. `groups`:
     examples of one group stay together. Raises UserError where these are too few, or more classes than are held out.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+    from sklearn.model_selection import train_test_split
 
     n = len(labels)
     if groups is not None:
-        folds = max(2, round(n / held_out))
-        if len(set(groups.tolist())) < folds:
+        number = max(2, round(n / held_out))
+        if len(set(groups.tolist())) < number:
             raise UserError(
                 f"{len(set(groups.tolist()))} groups cannot be divided so that a part has {held_out:,} of {n:,} examples: "
-                f"expected at least {folds} groups, or larger parts"
+                f"expected at least {number} groups, or larger parts"
             )
-        divide = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED)
-        try:
-            kept, held = next(iter(divide.split(np.zeros(n), labels if classes else np.zeros(n, int), groups)))
-        except ValueError as error:  # of classes that are smaller than the number of parts
-            raise UserError(
-                f"the groups cannot be divided so that each part has every class ({first_line(error)})"
-            ) from error
-        return np.sort(kept), np.sort(held)
+        return _of_groups(labels, groups, number, stratified=bool(classes))[0]
     if not classes:
         kept, held = train_test_split(np.arange(n), test_size=held_out, random_state=SEED)
         return np.sort(kept), np.sort(held)
@@ -57,10 +50,34 @@ def hold_out(
     return np.sort(np.concatenate([kept, only])), np.sort(held)
 
 
-def folds(labels: NDArray[Any], number: int, of: int, stratified: bool) -> tuple[Index, Index]:
-    """Return which examples train and which are held out in fold `number` (from 0): equal for all studies."""
+def _of_groups(labels: NDArray[Any], groups: NDArray[Any], of: int, stratified: bool) -> list[tuple[Index, Index]]:
+    """Return which examples stay and which are held out in each of `of` folds; raises UserError where classes are too small."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n = len(labels)
+    divide = StratifiedGroupKFold(of, shuffle=True, random_state=SEED)
+    try:
+        found = [*divide.split(np.zeros(n), labels if stratified else np.zeros(n, int), groups)]
+    except ValueError as error:  # of classes that are smaller than the number of parts
+        raise UserError(
+            f"the groups cannot be divided so that each part has every class ({first_line(error)})"
+        ) from error
+    return [(np.sort(kept), np.sort(held)) for kept, held in found]
+
+
+def folds(
+    labels: NDArray[Any], number: int, of: int, stratified: bool, groups: NDArray[Any] | None = None
+) -> tuple[Index, Index]:
+    """Return which examples train and which are held out in fold `number` (from 0): equal for all studies.
+
+    `groups`: examples of one group stay together. Raises UserError where these are too few.
+    """
     from sklearn.model_selection import KFold, StratifiedKFold
 
+    if groups is not None:
+        if len(set(groups.tolist())) < of:
+            raise UserError(f"{len(set(groups.tolist()))} groups cannot be divided into {of} folds: give fewer folds")
+        return _of_groups(labels, groups, of, stratified)[number]
     divide = (StratifiedKFold if stratified else KFold)(of, shuffle=True, random_state=SEED)
     kept, held = list(divide.split(labels, labels if stratified else None))[number]
     return kept, held

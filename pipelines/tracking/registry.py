@@ -13,10 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from numpy.typing import NDArray
 
 import models
 from models import Source
@@ -59,11 +57,11 @@ def find(name: str, run_id: str) -> Version | None:
     return _version(found[0]) if found else None
 
 
-def register(name: str, run_id: str, model: Any, example: NDArray[np.float32], source: Source | None) -> Version:
+def register(name: str, run_id: str, model: Any, example: Any, source: Source | None) -> Version:
     """Make a version of `name` of a run's model, and return it.
 
-    `example`: an image or more as the model takes them; with what the model returns for it, it makes the signature.
-    `source`: of a user's model; its files go with the version, so that whoever serves it finds its classes.
+    `example`: an image or more as the model takes them, or a dict of several inputs; with what the model returns for it, it makes
+    the signature. `source`: of a user's model; its files go with the version, so that whoever serves it finds its classes.
     """
     client = store.client()
     try:
@@ -110,7 +108,7 @@ def load(version: Version, model: str) -> Any:
         ) from error
 
 
-def _save(model: Any, example: NDArray[np.float32], path: Path, source: Source | None) -> None:
+def _save(model: Any, example: Any, path: Path, source: Source | None) -> None:
     import keras
     import mlflow.keras
     from mlflow.models import Model, infer_signature

@@ -142,7 +142,7 @@ def ranking(complete: pd.DataFrame, study: Study) -> list[list[str]]:
                 number(row.seconds / 60, ".1f"),
                 *([number(row.gpu_hours, ".3f")] if on_gpu else []),
                 number(row.parameters, ","),
-                format_params(study.active({name: row[RENAMED.get(name, name)] for name in study.search})),
+                format_params(study.active({name: row.get(RENAMED.get(name, name)) for name in study.search})),
             ]
         )
     return lines

@@ -102,7 +102,7 @@ class Report:
         study, tags = self.study, self.parent.tags
         counts = ", ".join(f"{count} {state}" for state, count in self.frame.state.value_counts().items() if count)
         head = (
-            f"# {study.name}\n\nModel `{study.model}` on {study.dataset.name}; searched: "
+            f"# {study.name}\n\nModel {' or '.join(f'`{name}`' for name in study.models)} on {study.dataset.name}; searched: "
             f"{', '.join(f'`{name}`' for name in study.search)}.\n"
             f"{len(self.frame)} trials: {counts}. Study digest {study.digest()}, data set digest "
             f"{tags.get('dataset_digest', NOTHING)}."

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines import datasets, paths
+from pipelines import datasets, paths, predictions
 from pipelines.errors import UserError, first_line
 from pipelines.metrics import Labels, Metric, is_regression, short
 from pipelines.tracking import facts
@@ -326,7 +326,8 @@ class Predicted:
                     path = tracking.artifact_folder(run_id, file_name, Path(folder) / run_id)
                     with np.load(path, allow_pickle=False) as file:
                         for part, values in found.items():
-                            values.append(file[part] if part in file.files else np.empty((0, 0), np.float32))
+                            there = part in file.files
+                            values.append(predictions.unpacked(part, file) if there else np.empty((0, 0), np.float32))
                 except Exception as error:  # every kind of artifact store raises its own, and numpy and zipfile theirs
                     raise UserError(
                         f"the predictions of run {run_id} are gone or damaged ({first_line(error)}): sweep rerun {run_id} makes "

@@ -14,7 +14,7 @@ class Assignment:
     """What a worker needs to know; plain data, so that it can travel to any process."""
 
     study: Study
-    source: models.Source | None  # of a user's model
+    sources: tuple[models.Source, ...]  # of the user's models
     code: Mapping[str, str]  # the commit of the user's code, which a worker elsewhere cannot ask for
     study_digest: str
     phase: tracking.Phase

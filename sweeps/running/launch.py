@@ -1,6 +1,7 @@
 """The parent of a sweep: checks, prepares the stores, lets the supervisor work, and says what was found."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 import models
-from pipelines import backend, checkpoint, datasets, losses, metrics, paths, provenance
+from pipelines import backend, checkpoint, datasets, losses, metrics, paths, predictions, provenance
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
@@ -94,9 +95,15 @@ def run(
         console.print(line, soft_wrap=True)
     if store.note_on_name:
         console.print(store.note_on_name, soft_wrap=True)
-    console.print(f"study {study.name}: model {study.model}, data set {dataset.name}, {resources}")
+    console.print(f"study {study.name}: model {' or '.join(study.models)}, data set {dataset.name}, {resources}")
     if not isinstance(study.dataset, datasets.KnownDataset):
         console.print("; ".join([dataset.summary(), *dataset.remarks]), soft_wrap=True)
+    if len(dataset.classes) > predictions.KEPT + 1:
+        console.print(
+            f"of {len(dataset.classes):,} classes, a run keeps the probabilities of the {predictions.KEPT} likeliest and of the "
+            "right one",
+            soft_wrap=True,
+        )
     name, now = samplers.chosen_sampler(assignment.study).name, samplers.chosen_sampler(study)
     if now.why:
         console.print(f"sampler {name}, chosen because: {now.why if name == now.name else 'so the study began'}")
@@ -125,11 +132,13 @@ def check_training(study: Study, dataset: datasets.Dataset) -> None:
         )
     if study.task == "regression" and (study.settings.class_weight or "class_weight" in study.search):
         raise UserError(f"study {study.name!r}: class_weight is of classes, and a regression has none: leave it out")
-    if dataset.grouped and (study.folds or study.protocol == "reshuffled"):
-        again = "folds" if study.folds else "protocol reshuffled"
+    if dataset.grouped and study.protocol == "reshuffled":
         raise UserError(
-            f"study {study.name!r}: {again} would divide data set {dataset.name} anew, without its groups: leave it out"
+            f"study {study.name!r}: protocol reshuffled would divide data set {dataset.name} anew, without its groups: leave it "
+            "out"
         )
+    if dataset.grouped and study.folds:
+        datasets.fold(study.dataset.found_as(dataset), 0, study.folds)  # which says where it cannot be divided so
     if study.task == "regression" and (of_classes := losses.only_of_classes(study.settings)):
         raise UserError(
             f"study {study.name!r}: {of_classes} is of classes, and a regression has none: name another loss, huber say"
@@ -137,6 +146,10 @@ def check_training(study: Study, dataset: datasets.Dataset) -> None:
     asked = [name for name in DISTORTIONS if getattr(study.settings, name) or name in study.search]
     if asked and not dataset.has_images:
         raise UserError(f"{asked[0]} distorts images, and data set {dataset.name} has none: leave it out")
+    if study.population > 1 and isinstance(dataset.train.x, datasets.Inputs):
+        raise UserError(
+            f"population: its program takes one input, and data set {dataset.name} has several: leave it out"
+        )
     try:
         metrics.check(study.measured, len(dataset.for_task(study.task).classes))
     except ValueError as error:
@@ -205,7 +218,7 @@ def _prepare(
     digest, resolved = study.digest(), study.model_copy(update={"sampler": chosen})
     return store, Assignment(
         resolved,
-        models.source(study.model),
+        tuple(_model_sources(study)),
         provenance.code(),
         digest,
         phase,
@@ -224,12 +237,12 @@ def _prepare(
 
 def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     """Refuse to resume a study that is stored under another definition; return it with the stored reference to its model."""
-    attributes, source = store.attributes(), models.source(study.model)
+    attributes, sources = store.attributes(), _model_sources(study)
     begun = any(trial.state != TrialState.WAITING or trial.params for trial in store.trials())
     if not begun and store.directions() == study.directions:
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))
         store.remember(names.DEFINITION, study.definition())
-        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.SOURCE, _kept(study, sources))
         _remember_functions(store, study)
         store.remember(names.CHOSEN_SAMPLER, None)
         return study
@@ -237,11 +250,12 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
     now = study.definition()  # before the stored source takes the place of the present one
     stored = restore(study.name, attributes)
     changed = _differences(stored.definition(), now | {"name": stored.name})  # a UI may have given it another
-    of_sources = bool(changed) and set(changed) <= {CHANGED_SOURCE.format(of) for of in ("its model", *study.functions)}
+    of_the_users = ("its model", *study.models, *study.functions)
+    of_sources = bool(changed) and set(changed) <= {CHANGED_SOURCE.format(of) for of in of_the_users}
     if of_sources and new_source:
-        for each in [*([source] if source else []), *functions]:
+        for each in [*sources, *functions]:
             models.adopt(each)
-        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.SOURCE, _kept(study, sources))
         _remember_functions(store, study)
         for number in repair.begin_anew(store):
             checkpoint.remove(paths.checkpoint(stored.name, number))
@@ -254,10 +268,21 @@ def _check_definition(store: Store, study: Study, new_source: bool) -> Study:
             f"another name, or resume the stored one (sweep run {study.name} --stored){anyway}"
         )
     if names.SOURCE not in attributes:  # of a version that kept none
-        store.remember(names.SOURCE, source.content() if source else None)
+        store.remember(names.SOURCE, _kept(study, sources))
     _remember_functions(store, study)  # their references may be others than before
     # One source may be referred to in several ways, and one study have several names.
     return study.model_copy(update={"model": stored.model, "name": stored.name})
+
+
+def _model_sources(study: Study) -> list[models.Source]:
+    """Return the sources of the user's models that a study trains."""
+    return [source for name in study.models if (source := models.source(name))]
+
+
+def _kept(study: Study, sources: Sequence[models.Source]) -> Any:
+    """Return the sources of models as they are kept: that of one by itself, as of before there were several."""
+    content = [source.content() for source in sources]
+    return content if len(study.models) > 1 else next(iter(content), None)
 
 
 def _functions(study: Study) -> list[models.Source]:
@@ -278,7 +303,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -
         if old == new:
             continue
         if (
-            (where + key == "model" or where == "functions.")
+            (where + key == "model" or where in ("functions.", "models."))
             and str(old).startswith("source ")
             and str(new).startswith("source ")
         ):

@@ -12,7 +12,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import UserError, first_line, out_of_memory
 from pipelines.train import EpochMetrics, Epochs, Question, Training, attempt
 from sweeps.running.trial import Trial
-from sweeps.study.study import Choice, Scalar, Study
+from sweeps.study.study import MODEL, Choice, Scalar, Study
 
 if TYPE_CHECKING:
     from pipelines.population import Population
@@ -59,11 +59,12 @@ def check(study: Study, backend: str) -> None:
             f"population: {study.population} needs Keras's JAX backend, and this is {backend}: set KERAS_BACKEND=jax, or "
             "leave population out"
         )
-    if models.callbacks(study.model) is not None:
-        raise UserError(
-            f"population: model {study.model} has callbacks, and trials that train as one program have no Keras training to call "
-            "them: leave population out"
-        )
+    for model in study.models:
+        if models.callbacks(model) is not None:
+            raise UserError(
+                f"population: model {model} has callbacks, and trials that train as one program have no Keras training to call "
+                "them: leave population out"
+            )
 
 
 def shared(study: Study) -> list[str]:
@@ -72,8 +73,11 @@ def shared(study: Study) -> list[str]:
     of_data = dataset.shape, len(dataset.classes)
     for name, entry in study.search.items():
         values: Sequence[Scalar] = entry.choice if isinstance(entry, Choice) else _inside(entry)
-        if len({_shape(study.run_config({name: value}, seed=0), *of_data) for value in values}) > 1:
-            names.append(name)
+        for model in study.models_with(name):
+            configs = [study.run_config({MODEL: model, name: value}, seed=0) for value in values]
+            if len({_shape(config, *of_data) for config in configs}) > 1:
+                names.append(name)
+                break
     return names
 
 

@@ -328,9 +328,11 @@ class Supervisor:
                 self._draw_images(folder, drawn)
             spelled_out = yaml.safe_dump(study.model_dump(mode="json", by_alias=True), sort_keys=False)
             (folder / "study.yaml").write_text(spelled_out)
-            for path, content in models.files(study.model).items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_bytes(content)
+            for number, name_of_model in enumerate(study.models, 1):
+                place = folder / f"model_{number}" if len(study.models) > 1 else folder
+                for path, content in models.files(name_of_model).items():
+                    (place / path).parent.mkdir(parents=True, exist_ok=True)
+                    (place / path).write_bytes(content)
             parent.log_artifacts(folder)
         if new:
             self._store.remember(names.IMAGES_DRAWN, True)

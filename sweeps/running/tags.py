@@ -27,15 +27,15 @@ def of_study(study: Study) -> dict[str, str]:
     return of_parent(study) | {"study": study.name, "study_digest": study.digest(), "protocol": study.protocol}
 
 
-def of_trial(study: Study, number: int, uid: str, phase: tracking.Phase) -> dict[str, str]:
-    """Return the tags of the run of trial `number`."""
+def of_trial(study: Study, model: str, number: int, uid: str, phase: tracking.Phase) -> dict[str, str]:
+    """Return the tags of the run of trial `number`, which trains `model`."""
     return of_user(study) | {
         "phase": phase,
         "study": study.name,
         "study_uid": uid,
         "trial": str(number),
         "protocol": study.protocol,
-        "model_digest": models.digest(study.model),
+        "model_digest": models.digest(model),
         "objectives": ",".join(map(str, study.objectives)),
         "metrics": ",".join(metric.name for metric in study.measured),
         "sampler": samplers.chosen_sampler(study).name,

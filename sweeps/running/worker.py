@@ -92,14 +92,12 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         watch = Watchdog(slot.parent_pid, assignment.study.trial_timeout)
         backend.configure(assignment.device, assignment.threads, gpu_of(slot.number, assignment.gpus))
         backend.load()
-        if assignment.source:
-            models.adopt(assignment.source)
-        for source in assignment.functions:
+        for source in (*assignment.sources, *assignment.functions):
             models.adopt(source)
         datasets.load(assignment.study.dataset)
         lease = Lease.of_this_process(slot.name, slot.parent_pid)
         store = Store(assignment.study.name)
-        _look_at_model(assignment, store)
+        _look_at_models(assignment, store)
         _look_at_functions(assignment)
         _Worker(assignment, stop, store, watch, lease).run_trials()
     except SystemExit as error:
@@ -109,18 +107,19 @@ def work(assignment: Assignment, stop: StopFlag, slot: WorkerSlot) -> None:
         _leave(_gone(store, error) or error)
 
 
-def _look_at_model(assignment: Assignment, store: Store) -> None:
-    """Look at a user's model, or at any on a user's data, once for each: at the first start point, or else at its own values."""
-    study, source = assignment.study, assignment.source
-    if source is None and isinstance(study.dataset, KnownDataset):
+def _look_at_models(assignment: Assignment, store: Store) -> None:
+    """Look at users' models, or at any on a user's data, once for each: at its first start point, or else at its own values."""
+    study = assignment.study
+    if not assignment.sources and isinstance(study.dataset, KnownDataset):
         return
-    looked_at = f"{models.digest(study.model)}, {'saved' if study.keep_models != 0 else 'not saved'}"
+    digests = " ".join(map(models.digest, study.models))
+    looked_at = f"{digests}, {'saved' if study.keep_models != 0 else 'not saved'}"
     if store.attributes().get(names.LOOKED_AT) == looked_at:
         return
-    config = study.run_config(next(iter(study.start_points), {}), seed=0)
     dataset = datasets.load(study.dataset).for_task(study.task)
-    callbacks.build(study.model, config.training)
-    examine(study.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
+    for config in study.first_configs():
+        callbacks.build(config.model, config.training)
+        examine(config.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
     store.remember(names.LOOKED_AT, looked_at)
 
 
@@ -270,7 +269,7 @@ class _Worker:
         except Exception as error:
             if kind_of(error) in (ErrorKind.AWAY, ErrorKind.WANT, ErrorKind.REFUSED):
                 raise  # a fresh worker may have better luck
-            self._fail(claimed, run, saved, error)
+            self._fail(running, run, saved, error)
             return
         if not store.owns(claimed, self._lease):
             print(f"trial {claimed.number} is no longer ours: nothing more is written")
@@ -293,13 +292,11 @@ class _Worker:
             store.finish(claimed, TrialState.PRUNED, ended=outcome.end)
             _close(run, saved, TrialState.PRUNED, outcome.end)
 
-    def _count_parameters(self, hyperparameters: Mapping[str, Any]) -> int:
-        key = repr(hyperparameters)
+    def _count_parameters(self, config: RunConfig) -> int:
+        key = repr((config.model, config.hyperparameters))
         if key not in self._counted:
             self._watch.progress()
-            self._counted[key] = count_parameters(
-                self._study.model, hyperparameters, datasets.load(self._study.dataset).for_task(self._study.task)
-            )
+            self._counted[key] = count_parameters(config)
         return self._counted[key]
 
     def _ends_that_keep_models(self) -> tuple[End, ...]:
@@ -308,7 +305,8 @@ class _Worker:
             return tuple(End)
         return (End.COMPLETED,) if self._study.keep_models else ()
 
-    def _fail(self, claimed: FrozenTrial, run: TrackedRun | None, saved: Path, error: Exception) -> None:
+    def _fail(self, running: population.Running, run: TrackedRun | None, saved: Path, error: Exception) -> None:
+        claimed = running.claimed
         print(traceback_of(error))
         if not self._store.owns(claimed, self._lease):
             return
@@ -318,7 +316,9 @@ class _Worker:
                 run.log_artifacts(Path(name))
             run.send()
         self._failed = True
-        place = (isinstance(error, MetricError) and error.place) or models.place_of(error, self._study.model)
+        place = (isinstance(error, MetricError) and error.place) or models.place_of(
+            error, self._study.model_of(running.params)
+        )
         self._store.note(claimed, names.FAILURE, f"{type(error).__name__} at {place}")
         reason = f"{type(error).__name__}: {first_line(error)} ({place})"
         self._store.finish(claimed, TrialState.FAIL, ended=f"failed: {reason}")
@@ -338,7 +338,7 @@ class _Worker:
         own = f"tags.study_uid = '{assignment.study_uid}' and tags.trial = '{claimed.number}'"
         found = tracking.all_runs(assignment.experiment_id, own)
         tags = {
-            **of_trial(self._study, claimed.number, assignment.study_uid, assignment.phase),
+            **of_trial(self._study, config.model, claimed.number, assignment.study_uid, assignment.phase),
             "study_digest": assignment.study_digest,
             **of_dataset(dataset),
             **self._facts,
@@ -352,8 +352,8 @@ class _Worker:
             else TrackedRun.create(assignment.experiment_id, assignment.parent_run_id, name, tags)
         )
         run.log_inputs(config.params(), dataset.name, dataset.digest)
-        if assignment.source:
-            run.log_source(assignment.source)
+        if own_source := models.source(config.model):
+            run.log_source(own_source)
         for source in assignment.functions:
             run.log_source(source, f"{tracking.FUNCTIONS_FOLDER}/{source.entry}.{source.function}")
         self._store.note(claimed, names.RUN_ID, run.run_id)

@@ -4,7 +4,7 @@
 UID = "uid"  # our own id, which a rename leaves as it is
 STUDY = "study"  # the study as its file says it, for whoever resumes it
 DEFINITION = "definition"  # all that may not change once there are trials
-SOURCE = "model_source"  # of a user's model, with all that it imports
+SOURCE = "model_source"  # of a user's model, with all that it imports; a list of those of several
 FUNCTIONS = "function_sources"  # of the user's functions, such as losses and metrics, each with all that it imports
 LOOKED_AT = "model_looked_at"  # the digest of the source that was examined
 CHOSEN_SAMPLER = "chosen_sampler"  # what `auto` chose at the beginning

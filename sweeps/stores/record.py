@@ -13,7 +13,7 @@ from sweeps.stores import names
 from sweeps.stores.storage import study_names
 from sweeps.stores.store import Store
 from sweeps.study import study_file
-from sweeps.study.study import Study
+from sweeps.study.study import MODEL, Study, as_list
 
 
 class StoredStudy:
@@ -112,9 +112,11 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
     if names.STUDY not in attributes:
         raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
     content = dict(attributes[names.STUDY])
-    if attributes.get(names.SOURCE):
-        content["model_digest"] = models.Source(**attributes[names.SOURCE]).digest
-    functions = [models.Source(**each) for each in attributes.get(names.FUNCTIONS) or []]
+    sources = _sources(attributes, names.SOURCE)
+    # One model's source may be referred to in several ways.
+    several = MODEL in content["search"]
+    content["model_digests"] = {source.reference if several else content["model"]: source.digest for source in sources}
+    functions = _sources(attributes, names.FUNCTIONS)
     content["function_digests"] = {source.reference: source.digest for source in functions}
     for source in functions:  # their options are checked
         models.adopt(source)
@@ -131,10 +133,13 @@ def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = Fal
 
 
 def adopt_source(attributes: Mapping[str, Any]) -> None:
-    """Let the sources that are kept with a study be those of its model and functions in this process."""
-    for content in [attributes.get(names.SOURCE), *(attributes.get(names.FUNCTIONS) or [])]:
-        if content:
-            models.adopt(models.Source(**content))
+    """Let the sources that are kept with a study be those of its models and functions in this process."""
+    for source in [*_sources(attributes, names.SOURCE), *_sources(attributes, names.FUNCTIONS)]:
+        models.adopt(source)
+
+
+def _sources(attributes: Mapping[str, Any], name: str) -> list[models.Source]:
+    return [models.Source(**content) for content in as_list(attributes.get(name) or [])]
 
 
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:
@@ -147,6 +152,10 @@ def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] 
     began = attributes[names.DEFINITION]
     content["training"] = {key: value for key, value in began["training"].items() if key not in content["search"]}
     content["start"] = began["start"]
+    # What the data set says now was an argument of the model before, and every data set had ten classes.
+    content["arguments"] = {
+        key: value for key, value in content["arguments"].items() if (key, value) != ("classes", 10)
+    }
     return study_file.overruled(
         content, f"stored study {name!r}", budget, None, None, None
     )  # whose sources are adopted

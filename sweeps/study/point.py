@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import models
+from pipelines.config import RunConfig
 from pipelines.errors import UserError, nearest
-from sweeps.study.study import PARAMETERS, Constraint, FloatRange, Study
+from sweeps.study.study import MODEL, PARAMETERS, Constraint, FloatRange, Study
 from sweeps.study.study_file import in_a_line, shown, value_of
 
 
@@ -18,11 +19,11 @@ def read(study: Study, texts: Mapping[str, str]) -> dict[str, Any]:
     return params
 
 
-def checked(study: Study, given: Mapping[str, Any], parameters: Callable[[Mapping[str, Any]], int]) -> dict[str, Any]:
+def checked(study: Study, given: Mapping[str, Any], parameters: Callable[[RunConfig], int]) -> dict[str, Any]:
     """Return the point as trials have it. Raises UserError where the study does not search it, or its constraints forbid it.
 
-    `parameters` counts those of the study's model; asked only where a constraint needs it. A constraint on values that are left
-    to the sampler is the sampler's to meet.
+    `parameters` counts those of a configuration's model; asked only where a constraint needs it. A constraint on values that are
+    left to the sampler is the sampler's to meet.
     """
     if not given:
         raise UserError(f"give at least one searched value, as NAME=VALUE: {', '.join(study.search)}")
@@ -46,17 +47,19 @@ def checked(study: Study, given: Mapping[str, Any], parameters: Callable[[Mappin
     return params
 
 
-def _check_constraints(study: Study, params: Mapping[str, Any], parameters: Callable[[Mapping[str, Any]], int]) -> None:
+def _check_constraints(study: Study, params: Mapping[str, Any], parameters: Callable[[RunConfig], int]) -> None:
     left = {name for name, entry in study.search.items() if name not in params and _may_be_active(study, name, params)}
     config = study.run_config(params, seed=0)
     values: dict[str, Any] = config.training.everything() | config.hyperparameters
+    of_models = {PARAMETERS, *(name for model in study.models for name in models.arguments(model))}
     for text in study.constraints:
         constraint = Constraint.parse(text)
-        if left & {*constraint.names} or (PARAMETERS in constraint.names and left & {*models.arguments(study.model)}):
+        names = {*constraint.names}
+        if left & names or (PARAMETERS in names and left & of_models) or (MODEL in left and names & of_models):
             continue
-        if PARAMETERS in constraint.names and PARAMETERS not in values:
-            values[PARAMETERS] = parameters(config.hyperparameters)
-        if not constraint.holds(values):
+        if PARAMETERS in names and PARAMETERS not in values:
+            values[PARAMETERS] = parameters(config)
+        if names <= values.keys() and not constraint.holds(values):
             found = ", ".join(f"{name} is {values[name]}" for name in constraint.names)
             raise UserError(f"the point breaks the constraint {text!r} ({found}): choose another")
 

@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from pipelines.config import RunConfig
 from sweeps.study.study import PARAMETERS, Choice, Constraint, Entry, IntRange, Study
 
 Params = dict[str, Any]
@@ -38,19 +39,18 @@ def distribution(entry: Entry) -> BaseDistribution:
     return FloatDistribution(entry.bounds[0], entry.bounds[1], step=entry.step, log=entry.log)
 
 
-def feasibility(study: Study, parameters: Callable[[Params], int]) -> Feasible:
-    """Return whether a point meets the study's constraints; `parameters` counts those of its model."""
+def feasibility(study: Study, parameters: Callable[[RunConfig], int]) -> Feasible:
+    """Return whether a point meets the study's constraints, each where its names exist; `parameters` counts a model's."""
     constraints = [Constraint.parse(text) for text in study.constraints]
     counted = any(PARAMETERS in constraint.names for constraint in constraints)
 
     def feasible(params: Mapping[str, Any]) -> bool:
         config = study.run_config(params, seed=0)
         values = config.training.everything() | config.hyperparameters
-        cheap = [constraint for constraint in constraints if PARAMETERS not in constraint.names]
-        if not all(constraint.holds(values) for constraint in cheap):
+        if not all(constraint.holds(values) for constraint in constraints if values.keys() >= {*constraint.names}):
             return False
         if counted:
-            values |= {PARAMETERS: parameters(config.hyperparameters)}
-        return all(constraint.holds(values) for constraint in constraints)
+            values |= {PARAMETERS: parameters(config)}
+        return all(constraint.holds(values) for constraint in constraints if values.keys() >= {*constraint.names})
 
     return feasible

@@ -341,14 +341,17 @@ StartPoint = Literal["recipe"] | dict[str, Scalar]
 TRIALS_WITHOUT_IMPROVEMENT = "trials_without_improvement"  # a rule of `stop`
 CHANGEABLE = {"budget", "targets", "trial_timeout", "max_failures", "keep_models", "population"}
 CHANGEABLE |= {"stop", "trial_minutes", "tags", "description"}
+MODEL = "model"  # the name under which models are searched
 
 
 class Study(_Strict):
     """A study file, checked."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
-    model: str
-    model_digest: str | None = Field(None, exclude=True)  # of the source of a user's model; no key of a file
+    model: str  # the first of several, which are searched under `model` too
+    model_digests: dict[str, str] = Field(
+        {}, exclude=True
+    )  # of the sources of users' models, by their references; no key of a file
     function_digests: dict[str, str] = Field(
         {}, exclude=True
     )  # of the sources of the user's functions, by their references
@@ -531,6 +534,20 @@ class Study(_Strict):
         return [metric.reference for metric in self.measured if metric.reference]
 
     @property
+    def models(self) -> list[str]:
+        """The models that its trials train, the first of which gives the recipe."""
+        return [str(name) for name in self.search[MODEL].examples()] if MODEL in self.search else [self.model]
+
+    def model_of(self, params: Mapping[str, Any]) -> str:
+        """Return the model that a trial with these parameters trains."""
+        return str(params.get(MODEL, self.model))
+
+    def models_with(self, name: str) -> list[str]:
+        """Return the models with which a searched name is searched."""
+        allowed = self.search[name].when.get(MODEL, [*self.models])
+        return [model for model in self.models if model in as_list(allowed)]
+
+    @property
     def settings(self) -> TrainingSettings:
         """The training settings that are not searched: the recipe's, overruled by the file's; the best epoch kept."""
         if self.training.keys() >= set(ALWAYS):  # as stored: the model need not be here
@@ -585,11 +602,13 @@ class Study(_Strict):
 
     def _recipe_point(self) -> dict[str, Scalar]:
         published = TrainingSettings(**models.recipe(self.model).training).everything()
-        return self.active(published | models.arguments(self.model))
+        return self.active(published | models.arguments(self.model) | {MODEL: self.model})
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """Return what to train for a trial's parameters; what is not among them has the model's or the study's own value."""
-        arguments = models.arguments(self.model) | self.arguments
+        model = self.model_of(params)
+        own = models.arguments(model)
+        arguments = own | {name: value for name, value in self.arguments.items() if name in own}
         params = {
             name: self.search[name].exact(value) if name in self.search else value for name, value in params.items()
         }
@@ -599,11 +618,11 @@ class Study(_Strict):
             if "." not in name or name not in self.search
         }
         return RunConfig(
-            model=self.model,
+            model=model,
             hyperparameters=arguments | {k: v for k, v in params.items() if k in arguments},
             dataset=self.dataset,
             protocol=self.protocol,
-            training=TrainingSettings(**(fixed | {k: v for k, v in params.items() if k not in arguments})),
+            training=TrainingSettings(**(fixed | {k: v for k, v in params.items() if k not in (*arguments, MODEL)})),
             seed=seed,
             repeats=self.repeats,
             folds=self.folds,
@@ -612,6 +631,12 @@ class Study(_Strict):
             direction=self.objectives[0].direction if metrics.is_users(self.objectives[0].name) else None,
             metrics=[*dict.fromkeys([*(o.name for o in self.objectives[1:] if o.metric), *self.metrics])],
         )
+
+    def first_configs(self) -> list[RunConfig]:
+        """Return a configuration of each model: its first start point, or else its own values."""
+        points = [{MODEL: model} for model in self.models]
+        firsts = [next((p for p in self.start_points if self.model_of(p) == each[MODEL]), each) for each in points]
+        return [self.run_config(point, seed=0) for point in firsts]
 
     def seed_of(self, trial: int) -> int:
         """Return the seed of a trial: weights, order of images and dropout follow from it, and the sampler's draw."""
@@ -626,8 +651,11 @@ class Study(_Strict):
         content = self.model_dump(mode="json", by_alias=True, exclude=CHANGEABLE | empty)
         content["objectives"] = [self._defined(objective) for objective in self.objectives]
         content |= {"metrics": [self._source_of(name) for name in self.metrics]} if self.metrics else {}
-        if self.model_digest:  # a user's model is its source, wherever that lies
-            content["model"] = f"source {self.model_digest}"
+        sources = {name: f"source {digest}" for name, digest in self.model_digests.items()}
+        if len(self.models) > 1:
+            content |= {"models": sources} if sources else {}
+        elif sources:  # a user's model is its source, wherever that lies
+            content["model"] = sources[self.model]
         content["dataset"] = self.dataset.identity
         if losses := [name for name in self.functions if name not in self.users_metrics()]:
             content["functions"] = {name: f"source {self.function_digests[name]}" for name in losses}

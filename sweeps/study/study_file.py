@@ -21,6 +21,7 @@ from sweeps.study import rehearsal
 from sweeps.study.study import (
     CHANGEABLE,
     ENTRY_KINDS,
+    MODEL,
     PARAMETERS,
     Budget,
     Constraint,
@@ -128,13 +129,14 @@ def with_settings(content: dict[str, Any], where: str, settings: Mapping[str, An
 
 
 def note_on_model(study: Study, name_or_path: str) -> str | None:
-    """Return a line about a file of the user's that has the name of the shipped model in their study file, if there is one."""
-    if study.model not in models.MODELS or name_or_path in available():
+    """Return a line about a file of the user's that has the name of a shipped model in their study file, if there is one."""
+    if name_or_path in available():
         return None
-    file = models.namesake(study.model, [Path(name_or_path).absolute().parent, Path.cwd()])
-    return (
-        f"model {study.model} is the shipped one; for the file {file} write model: {study.model}.py" if file else None
-    )
+    for name in study.models:
+        file = models.namesake(name, [Path(name_or_path).absolute().parent, Path.cwd()])
+        if name in models.MODELS and file:
+            return f"model {name} is the shipped one; for the file {file} write model: {name}.py"
+    return None
 
 
 def overruled(
@@ -246,19 +248,28 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
             f"{where}: name is a word, and YAML reads {content['name']!r} as something else: put it in quotes"
         )
     _check_sections(content, where)
-    digest = _check_model(content, where, folders)
+    content = _with_models(content, where)
+    named, search = _models_of(content), content["search"]
+    model_digests = {name: digest for name in named if (digest := _check_model(name, where, folders))}
     content = content | {"dataset": _dataset(content.get("dataset", DEFAULT), where, folders, content.get("task"))}
-    arguments = models.arguments(content["model"])
+    of_models = {name: models.arguments(name) for name in named}
+    arguments = [*dict.fromkeys(name for own in of_models.values() for name in own)]
     settings = [name for name in TrainingSettings.model_fields if name not in arguments]
-    search, fixed = content["search"], content.get("arguments") or {}
+    fixed = content.get("arguments") or {}
     try:
         training = options.flat(content.get("training") or {})
     except ValueError as error:
         raise UserError(f"{where}: training: {error}") from error
-    _check_names(fixed, arguments, f"{where}: arguments", f"argument of {content['model']}")
+    said = " or ".join(named)
+    if of_data := [name for name in fixed if name in models.OF_THE_DATA]:
+        raise UserError(f"{where}: arguments: {of_data[0]} is what the data set has, and given to build: leave it out")
+    _check_names(fixed, arguments, f"{where}: arguments", f"argument of {said}")
     _check_settings(training, settings, f"{where}: training", "training setting")
     _check_settings(
-        search, [*arguments, *settings], f"{where}: search", f"hyperparameter of {content['model']} or training setting"
+        [name for name in search if name != MODEL],
+        [*arguments, *settings],
+        f"{where}: search",
+        f"hyperparameter of {said} or training setting",
     )
     digests = _check_functions([training.get("loss"), search.get("loss")], where, folders) if "loss" in settings else {}
     digests |= _check_metrics(content, where, folders)
@@ -267,14 +278,15 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
             if name in others:
                 raise UserError(f"{where}: {name} stands under both {section} and search: keep one")
         _check_entry(search[name], f"{where}: search.{name}")
+    search = _for_their_models(search, of_models, where)
     _check_names(content["budget"], Budget.model_fields, f"{where}: budget", "budget")
     if len(as_list(content.get("objectives"))) > 1 or not search:
         content = {"pruner": "none"} | content
     if "targets" not in content:
         content = content | {"targets": _published(content)}
     try:
-        own = {"training": training, "arguments": fixed, "model_digest": digest, "function_digests": digests}
-        study = Study(**(content | own))
+        found = {"model_digests": model_digests, "function_digests": digests}
+        study = Study(**(content | found | {"training": training, "arguments": fixed, "search": search}))
     except ValidationError as error:
         raise UserError(f"{where}: {first_mistake(error)}") from error
     try:
@@ -326,9 +338,56 @@ def _check_sections(content: dict[str, Any], where: str) -> None:
         raise UserError(f"{where} lacks {', '.join(missing)}: a study needs name, model, search and budget")
 
 
-def _check_model(content: dict[str, Any], where: str, folders: Sequence[Path] | None) -> str | None:
-    """Check it; return the digest of the source of a user's model."""
-    name = content["model"]
+def _with_models(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the content with searched models as they are stored: the first under `model`, all as the first entry of `search`."""
+    said, search = content[MODEL], content["search"]
+    if isinstance(said, dict):
+        if MODEL in search:
+            raise UserError(f"{where}: search.{MODEL} says again what {MODEL} says: keep one")
+        _check_entry(said, f"{where}: {MODEL}")
+        search = {MODEL: said, **search}
+    if MODEL not in search:
+        return content
+    entry = search[MODEL]
+    _check_entry(entry, f"{where}: search.{MODEL}")
+    if "choice" not in entry or entry.get("when"):
+        raise UserError(f"{where}: {MODEL} is searched as {{choice: [lean_cnn, net.py]}}, without when; got {entry!r}")
+    if not isinstance(said, dict) and said != entry["choice"][0]:
+        raise UserError(f"{where}: {MODEL} is {said!r}: expected the first of search.{MODEL}, {entry['choice'][0]!r}")
+    return content | {MODEL: entry["choice"][0], "search": {MODEL: entry, **search}}
+
+
+def _models_of(content: Mapping[str, Any]) -> list[Any]:
+    return content["search"][MODEL]["choice"] if MODEL in content["search"] else [content[MODEL]]
+
+
+def _for_their_models(
+    search: Mapping[str, Any], of_models: Mapping[str, Mapping[str, Any]], where: str
+) -> dict[str, Any]:
+    """Return the entries, each searched only with the models that have it; `of_models`: the arguments of each model."""
+    if len(of_models) == 1:
+        return dict(search)
+    for model, own in of_models.items():
+        if clash := [name for name in own if name in TrainingSettings.model_fields]:
+            raise UserError(
+                f"{where}: model: {model}'s build calls an argument {clash[0]!r}, which is a training setting of the other "
+                "models: rename it"
+            )
+    found = {}
+    for name, entry in search.items():
+        having = [model for model, own in of_models.items() if name in own]
+        condition = entry.get("when") or {}
+        lacking = [model for model in as_list(condition.get(MODEL, [])) if having and model not in having]
+        if lacking and lacking[0] in of_models:
+            raise UserError(f"{where}: search.{name}.when: model {lacking[0]} has no argument {name}: leave it out")
+        if having and len(having) < len(of_models) and MODEL not in condition:
+            entry = entry | {"when": {MODEL: having if len(having) > 1 else having[0], **condition}}
+        found[name] = entry
+    return found
+
+
+def _check_model(name: Any, where: str, folders: Sequence[Path] | None) -> str | None:
+    """Check a model; return the digest of its source, if it is a user's."""
     try:
         source = models.resolve(name, folders) if folders is not None else models.source(name)
         taken = [argument for argument in models.arguments(name) if argument in RESERVED]
@@ -427,29 +486,39 @@ def _check_conditions(study: Study, where: str) -> None:
 
 
 def _check_constraints(study: Study, where: str) -> None:
-    known = study.settings.everything() | models.arguments(study.model)
-    known |= {name: entry.examples()[0] for name, entry in study.search.items() if name not in known and not entry.when}
-    numbers = [name for name, value in known.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+    settings = study.settings.everything()
+    settings |= {
+        name: entry.examples()[0] for name, entry in study.search.items() if name not in settings and not entry.when
+    }
+    each = [settings | models.arguments(model) for model in study.models]
+    numbers = dict.fromkeys(
+        name
+        for known in each
+        for name, value in known.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )
     for index, text in enumerate(study.constraints):
         try:
             constraint = Constraint.parse(text)
         except ValueError as error:
             raise UserError(f"{where}: constraints[{index}]: {error}") from error
         _check_names(constraint.names, [PARAMETERS, *numbers], f"{where}: constraints[{index}]", "number to compare")
+        if not any({*constraint.names} <= {PARAMETERS, *known} for known in each):
+            raise UserError(f"{where}: constraints[{index}]: no model has both {' and '.join(constraint.names)}")
 
 
 def _check_values(study: Study, where: str) -> None:
     """Check that what can be searched can be built, and that every start point lies inside the ranges."""
-    arguments = models.arguments(study.model)
-    for name, value in study.arguments.items():
-        _check_argument(study.model, name, value, f"{where}: arguments.{name}")
+    arguments = {name for model in study.models for name in models.arguments(model)}
+    for model in study.models:
+        for name, value in study.arguments.items():
+            _check_argument(model, name, value, f"{where}: arguments.{name}")
     for name, entry in study.search.items():
         for value in entry.examples():
-            if name in arguments:
-                _check_argument(study.model, name, value, f"{where}: search.{name}")
-                continue
-            if options.part_of(name):
-                continue  # with the others of its part
+            for model in study.models_with(name):
+                _check_argument(model, name, value, f"{where}: search.{name}")
+            if name in arguments or name == MODEL or options.part_of(name):
+                continue  # options: with the others of their part
             try:
                 TrainingSettings.model_validate({name: value}, strict=True)
                 if not entry.when:  # else it may never stand beside what is fixed
@@ -500,8 +569,11 @@ def _options(part: str, name: Scalar) -> Mapping[str, Any]:
 
 
 def _check_argument(model: str, name: str, value: Scalar, label: str) -> None:
-    """Check that the model's `build` takes `value` for argument `name`."""
-    allowed, default = models.options(model).get(name), models.arguments(model)[name]
+    """Check that the model's `build` takes `value` for argument `name`, if it has that."""
+    own = models.arguments(model)
+    if name not in own:
+        return
+    allowed, default = models.options(model).get(name), own[name]
     if allowed is not None and value not in allowed:
         hint = nearest(str(value), map(str, allowed))
         raise UserError(f"{label} gives {value!r}{hint}; {model} takes {', '.join(map(str, allowed))}")

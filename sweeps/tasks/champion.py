@@ -111,7 +111,9 @@ def promote(study: str) -> str:
     version = registry.find(name, row.run_id)
     if version is None:
         trained = logged.load(run)
-        example = trained.dataset.test.x[:1].astype(np.float32)
+        first = trained.dataset.test.x[:1]
+        several = isinstance(first, dict)
+        example = {k: x.astype(np.float32) for k, x in first.items()} if several else first.astype(np.float32)
         model = serving.with_scaling(trained.model, trained.scaling, trained.config.task)
         version = registry.register(name, row.run_id, model, example, models.source(trained.config.model))
     registry.promote(version, tags)
@@ -175,7 +177,7 @@ def _name(dataset: str, digest: str, objective: Metric) -> str:
 def _how_to_ask(config: RunConfig) -> dict[str, str]:
     """Return the tag that says what a champion takes and what its answers mean."""
     dataset = datasets.load(config.dataset)
-    facts: dict[str, Any] = {"kind": IMAGES if dataset.has_images else "numbers", "shape": list(dataset.shape)}
+    facts: dict[str, Any] = {"kind": IMAGES if dataset.has_images else "numbers", "shape": dataset.shape}
     if dataset.has_images:
         facts |= {"fit": getattr(config.dataset, "fit", "pad"), "ink": is_ink(dataset.test.x[:LOOKED_AT])}
     if len(dataset.classes) <= MOST_NAMED:

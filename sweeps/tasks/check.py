@@ -9,6 +9,7 @@ import numpy as np
 
 import models
 from pipelines import backend, datasets
+from pipelines.config import RunConfig
 from pipelines.errors import UserError, first_line, of_the_machine
 from pipelines.examine import examine
 from pipelines.execute import count_parameters
@@ -37,7 +38,7 @@ def lines(study: Study, device: backend.Device = "auto") -> Iterator[str]:
     dataset = datasets.load(study.dataset)
     launch.check_training(study, dataset)
     dataset = dataset.for_task(study.task)
-    yield f"study {study.name}: model {study.model}, protocol {study.protocol}"
+    yield f"study {study.name}: model {' or '.join(study.models)}, protocol {study.protocol}"
     yield "; ".join([dataset.summary(), *dataset.remarks])
     for name, entry in study.search.items():
         yield f"  {name}: {in_a_line(entry.model_dump(by_alias=True, exclude_defaults=True))}"
@@ -51,10 +52,10 @@ def lines(study: Study, device: backend.Device = "auto") -> Iterator[str]:
     yield "budget: " + ", ".join(f"{value:g} {what}" for what, value in budget.items() if value)
     backend.configure(device)
     backend.load()
-    if models.source(study.model) or not isinstance(study.dataset, datasets.KnownDataset):
-        config = study.run_config(next(iter(study.start_points), {}), seed=0)
-        examine(study.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
-    cheap, dear = corners(study, dataset)
+    if any(map(models.source, study.models)) or not isinstance(study.dataset, datasets.KnownDataset):
+        for config in study.first_configs():
+            examine(config.model, config.hyperparameters, dataset, saved=study.keep_models != 0)
+    cheap, dear = corners(study)
     for what, cost in {"cheapest": cheap, "dearest": dear}.items() if study.search else [("a trial", cheap)]:
         yield (
             f"{what}: {format_params(cost.params)}: {cost.parameters:,} parameters, at most {cost.epochs} epochs, about "
@@ -68,21 +69,21 @@ def lines(study: Study, device: backend.Device = "auto") -> Iterator[str]:
         yield f"{study.budget.hours:g} hours: about {fewest} to {most} trials with one worker here"
 
 
-def corners(study: Study, dataset: datasets.Dataset) -> tuple[Cost, Cost]:
+def corners(study: Study) -> tuple[Cost, Cost]:
     """Return the cheapest and the dearest of some points at the ends of the ranges: by parameters, then by size of batch."""
     counted: dict[str, int] = {}
 
-    def parameters(hyperparameters: Mapping[str, Any]) -> int:
-        key = repr(hyperparameters)
+    def parameters(config: RunConfig) -> int:
+        key = repr((config.model, config.hyperparameters))
         if key not in counted:
             try:
-                counted[key] = count_parameters(study.model, hyperparameters, dataset)
+                counted[key] = count_parameters(config)
             except Exception as error:  # whatever Keras says of a kernel that is larger than the image
                 if isinstance(error, UserError) or of_the_machine(error):
                     raise
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 raise UserError(
-                    f"model {study.model} cannot be built for {format_params(hyperparameters)}: {reason}"
+                    f"model {config.model} cannot be built for {format_params(config.hyperparameters)}: {reason}"
                 ) from error
         return counted[key]
 
@@ -91,7 +92,7 @@ def corners(study: Study, dataset: datasets.Dataset) -> tuple[Cost, Cost]:
 
     def size(point: Mapping[str, Any]) -> tuple[int, int]:
         config = study.run_config(point, study.seed)
-        return parameters(config.hyperparameters), -config.training.batch_size
+        return parameters(config), -config.training.batch_size
 
     found = [min(points, key=size), max(points, key=size)]
     costs = {repr(point): _cost(study, point, size(point)[0]) for point in found}

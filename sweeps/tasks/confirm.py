@@ -84,7 +84,7 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
     return study_file.check(
         {
             "name": f"{owner.name}-{phase}-{trial.number}",
-            "model": owner.model,
+            "model": config.model,
             "dataset": owner.dataset.content(),
             "protocol": "held_out" if epochs is None else "official",
             "arguments": config.changed_arguments(),
@@ -183,7 +183,7 @@ def ended(candidate: Candidate) -> int:
 
 
 def _same_configuration(first: Study, second: Study) -> bool:
-    return (first.arguments, first.settings) == (second.arguments, second.settings)
+    return (first.model, first.arguments, first.settings) == (second.model, second.arguments, second.settings)
 
 
 def _kept_epoch(trial: FrozenTrial, study: Study) -> int:

@@ -213,7 +213,7 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
     record.adopt_source(attributes)
     study = record.read_stored(store.study_name, attributes)
     config = study.run_config(trial.params, study.seed_of(trial.number))
-    own = tags.of_trial(study, trial.number, attributes[names.UID], attributes.get(names.PHASE, "sweep"))
+    own = tags.of_trial(study, config.model, trial.number, attributes[names.UID], attributes.get(names.PHASE, "sweep"))
     own |= {"dataset": study.dataset.name, "restored": RESTORED, "git_commit": "unknown"}
     (parent, *_) = tracking.parent_runs(experiment_id, attributes[names.UID])
     # That of the day, which the parent run knows: the images here may be others by now.

@@ -10,7 +10,7 @@ from pipelines import datasets, serving
 from pipelines.config import RunConfig
 from pipelines.datasets.dataset import Dataset
 from pipelines.errors import UserError, first_line
-from pipelines.images import Scaling
+from pipelines.images import scaling
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import MODEL_FILE
@@ -23,7 +23,7 @@ class Trained:
     model: Any
     config: RunConfig
     dataset: Dataset
-    scaling: Scaling
+    scaling: Any
 
 
 def find(run_id: str) -> RunFacts:
@@ -75,4 +75,4 @@ def load(run: RunFacts) -> Trained:
                 f"sweep rerun {run.run_id} trains it again"
             ) from error
     dataset = datasets.of_run(config, 0, config.seed)
-    return Trained(model, config, dataset, Scaling(config.training.pixels, dataset.train.x))
+    return Trained(model, config, dataset, scaling(config.training.pixels, dataset.train.x))

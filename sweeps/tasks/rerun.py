@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines import backend
+from pipelines import backend, predictions
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.names import CURVE
@@ -149,7 +149,8 @@ def _predictions(run_id: str) -> NDArray[Any]:
         for name in names:
             path = tracking.artifact_folder(run_id, name, Path(folder))
             with np.load(path, allow_pickle=False) as file:
-                found.append(file["test"].argmax(axis=1) if path.name == PROBABILITIES else file["test"])
+                predicted = predictions.unpacked("test", file)
+                found.append(predicted.argmax(axis=1) if path.name == PROBABILITIES else predicted)
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from pipelines import paths
+from pipelines.config import RunConfig
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
@@ -16,7 +17,6 @@ from sweeps.stores import names, record
 from sweeps.stores.record import StoredStudy, owned_by
 from sweeps.stores.store import Store
 from sweeps.study import point, samplers
-from sweeps.study.study import Study
 from sweeps.tasks import status
 
 
@@ -80,7 +80,7 @@ def enqueue(name: str, given: Mapping[str, Any], *, trials: int | None = None) -
         raise UserError(f"study {name!r} searches nothing: there is no point to enqueue")
     record.adopt_source(stored.attributes)
     texts = {key: value for key, value in given.items() if isinstance(value, str)}
-    params = point.checked(study, {**given, **point.read(study, texts)}, lambda values: _parameters(study, values))
+    params = point.checked(study, {**given, **point.read(study, texts)}, _parameters)
     state = status.of(name)
     again = paths.command(f"run {stored.name} --stored")
     if state.state == "deleting":
@@ -115,14 +115,14 @@ def enqueue(name: str, given: Mapping[str, Any], *, trials: int | None = None) -
     return Enqueued(number, params, None if runs else again + (f" --trials {number + 1}" if beyond else ""))
 
 
-def _parameters(study: Study, hyperparameters: Mapping[str, Any]) -> int:
-    """Return the number of parameters of a study's model, by building it."""
-    from pipelines import backend, datasets
+def _parameters(config: RunConfig) -> int:
+    """Return the number of parameters of a configuration's model, by building it."""
+    from pipelines import backend
     from pipelines.execute import count_parameters
 
     backend.configure("cpu")
     backend.load()
-    return count_parameters(study.model, hyperparameters, datasets.load(study.dataset).for_task(study.task))
+    return count_parameters(config)
 
 
 def _not_running(store: Store, number: int) -> str:

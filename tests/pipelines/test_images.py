@@ -1,12 +1,13 @@
 """What a model sees: scaled pixels, and distorted images in training alone."""
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines import datasets
+from pipelines import datasets, mixup
 from pipelines.config import TrainingSettings
 from pipelines.datasets.dataset import Rows
 from pipelines.images import Epoch, Scaling, affine_maps
@@ -195,3 +196,29 @@ def test_images_of_any_shape_are_distorted(digits: np.ndarray) -> None:
     np.testing.assert_allclose(turned[..., 0], turned[..., 2])
     tall = np.asarray(distorted(wide.transpose(0, 2, 1, 3), TrainingSettings(rotation=180.0), seed=1, epoch=0))
     assert abs(tall[:, 9:19, 5:15].mean() / wide[:, 5:15, 9:19].mean() - 1) < 0.1  # it turns about its own middle
+
+
+def test_blended_labels_are_made_batch_by_batch_as_of_all_at_once() -> None:
+    labels, classes = np.random.default_rng(1).integers(0, 7, 103).astype(np.uint8), 7
+    blends = mixup.draw(len(labels), 10, 0.4, 3, 5)
+    blended = mixup.Labels(blends, labels, classes)
+    one_hot = np.eye(classes, dtype=np.float32)[labels]
+    share = blends.shares[:, None]
+    whole = share * one_hot + (1 - share) * one_hot[blends.partners]
+    assert blended.shape == whole.shape and len(blended) == 103 and blended.dtype == whole.dtype
+    batches = [blended[slice(begin, begin + 10)] for begin in range(0, 103, 10)]
+    np.testing.assert_array_equal(np.concatenate(batches), whole)
+    numbers = np.random.default_rng(2).normal(size=(103, 2)).astype(np.float32)
+    found = mixup.Labels(blends, numbers, 0)
+    np.testing.assert_array_equal(found[slice(0, 103)], share * numbers + (1 - share) * numbers[blends.partners])
+
+
+def test_labels_of_thousands_of_classes_are_never_blended_all_at_once() -> None:
+    labels = np.arange(200_000) % 5_000
+    blended = mixup.Labels(mixup.draw(len(labels), 100, 0.4, 0, 0), labels, 5_000)
+    tracemalloc.start()
+    for begin in (0, 100, 199_900):
+        assert blended[slice(begin, begin + 100)].shape == (100, 5_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25  # of all, 4 GB

@@ -14,6 +14,9 @@ from pipelines import datasets
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from sweeps import Float, Int, Study, open_study, runs
+from sweeps.running import launch
+from sweeps.stores import names
+from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import Store
 from sweeps.study import study_file
 from tests.conftest import Sweep, eventually
@@ -200,3 +203,33 @@ def test_a_model_that_names_shape_and_classes_has_them_as_no_hyperparameters(pla
         study_file.load(str(write(place, search={"classes": {"int": [2, 3]}})))
     with pytest.raises(UserError, match="search"):
         Study("mine", "lean_cnn", search={"input_shape": Int(1, 2)}, budget={"trials": 1})
+
+
+def test_a_study_of_before_that_fixed_the_classes_is_resumed(
+    place: Path, run_here: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = {"dataset": "mnist-5k", "search": {"units": {"int": [2, 3]}}, "budget": {"trials": 1}}
+    once |= {"training": {"epochs": 1, "batch_size": 500}}
+    study = study_file.load(str(write(place, **once)))
+    store = run_here(study)
+    for name in (names.STUDY, names.DEFINITION):
+        store.remember(name, store.attributes()[name] | {"arguments": {"classes": 10}})
+    monkeypatch.chdir(place)
+    resumed = StoredStudy("own").resumable({"trials": 2})
+    assert resumed.arguments == {} and resumed.definition() == study.definition()
+    run_here(study_file.load(str(write(place, **(once | {"budget": {"trials": 2}})))))
+    assert (runs("own").state == "complete").all() and len(runs("own")) == 2
+    store.remember(names.STUDY, store.attributes()[names.STUDY] | {"arguments": {"classes": 12}})
+    with pytest.raises(
+        UserError, match="arguments: classes is what the data set has, and given to build: leave it out"
+    ):
+        StoredStudy("own").resumable()
+
+
+def test_folds_that_groups_do_not_allow_are_said_before_anything_is_written(place: Path, outputs: Path) -> None:
+    x, y = coloured()
+    spec = datasets.of_arrays({"x": x, "y": y, "groups": np.arange(240) // 12}, "mine", validation=0.2, test=0.2)
+    study = study_file.load(str(write(place, dataset=spec.content(), folds=3)))
+    launch.check_training(study, datasets.load(spec))
+    with pytest.raises(UserError, match="16 groups cannot be divided into 20 folds: give fewer folds"):
+        launch.check_training(study.model_copy(update={"folds": 20}), datasets.load(spec))

@@ -112,6 +112,35 @@ def test_groups_of_arrays_stay_in_one_part() -> None:
     assert all(found) and sum(map(len, found)) == 15
 
 
+def test_groups_stay_in_one_fold() -> None:
+    groups = np.array([f"person {number}" for number in np.arange(60) // 4])
+    spec = datasets.of_arrays({"x": np.arange(60.0), "y": Y, "groups": groups}, "mine", validation=0.2, test=0.2)
+    whole = datasets.load(spec)
+    folds = [datasets.fold(spec, number, 3) for number in range(3)]
+    for fold in folds:
+        people = [{int(x[0]) // 4 for x in part.x[:]} for part in (fold.train, fold.validation)]
+        assert people[1] and not people[0] & people[1]
+        assert len(fold.train) + len(fold.validation) == len(whole.train) + len(whole.validation)
+        assert np.bincount(fold.validation.y, minlength=3).min() > 0
+        np.testing.assert_array_equal(fold.test.x, whole.test.x)
+    held_out = sorted(float(x[0]) for fold in folds for x in fold.validation.x[:])
+    assert held_out == sorted(float(x[0]) for part in (whole.train, whole.validation) for x in part.x[:])
+    again = datasets.load({"arrays": "mine", "validation": 0.2, "test": 0.2, "found": spec.found})
+    np.testing.assert_array_equal(again.train.groups, whole.train.groups)
+    with pytest.raises(UserError, match="12 groups cannot be divided into 13 folds: give fewer folds"):
+        datasets.fold(spec, 0, 13)
+    numbers = datasets.of_arrays({"x": np.arange(60.0), "y": np.arange(60) / 7, "groups": groups}, "mine")
+    people = [
+        {int(x[0]) // 4 for x in p.x[:]}
+        for p in (datasets.fold(numbers, 1, 3).train, datasets.fold(numbers, 1, 3).validation)
+    ]
+    assert people[1] and not people[0] & people[1]
+    given = {"x_train": np.arange(40.0), "y_train": Y[:40], "x_validation": np.arange(20.0), "y_validation": Y[:20]}
+    spec = datasets.of_arrays(given | {"groups": groups[:40]}, "mine")
+    with pytest.raises(UserError, match="has validation examples of no known group, so it has no folds"):
+        datasets.fold(spec, 0, 3)
+
+
 class Broken:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise RuntimeError("on another device")

@@ -351,6 +351,19 @@ def test_trials_train_in_groups_of_a_shape(check: Check, run_here: Callable[...,
 
 
 @under_jax
+def test_trials_of_one_model_train_together(
+    check: Check, run_here: Callable[..., Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = {"choice": ["tests.tiny_model", "softmax"]}
+    search = {"units": {"choice": [8, 16]}, "rate": {"float": [0.0, 0.5]}, "learning_rate": {"float": [1e-3, 1e-1]}}
+    study = check(model=both, search=search, budget={"trials": 8})
+    assert population.shared(study) == ["model", "units"]
+    trials = run_here(study).trials()
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE} and "trains alone" not in capsys.readouterr().out
+    assert all(("units" in trial.params) == (trial.params["model"] == "tests.tiny_model") for trial in trials)
+
+
+@under_jax
 def test_pruned_trials_make_room_for_new_ones(check: Check, run_here: Callable[..., Store]) -> None:
     pruner = {"name": "percentile", "percentile": 30.0, "n_startup_trials": 2, "n_warmup_steps": 0}
     store = run_here(check(budget={"trials": 9}, pruner=pruner, training={"epochs": 5, "batch_size": 500}))

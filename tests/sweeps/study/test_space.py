@@ -232,9 +232,9 @@ def test_constraints_compare_what_is_known_before_training() -> None:
     of = study(constraints=["parameters <= 40000", "units < batch_size", "learning_rate>=1e-4"])
     counted: list[Any] = []
 
-    def count(hyperparameters: Any) -> int:
-        counted.append(hyperparameters["units"])
-        return 785 * hyperparameters["units"]
+    def count(config: Any) -> int:
+        counted.append(config.hyperparameters["units"])
+        return 785 * config.hyperparameters["units"]
 
     feasible = space.feasibility(of, count)
     assert feasible({"units": 8, "rate": 0.1}) and not feasible({"units": 80, "rate": 0.1})

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pipelines import datasets
 from sweeps import Int, Study
 from sweeps.stores.store import Store
 from sweeps.study import study_file
@@ -75,7 +74,7 @@ def test_a_check_of_a_model_that_cannot_be_trained_is_one_line(tmp_path: Path) -
 
 def test_corners_meet_the_constraints_and_seeds_have_one_cost() -> None:
     limited = TINY | {"constraints": ["filters1 <= 2"], "training": {"epochs": 1, "batch_size": 500}}
-    cheap, dear = check.corners(study_file.check(limited, "test"), datasets.load("mnist-5k"))
+    cheap, dear = check.corners(study_file.check(limited, "test"))
     assert (cheap.params["filters1"], dear.params["filters1"]) == (2, 2) and cheap.parameters <= dear.parameters
     one = study_file.check(limited | {"constraints": [], "search": {}, "start": []}, "test")
     assert [line for line in check.lines(one, "cpu") if line.startswith("a trial: ")]
