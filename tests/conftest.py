@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shutil
 import signal
@@ -24,6 +25,9 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("unhurried")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all that is started here would ignore it
+IN_MEMORY = Path("/dev/shm")  # a disk takes 20 ms for each commit of SQLite, and a test makes hundreds
+if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))  # where pytest makes its folders
 
 TINY = {
     "name": "tiny",
@@ -51,6 +55,13 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
         monkeypatch.delenv(variable, raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def little_garbage() -> None:
+    """Let Keras, which collects garbage before every model, not look at all that the libraries and other tests have made."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -138,8 +149,19 @@ def made_stores(outputs: Path, empty_stores: Path) -> None:
     copy_stores(empty_stores, outputs)
 
 
+def blank(_figure: Any, path: Path) -> None:
+    """Write an empty image in place of a figure."""
+    from PIL import Image
+
+    Image.new("L", (1, 1)).save(path)
+
+
 def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None) -> Any:
-    """Run all trials of a study in this process, with real stores but no worker to start; return the study's store."""
+    """Run all trials of a study in this process, with real stores but no worker to start; return the study's store.
+
+    Figures are composed, and not rendered: that would take as long as the training.
+    """
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from pipelines import datasets
@@ -154,8 +176,10 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
     supervisor = Supervisor(store, assignment, ProcessExecutor(worker.work, assignment, 1, paths.mlruns()), Console())
     supervisor.snapshot()  # queues the trials
     lease = Lease.of_this_process("here", os.getppid())
-    worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
-    supervisor.settle()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", blank)
+        worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
+        supervisor.settle()
     return store
 
 
