@@ -149,22 +149,18 @@ def made_stores(outputs: Path, empty_stores: Path) -> None:
     copy_stores(empty_stores, outputs)
 
 
-def blank(_figure: Any, path: Path) -> None:
-    """Write an empty image in place of a figure."""
-    from PIL import Image
-
-    Image.new("L", (1, 1)).save(path)
-
-
-def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None) -> Any:
+def run_in_process(
+    study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None, draws: bool = False
+) -> Any:
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store.
 
-    Figures are composed, and not rendered: that would take as long as the training.
+    `draws`: also the figures, which take as long as the training; else there is an empty image in place of each.
     """
-    from matplotlib.figure import Figure
+    from PIL import Image
     from rich.console import Console
 
     from pipelines import datasets
+    from pipelines.figures.style import Drawn
     from sweeps.running import launch, worker
     from sweeps.running.executors.processes import ProcessExecutor
     from sweeps.running.resources import ThisMachine
@@ -177,7 +173,8 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
     supervisor.snapshot()  # queues the trials
     lease = Lease.of_this_process("here", os.getppid())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", blank)
+        if not draws:
+            patch.setattr(Drawn, "draw", lambda _, path, _figure: Image.new("L", (1, 1)).save(path))
         worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
         supervisor.settle()
     return store
@@ -186,7 +183,9 @@ def run_in_process(study: Any, watch: Any, empty_stores: Path, phase: Any = "swe
 @pytest.fixture
 def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     """`run_in_process`, with this test's own outputs."""
-    return lambda study, phase="sweep", owner=None: run_in_process(study, watch, empty_stores, phase, owner)
+    return lambda study, phase="sweep", owner=None, draws=False: run_in_process(
+        study, watch, empty_stores, phase, owner, draws
+    )
 
 
 class Sweep:

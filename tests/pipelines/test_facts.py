@@ -20,9 +20,8 @@ PRUNED, DELETED, UNFINISHED = 5, 6, 7
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def experiment(request: pytest.FixtureRequest, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def experiment(request: pytest.FixtureRequest, made_stores: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An experiment with the trials of VALUES, their parent run, and a trial of a study before this one."""
-    outputs.mkdir()
     if request.param == "postgresql":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("postgres").new_database())
     experiment = store.open_experiment("study")
