@@ -29,6 +29,8 @@ IN_MEMORY = Path("/dev/shm")  # a disk takes 20 ms for each commit of SQLite, an
 if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))  # where pytest makes its folders
 
+STARTING = {"watch", "sweep", "project", "postgres"}  # fixtures of what trains, or starts commands or servers
+
 TINY = {
     "name": "tiny",
     "model": "lean_cnn",
@@ -45,6 +47,14 @@ TINY = {
     "start": [{"filters1": 4, "filters2": 4, "dropout": 0.1, "learning_rate": 0.005}],
     "targets": [{"accuracy": 99.1, "name": "goal"}],
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers choose
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make whatever trains, or starts a command or a server, slow, unless it is marked as fast."""
+    for item in items:
+        if STARTING & {*getattr(item, "fixturenames", ())} and not item.get_closest_marker("fast"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

@@ -471,16 +471,22 @@ def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset
     assert turned.history[0].validation["accuracy"] == ACCURACY.compute(dataset.validation.y, predicted)
 
 
-def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
+def test_every_epoch_and_seed_has_an_order_and_distortions_of_its_own(
+    run: Callable[..., Any], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[tuple[int, int], list[int]] = {}
 
     def noted(x: Any, order: Any, settings: TrainingSettings, seed: int, epoch: int, scaled: Any) -> Any:
-        drawn.append((seed, epoch))
+        drawn[seed, epoch] = order.tolist()
         return Epoch(x, order, settings, seed, epoch, scaled)
 
     monkeypatch.setattr(training, "Epoch", noted)
     run(Witness(), epochs=2, zoom=0.1)
-    assert drawn == [(5, 0), (5, 1)]
+    run(Witness(), seed=6, epochs=1)
+    assert [*drawn] == [(5, 0), (5, 1), (6, 0)]
+    whole = [*range(len(dataset.train))]
+    assert all(sorted(order) == whole for order in drawn.values())
+    assert len({tuple(order) for order in (whole, *drawn.values())}) == 4
 
 
 def test_kept_epoch() -> None:

@@ -5,7 +5,7 @@ import pytest
 from sweeps.stores.store import Store
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def fresh(made_stores: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "postgresql":
         monkeypatch.setenv("OPTUNA_STORAGE", request.getfixturevalue("postgres").new_database())
