@@ -20,6 +20,7 @@ from hypothesis import settings
 from deploy.loopback import Postgres, Unavailable
 from pipelines import paths
 from tests import commands
+from tests.command_forkserver import blank
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
@@ -166,7 +167,6 @@ def run_in_process(
 
     `draws`: also the figures, which take as long as the training; else there is an empty image in place of each.
     """
-    from PIL import Image
     from rich.console import Console
 
     from pipelines import datasets
@@ -184,7 +184,7 @@ def run_in_process(
     lease = Lease.of_this_process("here", os.getppid())
     with pytest.MonkeyPatch.context() as patch:
         if not draws:
-            patch.setattr(Drawn, "draw", lambda _, path, _figure: Image.new("L", (1, 1)).save(path))
+            patch.setattr(Drawn, "draw", blank)
         worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
         supervisor.settle()
     return store

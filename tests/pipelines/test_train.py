@@ -482,7 +482,7 @@ def test_every_epoch_and_seed_has_an_order_and_distortions_of_its_own(
 
     monkeypatch.setattr(training, "Epoch", noted)
     run(Witness(), epochs=2, zoom=0.1)
-    run(Witness(), seed=6, epochs=1)
+    run(Witness(), seed=6, file="another.npz", epochs=1)
     assert [*drawn] == [(5, 0), (5, 1), (6, 0)]
     whole = [*range(len(dataset.train))]
     assert all(sorted(order) == whole for order in drawn.values())

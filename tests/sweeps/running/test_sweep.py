@@ -31,6 +31,7 @@ from sweeps.running.resources import ThisMachine
 from sweeps.stores import storage
 from sweeps.stores.store import Store
 from sweeps.study import study_file
+from tests.command_forkserver import DRAWS
 from tests.conftest import Sweep, eventually
 from tests.sweeps.looking import (
     check_consistent,
@@ -46,8 +47,11 @@ Start = Callable[..., Sweep]
 Write = Callable[..., Path]
 
 
-def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, outputs: Path) -> None:
+def test_a_sweep_from_study_file_to_dataframe(
+    sweep: Start, write_study: Write, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.rmtree(outputs)  # from nothing
+    monkeypatch.setenv(DRAWS, "1")
     path = write_study()
     code, out, err = sweep("run", path).wait()
     assert (code, err) == (0, "")
