@@ -87,7 +87,7 @@ test: $(TESTED) ## Run the tests of every promise; the ten slowest are listed
 	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10 -m "not long"
 
 test-fast: $(TESTED) ## Run the quick tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not long"
 
 test-long: $(TESTED) ## Run what takes many minutes: clusters, populations, other backends, the wheel
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long

@@ -16,8 +16,9 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
+DRAWS = "TESTED_COMMANDS_DRAW"  # the variable that lets a command draw figures, which takes as long as its training
 STATUS = struct.Struct("!?i")  # whether it is an exit code, rather than a process number; and which
 OPTIONAL = ("sweeps.running.executors.ray", "pipelines.population")  # they load what few tests need
 
@@ -34,6 +35,13 @@ def load() -> None:
             if module.name not in OPTIONAL:
                 importlib.import_module(module.name)
     worker.get_ready()
+
+
+def blank(_drawn: Any, path: Path, _figure: Any) -> None:
+    """Write an empty image in place of a figure."""
+    from PIL import Image
+
+    Image.new("L", (1, 1)).save(path)
 
 
 def serve(control: socket.socket) -> None:
@@ -79,6 +87,10 @@ def _become_command(arguments: list[str], folder: str, environment: dict[str, st
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["sweep", *arguments]
     sys.path.insert(0, str(Path(sys.executable).parent))  # as for the script
+    if DRAWS not in environment:
+        from pipelines.figures.style import Drawn
+
+        Drawn.draw = blank
     _fork_servers()
     from sweeps import cli
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shutil
 import signal
@@ -19,11 +20,17 @@ from hypothesis import settings
 from deploy.loopback import Postgres, Unavailable
 from pipelines import paths
 from tests import commands
+from tests.command_forkserver import blank
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("unhurried")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all that is started here would ignore it
+IN_MEMORY = Path("/dev/shm")  # a disk takes 20 ms for each commit of SQLite, and a test makes hundreds
+if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))  # where pytest makes its folders
+
+STARTING = {"watch", "sweep", "project", "postgres"}  # fixtures of what trains, or starts commands or servers
 
 TINY = {
     "name": "tiny",
@@ -43,6 +50,14 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers choose
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make whatever trains, or starts a command or a server, slow, unless it is marked as fast."""
+    for item in items:
+        if STARTING & {*getattr(item, "fixturenames", ())} and not item.get_closest_marker("fast"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An `mlruns/` of the test's own."""
@@ -51,6 +66,13 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
         monkeypatch.delenv(variable, raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def little_garbage() -> None:
+    """Let Keras, which collects garbage before every model, not look at all that the libraries and other tests have made."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -139,15 +161,24 @@ def made_stores(outputs: Path, empty_stores: Path) -> None:
 
 
 def run_in_process(
-    study: Any, watch: Any, empty_stores: Path, phase: Any = "sweep", owner: str | None = None, *, drawn: bool = True
+    study: Any,
+    watch: Any,
+    empty_stores: Path,
+    phase: Any = "sweep",
+    owner: str | None = None,
+    *,
+    draws: bool = False,
+    drawn: bool = True,
 ) -> Any:
     """Run all trials of a study in this process, with real stores but no worker to start; return the study's store.
 
-    `drawn`: else their runs stay owed their figures.
+    `draws`: real figures, which take as long as the training; else there is an empty image in place of each. `drawn`: else their
+    runs stay owed them.
     """
     from rich.console import Console
 
     from pipelines import datasets, drawing
+    from pipelines.figures.style import Drawn
     from pipelines.tracking import store as tracking
     from sweeps.running import launch, worker
     from sweeps.running.executors.processes import ProcessExecutor
@@ -164,16 +195,21 @@ def run_in_process(
     lease = Lease.of_this_process("here", os.getppid())
     worker._Worker(assignment, threading.Event(), store, watch, lease).run_trials()
     supervisor.settle()
-    if drawn:
-        for run in tracking.study_runs(assignment.experiment_id, assignment.study_uid, drawing.IS_OWED):
-            drawing.draw_if_owed(run.run_id)
+    with pytest.MonkeyPatch.context() as patch:
+        if not draws:
+            patch.setattr(Drawn, "draw", blank)
+        if drawn:
+            for run in tracking.study_runs(assignment.experiment_id, assignment.study_uid, drawing.IS_OWED):
+                drawing.draw_if_owed(run.run_id)
     return store
 
 
 @pytest.fixture
 def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     """`run_in_process`, with this test's own outputs."""
-    return lambda study, phase="sweep", owner=None: run_in_process(study, watch, empty_stores, phase, owner)
+    return lambda study, phase="sweep", owner=None, draws=False: run_in_process(
+        study, watch, empty_stores, phase, owner, draws
+    )
 
 
 class Sweep:

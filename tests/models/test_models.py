@@ -78,6 +78,7 @@ class TestEveryFile:
         loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
         np.testing.assert_array_equal(loaded.predict(IMAGES, verbose=0), predicted)
 
+    @pytest.mark.slow
     def test_heeds_every_argument(self, file: str) -> None:
         build, options = models.load(file).build, models.options(file)
         defaults = {key: parameter.default for key, parameter in inspect.signature(build).parameters.items()}

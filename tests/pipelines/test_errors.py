@@ -56,6 +56,7 @@ def test_want_of_memory_is_known_by_what_it_does() -> None:
     assert not out_of_memory(ValueError("1")) and not out_of_memory(chained(ValueError("1")))
 
 
+@pytest.mark.slow  # it asks for ten seconds
 def test_tensorflows_want_of_memory_is_known_too() -> None:
     tensorflow = pytest.importorskip("tensorflow")
     with pytest.raises(tensorflow.errors.ResourceExhaustedError) as exhausted:

@@ -19,10 +19,9 @@ VALUES = {0: 0.97, 1: math.nan, 2: 0.99, 10: 0.98, 9: 0.98, 4: None, 5: 0.995, 6
 PRUNED, DELETED, UNFINISHED = 5, 6, 7
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def experiment(request: pytest.FixtureRequest, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def experiment(request: pytest.FixtureRequest, made_stores: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An experiment with the trials of VALUES, their parent run, and a trial of a study before this one."""
-    outputs.mkdir()
     if request.param == "postgresql":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("postgres").new_database())
     experiment = store.open_experiment("study")

@@ -18,8 +18,7 @@ METRICS = EpochMetrics({"loss": 0.5, "accuracy": 0.9}, {"accuracy": 0.92, "loss"
 
 
 @pytest.fixture
-def experiment(outputs: Path) -> str:
-    outputs.mkdir()
+def experiment(made_stores: None) -> str:
     return store.open_experiment("study").experiment_id
 
 

@@ -97,6 +97,27 @@ class Trained:
         return self.trainings[0].kept_epoch
 
 
+def small() -> Any:
+    """Return a model with a layer of every kind that has a state: Keras prepares a large one for a second, each time."""
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(4, 3, strides=4, activation="relu"),
+            layers.Flatten(),
+            layers.Dropout(0.4),
+            layers.Dense(10, activation="softmax", kernel_regularizer=keras.regularizers.L2(1e-3)),
+        ]
+    )
+
+
+def lean() -> Any:
+    """Return the lean CNN, with few filters."""
+    return models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
+
+
 @pytest.fixture
 def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
     def go(
@@ -105,6 +126,7 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
         file: str = "state.npz",
         models_at_once: int = 1,
         measured: Sequence[metrics.Metric] = (ACCURACY, METRICS["loss"]),
+        build: Callable[[], Any] = small,
         **settings: Any,
     ) -> tuple[Any, Trained]:
         import keras
@@ -114,7 +136,7 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
         trainings = []
         for index in range(models_at_once):
             keras.utils.set_random_seed(seed + index)
-            model = models.load("lean_cnn").build(filters1=4, filters2=4, filters3=4, filters4=4, dense=8)
+            model = build()
             compile_model(model, checked)
             path = tmp_path / (f"{index}-{file}" if index else file)
             trainings.append(Training(model, dataset, checked, seed + index, path, "same", measured=measured))
@@ -128,7 +150,14 @@ def run(dataset: Dataset, tmp_path: Path) -> Callable[..., tuple[Any, Trained]]:
     "optimizer", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rmsprop", "sgd", "adadelta"))]
 )
 def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(run: Callable[..., Any], optimizer: str) -> None:
-    settings = {"optimizer": optimizer, "momentum": 0.9, "lr_decay": 0.7, "keep": "last", "rotation": 10.0}
+    settings: dict[str, Any] = {
+        "optimizer": optimizer,
+        "momentum": 0.9,
+        "lr_decay": 0.7,
+        "keep": "last",
+        "rotation": 10.0,
+    }
+    settings |= {"build": lean}  # with pooling, and dropout in three places
     whole, _ = run(Witness(), file="whole.npz", **settings)
     _, first = run(Witness(before={2: End.PAUSED}), **settings)
     second = Witness()
@@ -460,16 +489,22 @@ def test_images_are_distorted_in_training_alone(run: Callable[..., Any], dataset
     assert turned.history[0].validation["accuracy"] == ACCURACY.compute(dataset.validation.y, predicted)
 
 
-def test_every_epoch_is_distorted_anew(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
+def test_every_epoch_and_seed_has_an_order_and_distortions_of_its_own(
+    run: Callable[..., Any], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[tuple[int, int], list[int]] = {}
 
     def noted(x: Any, order: Any, settings: TrainingSettings, seed: int, epoch: int, scaled: Any) -> Any:
-        drawn.append((seed, epoch))
+        drawn[seed, epoch] = order.tolist()
         return Epoch(x, order, settings, seed, epoch, scaled)
 
     monkeypatch.setattr(training, "Epoch", noted)
     run(Witness(), epochs=2, zoom=0.1)
-    assert drawn == [(5, 0), (5, 1)]
+    run(Witness(), seed=6, file="another.npz", epochs=1)
+    assert [*drawn] == [(5, 0), (5, 1), (6, 0)]
+    whole = [*range(len(dataset.train))]
+    assert all(sorted(order) == whole for order in drawn.values())
+    assert len({tuple(order) for order in (whole, *drawn.values())}) == 4
 
 
 def test_kept_epoch() -> None:

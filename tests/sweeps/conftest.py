@@ -50,7 +50,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Pa
 def swept(watch: Any, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a study of four trials."""
     study = study_file.check(TINY | QUICK, "test")
-    return once(tmp_path_factory, "swept", lambda _: run_in_process(study, watch, empty_stores))
+    return once(tmp_path_factory, "swept", lambda _: run_in_process(study, watch, empty_stores, draws=True))
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,7 @@ def test_a_minimised_loss_rules_all(run_here: Any, here: list[str], monkeypatch:
     assert again.objective.name == "loss" and again.settings.epochs == 3
 
 
+@pytest.mark.fast
 def test_a_pruner_ends_what_has_the_larger_loss(run_here: Any) -> None:
     pruner = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 0}
     start = [{"units": 32, "activation": "relu"}, {"units": 2, "activation": "tanh"}]
@@ -136,6 +137,7 @@ def test_several_metrics_and_a_cost(run_here: Any) -> None:
     assert "on the front of val_f1_macro, val_auc, parameters" in text
 
 
+@pytest.mark.fast
 def test_a_metric_is_one_entry(run_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is added to METRICS is known to study files, runs, leaderboard and report, and changed nowhere else."""
 

@@ -40,8 +40,7 @@ def add_trial(study: Any, number: int, validation: float, test: float, status: s
 
 
 @pytest.fixture
-def study(outputs: Path) -> Any:
-    outputs.mkdir()
+def study(made_stores: None) -> Any:
     lean = study_file.load("lean_cnn")
     Store.create(lean.name).remember("study", lean.model_dump(mode="json", by_alias=True))
     experiment = tracking.open_experiment(lean.name)
@@ -68,8 +67,7 @@ def test_without_a_complete_trial_it_says_what_to_do(study: Any) -> None:
     assert "sweep run lean_cnn --stored" in printed("lean_cnn")
 
 
-def test_names_are_words_even_when_they_look_like_numbers(outputs: Path) -> None:
-    outputs.mkdir()
+def test_names_are_words_even_when_they_look_like_numbers(made_stores: None) -> None:
     study = study_file.load("lean_cnn").model_copy(update={"name": "007"})
     tracking.open_parent(tracking.open_experiment("007"), "uid", "sweep", {})
     tracking.client().set_experiment_tag(tracking.find_experiment("007").experiment_id, tracking.STUDY_UID, "")

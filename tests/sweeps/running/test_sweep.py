@@ -32,6 +32,7 @@ from sweeps.running.resources import ThisMachine
 from sweeps.stores import storage
 from sweeps.stores.store import Store
 from sweeps.study import study_file
+from tests.command_forkserver import DRAWS
 from tests.conftest import Sweep, eventually
 from tests.sweeps.looking import (
     check_consistent,
@@ -47,8 +48,11 @@ Start = Callable[..., Sweep]
 Write = Callable[..., Path]
 
 
-def test_a_sweep_from_study_file_to_dataframe(sweep: Start, write_study: Write, outputs: Path) -> None:
+def test_a_sweep_from_study_file_to_dataframe(
+    sweep: Start, write_study: Write, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.rmtree(outputs)  # from nothing
+    monkeypatch.setenv(DRAWS, "1")
     path = write_study()
     code, out, err = sweep("run", path).wait()
     assert (code, err) == (0, "")
@@ -330,7 +334,7 @@ def test_figures_that_fail_cost_a_trial_nothing(
 ) -> None:
     monkeypatch.setattr(of_run.result, "confusion", lambda *_: 1 / 0)
     monkeypatch.setattr(of_run.fonts, "digits", lambda: 1 / 0)
-    (trial,) = run_here(study_file.load(str(write_study(budget={"trials": 1})))).trials()
+    (trial,) = run_here(study_file.load(str(write_study(budget={"trials": 1}))), draws=True).trials()
     assert trial.state == TrialState.COMPLETE
     run = tracking.get_run(trial.user_attrs["run_id"])
     assert run.tags["figures_failed"] == (
@@ -349,12 +353,13 @@ def test_the_data_set_is_drawn_once_for_a_search_and_not_for_its_seeds(
     monkeypatch.setattr(supervisor.of_dataset, "by_class", lambda data: (drawn.append(data.name), whole(data))[1])
     for trials in (1, 2):
         run_here(
-            study_file.load(str(write_study(budget={"trials": trials}, training={"epochs": 1, "batch_size": 500})))
+            study_file.load(str(write_study(budget={"trials": trials}, training={"epochs": 1, "batch_size": 500}))),
+            draws=True,
         )
     alone = write_study(
         name="alone", search={}, start=[], budget={"trials": 1}, training={"epochs": 1, "batch_size": 500}
     )
-    run_here(study_file.load(str(alone)))
+    run_here(study_file.load(str(alone)), draws=True)
     assert drawn == ["mnist-5k"]
 
 

@@ -1,15 +1,18 @@
 """Every example of docs/studies.md is a study that runs."""
 
+import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from optuna.trial import TrialState
 
 import models
+from pipelines import datasets
 from pipelines.metrics import METRICS
 from sweeps.stores.store import Store
 from sweeps.study import pruners, samplers, study_file
@@ -32,6 +35,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "metric.py").write_text(OWN_METRIC)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `mnist-5k` have fewer training images: the guide's model is a large one."""
+    known = datasets.KNOWN["mnist-5k"]
+    whole = known.load()
+    few = dataclasses.replace(whole, train=whole.train[np.arange(500)])
+    monkeypatch.setitem(datasets.KNOWN, "mnist-5k", dataclasses.replace(known, load=lambda: few))
+    monkeypatch.setattr(datasets, "_known", lambda name: datasets.KNOWN[name].load())
+    datasets._watched.cache_clear()
+    yield
+    datasets._watched.cache_clear()
 
 
 def put_into_the_complete_one(example: str) -> dict[str, Any]:
@@ -69,7 +85,7 @@ def together(examples: list[str]) -> list[str]:
     return [*alone, *groups]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("few_images")
 @pytest.mark.parametrize(
     "example", ["", *together(EXAMPLES)], ids=lambda text: text.strip().partition("\n")[0] or "complete"
 )
@@ -77,7 +93,7 @@ def test_every_example_runs(folder: Path, run_here: Callable[[Study], Store], ex
     content = put_into_the_complete_one(example or COMPLETE)
     content["training"] = content["training"] | {"epochs": 1}
     if "batch_size" not in content["search"]:
-        content["training"] |= {"batch_size": 500}
+        content["training"] |= {"batch_size": 100}
     content["budget"] = content["budget"] | {"trials": 1}
     path = folder / "my_study.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -30,6 +30,7 @@ def test_what_init_writes_runs(sweep: Callable[..., Sweep], tmp_path: Path, made
     assert code == 2 and "cannot write to /proc/nowhere" in out
 
 
+@pytest.mark.slow
 def test_a_check_says_what_would_run_and_writes_nothing(write_study: Callable[..., Path], outputs: Path) -> None:
     search = {
         "filters1": {"int": [2, 8]},
@@ -72,6 +73,7 @@ def test_a_check_of_a_model_that_cannot_be_trained_is_one_line(tmp_path: Path) -
     assert code == 2 and out.splitlines()[-1] == "error: build of model flat.py returns an int, not a keras.Model"
 
 
+@pytest.mark.slow
 def test_corners_meet_the_constraints_and_seeds_have_one_cost() -> None:
     limited = TINY | {"constraints": ["filters1 <= 2"], "training": {"epochs": 1, "batch_size": 500}}
     cheap, dear = check.corners(study_file.check(limited, "test"))
