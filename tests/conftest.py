@@ -208,7 +208,7 @@ def run_in_process(
 def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     """`run_in_process`, with this test's own outputs."""
     return lambda study, phase="sweep", owner=None, draws=False: run_in_process(
-        study, watch, empty_stores, phase, owner, draws
+        study, watch, empty_stores, phase, owner, draws=draws
     )
 
 

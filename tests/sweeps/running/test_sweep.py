@@ -26,7 +26,7 @@ from pipelines.figures import of_run
 from pipelines.tracking import store as tracking
 from sweeps import api, best_runs, runs
 from sweeps.results import frames, report
-from sweeps.running import launch, supervisor, worker
+from sweeps.running import launch, logfile, supervisor, worker
 from sweeps.running.executors import WorkerSlot
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import storage
@@ -435,7 +435,7 @@ def misbehave(*arguments: Any) -> None:
 
 def die_early(_assignment: Any, _stop: Any, slot: WorkerSlot) -> None:
     """A worker that never gets as far as a trial."""
-    worker._print_to(slot.log)
+    logfile.print_to(slot.log)
     print("no such device [/job:localhost/device:GPU:0]")
     sys.exit(1)
 
