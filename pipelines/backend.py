@@ -204,7 +204,10 @@ def _sequence(prepared: Callable[[slice], Any], y: "NDArray[Any] | Labels", size
 
 
 def describe() -> dict[str, str]:
-    """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions."""
+    """Return what this process trains on: device, its name, its memory in GiB (GPU), backend and library versions.
+
+    On a GPU under JAX also `matmul_precision`: by default products are computed in TF32, where the GPU has it.
+    """
     backend = name()
     facts = {
         "backend": backend,
@@ -212,8 +215,16 @@ def describe() -> dict[str, str]:
         "backend_version": metadata.version(backend),
     }
     if _gpu_visible(backend):
-        return facts | {"device": "gpu"} | devices.gpu_facts()
+        return facts | {"device": "gpu"} | devices.gpu_facts() | _precision(backend)
     return facts | {"device": "cpu", "device_name": devices.cpu_name(), "cpu_cores": str(devices.cores())}
+
+
+def _precision(backend: str) -> dict[str, str]:
+    if backend != "jax":
+        return {}
+    import jax
+
+    return {"matmul_precision": str(jax.config.jax_default_matmul_precision or "default")}
 
 
 def _gpu_visible(backend: str) -> bool:

@@ -43,10 +43,11 @@ class TrackedRun:
     Epochs wait here while the store does not answer, so that training goes on; the end of the run does not.
     """
 
-    def __init__(self, run_id: str):
+    def __init__(self, run_id: str, *, new: bool = False):
+        """`new`: it was created just now, and has no metrics."""
         self.run_id = run_id
-        self._logged = set(store.history(run_id, LAST_WRITTEN))  # steps
-        self._former: bool | None = None  # whether its metrics have the names of before
+        self._logged = set() if new else set(store.history(run_id, LAST_WRITTEN))  # steps
+        self._former: bool | None = False if new else None  # whether its metrics have the names of before
         self._waiting: dict[int, tuple[dict[str, float], int]] = {}  # step: metrics, Unix milliseconds
 
     @property
@@ -64,7 +65,7 @@ class TrackedRun:
             MLFLOW_USER: psutil.Process().username(),
             MLFLOW_GIT_COMMIT: tags["git_commit"],
         }
-        return cls(store.client().create_run(experiment_id, tags=own | dict(tags)).info.run_id)
+        return cls(store.client().create_run(experiment_id, tags=own | dict(tags)).info.run_id, new=True)
 
     def log_inputs(self, params: Mapping[str, Any], dataset: str, digest: str) -> None:
         """Log parameters and data set; doing so again changes nothing."""

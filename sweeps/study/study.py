@@ -332,7 +332,7 @@ OWN_TAGS = {  # what every run says of itself
         "restored",
         "backend",
     ),
-    *("device", "device_name", "device_memory_gib", "cpu_cores"),
+    *("device", "device_name", "device_memory_gib", "cpu_cores", "matmul_precision"),
     *("git_commit", "git_dirty", "sweeps_commit", "sweeps_dirty"),
 }
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}")
