@@ -20,7 +20,7 @@ from pipelines.figures.style import is_ink
 from pipelines.metrics import ACCURACY, Metric
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from sweeps.results import choice, systems, tables
+from sweeps.results import choice, systems, verdict_lines
 from sweeps.results.choice import clearly_behind
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.stores.record import StoredStudy
@@ -201,7 +201,7 @@ def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
     by_name = {metric.name: metric for metric in StoredStudy(study).read().measured}
     return {
         f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
-            f"{row.verdict} ({tables.interval(row.low, row.high, by_name[row.metric])}, {row.models} seeds)"
+            f"{row.verdict} ({verdict_lines.of_seeds(dict(row), by_name[row.metric])})"
         )
         for _, row in judged[judged.system == system].iterrows()
     }
