@@ -331,7 +331,11 @@ def baselines(
 @click.argument("study", required=False)
 @click.option("--top", type=int, default=2, show_default=True, help="So many configurations, the best by validation.")
 @click.option(
-    "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
+    "--seeds",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Fresh seeds each, those of earlier calls included; the first number is the planned one.",
 )
 @click.option("--final", is_flag=True, help="Then train the chosen one on training and validation images together.")
 @click.option(

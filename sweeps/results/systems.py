@@ -201,21 +201,13 @@ def row_of(system: System, metric: Metric, published: Published) -> dict[str, An
         word = published.verdict(here.interval(error) if here else None)
         known = {"verdict": word, "decided_at": system.trained, "mean": measured.test_mean, "anytime": False}
         return row | known | _ends(here.interval() if here else None, "low", "high")
-    more, one, of_word = (
-        next_training(measured.seeds, published),
-        measured.seeds.summary(),
-        measured.seeds.summary(error),
-    )
-    return row | {
-        **of_the_mean(measured.seeds, published, error),
-        **(
-            {"chance": more.chance, "better": more.better, "share_low": more.low, "share_high": more.high}
-            if more
-            else {}
-        ),
-        "as_system": published.side(of_word.one_more if of_word else None),
-        **_ends(one.one_more if one else None, "one_low", "one_high"),
-    }
+    row |= of_the_mean(measured.seeds, published, error)
+    one, of_word = measured.seeds.summary(), measured.seeds.summary(error)
+    row |= _ends(one.one_more if one else None, "one_low", "one_high")
+    row["as_system"] = published.side(of_word.one_more if of_word else None)
+    if more := next_training(measured.seeds, published):
+        row |= {"chance": more.chance, "better": more.better, "share_low": more.low, "share_high": more.high}
+    return row
 
 
 def of_the_mean(seeds: Seeds, published: Published, error: float) -> dict[str, Any]:
@@ -317,8 +309,10 @@ def systems(study: str) -> list[System]:
 
 @dataclass(frozen=True)
 class OfSeeds:
-    """The seeds of one configuration, up to the first that has not ended: `complete` has a row of `confirmations` for each with a
-    test value, `ended` counts lost ones too, `planned` is how many were planned.
+    """The seeds of one configuration, up to the first that has not ended.
+
+    `complete`: the rows of `confirmations` that have a test value; `ended`: how many there are with the lost ones; `planned`:
+    how many were planned.
     """
 
     complete: pd.DataFrame
@@ -377,28 +371,20 @@ def _measured(metric: Metric, seeds: OfSeeds, labels: Labels, test: ensemble.Pro
 
 
 def comparisons(study: str, found: Sequence[System]) -> Iterator[tuple[str, Comparison]]:
-    """Yield the chosen configuration beside each other one, its final training, and the published recipe as it was retrained
-    here.
+    """Yield how far the chosen configuration is from each other, its final training, and the published recipe as retrained here.
 
-    Each with its name and the difference by the objective, the chosen one first. Ensembles have no seeds of their own to compare.
+    Each with its name, by the objective. Ensembles have no seeds of their own to compare.
     """
     chosen, metric = found[0], found[0].metric
-
-    def beside(values: Seeds, correct: NDArray[np.bool_] | None) -> Comparison | None:
-        own = chosen.measured[metric.name].seeds
-        if own is None:
-            return None
-        both = (chosen.correct, correct) if metric is ACCURACY and chosen.correct is not None else None
-        images = None if both is None or correct is None else (both[0], correct)
-        return compare(own.complete, values.complete, metric.direction, images, least_sd=own.least_sd)
-
-    others = [
-        (other.name, seeds, other.correct)
-        for other in found[1:]
-        if (seeds := other.measured[metric.name].seeds) is not None
-    ]
+    own = chosen.measured[metric.name].seeds
+    others = [(other.name, other.measured[metric.name].seeds, other.correct) for other in found[1:]]
     for name, seeds, correct in [*others, *_retrained(study, metric)]:
-        if comparison := beside(seeds, correct):
+        if own is None or seeds is None:
+            continue
+        images = None
+        if metric is ACCURACY and chosen.correct is not None and correct is not None:
+            images = chosen.correct, correct
+        if comparison := compare(own.complete, seeds.complete, metric.direction, images, least_sd=own.least_sd):
             yield name, comparison
 
 

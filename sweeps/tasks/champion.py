@@ -64,6 +64,8 @@ def promote(study: str) -> str:
     of_confirm = complete[complete.phase == "confirm"]
     number = choice.chosen(study)
     own = of_confirm[of_confirm.trial == number]
+    if number is not None:  # seeds beyond those that were planned decide a verdict, and choose nothing
+        own = own[own.seed < choice.planned(study, "confirm", number, int(own.seed.max()) + 1 if len(own) else 0)]
     if len(own) < FEWEST_SEEDS:
         return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
     final = complete[(complete.phase == "final") & (complete.trial == number)]

@@ -69,10 +69,11 @@ def test_shares_are_clopper_and_pearsons(hits: int, trials: int, low: float, hig
 
 
 def test_the_chance_of_one_more_is_that_of_simulation() -> None:
-    draws = np.random.default_rng(0).normal(0, 1, (20_000, 6))
-    said = [chance_above(0.5, summary(list(row[:5]))) for row in draws[:2_000]]
-    likely = np.array(said) > 0.3
-    assert np.mean(draws[:2_000, 5][likely] > 0.5) == pytest.approx(np.mean(np.array(said)[likely]), abs=0.06)
+    draws = np.random.default_rng(0).normal(0, 1, (4_000, 6))
+    seen, one_more = draws[:, :5], draws[:, 5]
+    published = seen.mean(axis=1) + 0.6 * seen.std(axis=1, ddof=1)
+    said = {round(chance_above(at, summary(list(row))), 6) for at, row in zip(published[:50], seen, strict=False)}
+    assert len(said) == 1 and said.pop() == pytest.approx(np.mean(one_more > published), abs=0.02)
     assert chance_above(1.0, summary([2.0] * 3)) == 1.0 and np.isnan(chance_above(1.0, summary([2.0])))
 
 
@@ -90,7 +91,7 @@ def test_seeds_that_tell_a_difference_do_so_with_the_power_they_promise(differen
     assert seeds_to_tell(difference, 0.06) == seeds
     draws = np.random.default_rng(0).normal(difference, 0.06, (4_000, seeds))
     low = draws.mean(axis=1) - student(seeds) * draws.std(axis=1, ddof=1) / seeds**0.5
-    assert np.mean(low > 0) == pytest.approx(0.8, abs=0.02)
+    assert 0.78 < np.mean(low > 0) < 0.84
 
 
 def test_the_seeds_expected_are_the_first_at_which_the_anytime_interval_ends() -> None:

@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from pipelines.metrics import METRICS
 from pipelines.tracking import store as tracking
 from sweeps import runs, verdicts
-from sweeps.results import choice, frames, leaderboard, systems
+from sweeps.results import choice, frames, leaderboard, systems, verdict_lines
 from sweeps.results.verdict import Published, Seeds, decide
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
@@ -370,6 +370,25 @@ def test_confirmations_of_before_open_with_the_number_they_planned_then(monkeypa
     assert choice.planned("tiny", "confirm", number, 3) == 7
     attributes[f"seeds_planned:confirm-{number}"] = 5
     assert choice.planned("tiny", "confirm", number, 3) == 5
+
+
+@pytest.mark.usefixtures("seeded")
+def test_the_chosen_one_is_compared_with_the_published_recipe_as_retrained_here(
+    run_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_compare(monkeypatch)
+    found = systems.systems("tiny")
+    assert [name for name, _ in systems.comparisons("tiny", found)] == [found[-1].name]  # the ensemble has no seeds
+    recipe: dict[str, Any] = {"name": "baseline-lean_cnn", "model": "lean_cnn", "dataset": "mnist-5k", "search": {}}
+    settings = {"protocol": "official", "training": {"epochs": 1, "keep": "last"}, "budget": {"trials": 3}}
+    run_here(study_file.check(recipe | settings, "test"), phase="baseline")
+    ((name, comparison),) = list(systems.comparisons("tiny", found))[1:]
+    ours, theirs = found[0].test_mean, 100 * runs("baseline-lean_cnn").test_accuracy
+    assert name == "lean_cnn as published, retrained"
+    assert comparison.difference == pytest.approx(ours - theirs.mean())
+    assert comparison.here.low < comparison.difference < comparison.here.high and comparison.beyond is not None
+    said = verdict_lines.of_a_comparison(found[0].name, name, comparison, METRICS["accuracy"])
+    assert f"{found[0].name} against {name}: {comparison.difference:+.2f} points on these images" in said
 
 
 @pytest.mark.usefixtures("seeded")
