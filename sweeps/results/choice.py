@@ -35,7 +35,7 @@ def planned(name: str, phase: tracking.Phase, trial: int, ended: int) -> int:
     `ended`: how many have ended, which is the answer for those that an early version trained without a note.
     """
     attributes = StoredStudy(name).attributes
-    own = attributes.get(f"{names.PLANNED}{phase}-{trial}")
+    own = attributes.get(names.planned(phase, trial))
     return int(own or attributes.get(names.FORMER_SEEDS_PLANNED) or ended)
 
 

@@ -50,7 +50,7 @@ class Answer:
 def promote(study: str) -> str:
     """Register the model of a study's chosen configuration as its data set's champion, if it is better; return what was done.
 
-    Better: the present champion's configuration is clearly behind by validation, as in the race of `sweep confirm`; a test
+    Better: the present champion's configuration is clearly behind by validation, by Welch's test; a test
     value decides nothing. The model is the first seed of the final training, or else the seed that is best by validation. It is
     named after the data set, and after the study's objective where that is not the accuracy. A configuration that is champion
     already gets its tags, or its final training, brought up to date.

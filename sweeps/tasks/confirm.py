@@ -151,13 +151,14 @@ def _train(
     wanted, before = candidate.study.budget.trials or 0, len(ended(candidate.study.name))
     if before >= wanted:
         return True
-    owner, note = Store(candidate.owner), f"{names.PLANNED}{phase}-{candidate.number}"
+    owner, note = Store(candidate.owner), names.planned(phase, candidate.number)
     if note not in owner.attributes() and find(candidate.study.name) is None:
         owner.remember(note, planned)
     what = "confirming" if phase == "confirm" else "final training of"
     epochs = "" if phase == "confirm" else f"; all training images, {candidate.study.settings.epochs} epochs"
+    which = f"seed {wanted}" if before + 1 == wanted else f"seeds {before + 1} to {wanted}"
     of = f" of {planned}" if wanted <= planned else ""
-    console.print(f"{what} trial {candidate.number} of {candidate.owner}: seed {before + 1} to {wanted}{of}{epochs}")
+    console.print(f"{what} trial {candidate.number} of {candidate.owner}: {which}{of}{epochs}")
     return not launch.run(candidate.study, resources, console, phase, owner=candidate.owner).stopped
 
 

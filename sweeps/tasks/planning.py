@@ -97,10 +97,15 @@ class Aim:
             return f"trial {self.trial}: seeds until the verdict on {self.name} is decided, {most} at most"
         difference = known.mean - self.published.to_beat
         needed = seeds_expected(difference, max(known.sd, self.seeds.least_sd), self.error) if difference else None
-        many = f"about {needed}" if needed and needed <= most else f"more than {most}, so that it may stay undecided"
+        within = needed is not None and needed <= most
+        many = (
+            f"about {needed} are expected"
+            if within
+            else f"more than {most} are expected, so that it may stay undecided"
+        )
         return (
             f"trial {self.trial}: seeds until the verdict on {self.name} is decided, {most} at most; with a mean of "
-            f"{self.metric.text(known.mean, known.sd)}, {many} are expected"
+            f"{self.metric.text(known.mean, known.sd)}, {many}"
         )
 
     def so_far(self) -> str:

@@ -408,7 +408,7 @@ class TestUntilDecided:
         done, said = self.run(round(float(np.mean(seeds.complete)), 2), most=5)
         name = choice.confirmed_trials("tiny")[choice.chosen("tiny")]
         assert done and here == [f"{name} 4", f"{name} 5"]
-        assert "5 at most; with a mean of" in said and "more than 5, so that it may stay undecided are expected" in said
+        assert "5 at most; with a mean of" in said and "more than 5 are expected, so that it may stay undecided" in said
         assert "undecided, mean of 5 seeds" in said and "(3 planned, 5 trained)" in said
         here.clear()
         assert (
