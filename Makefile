@@ -3,7 +3,7 @@
 # Variables of `make sweep`: STUDY TRIALS EPOCHS HOURS DATASET SEED SET STORED NEW_SOURCE, as in `sweep run --help`; and of it and `make confirm`:
 # WORKERS DEVICE EXECUTOR CPUS_PER_TRIAL GPUS_PER_TRIAL TRIALS_PER_WORKER.
 # Variables of `make baselines`: ONLY SEEDS EPOCHS DATASET PROTOCOL POPULATION DEVICE, as in `sweep baselines --help`.
-# Variables of `make confirm`: STUDY TOP SEEDS FINAL. Of `make report`: STUDY OUTPUT.
+# Variables of `make confirm`: STUDY TOP SEEDS FINAL UNTIL_DECIDED MOST PLAN, as in `sweep confirm --help`. Of `make report`: STUDY OUTPUT.
 # Variables of `make explain`: RUN STUDY DIGIT FEATURE AGAINST ONLY OUTPUT DEVICE, as in `sweep explain --help`.
 # Variables of `make faults`: FAULTS SEED RESULTS. Of `make fuzz`: TARGETS SECONDS.
 PYTHON ?= python3
@@ -63,7 +63,8 @@ baselines: $(READY) ## Train every published recipe from several seeds (ONLY="so
 	@$(BIN)/sweep baselines $(BASELINES)
 
 confirm: $(READY) ## Train the best configurations again from fresh seeds, for a verdict (STUDY=the latest TOP=2 SEEDS=5 FINAL=1)
-	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call flag,FINAL,final) $(CREW)
+	@$(BIN)/sweep confirm $(STUDY) $(call option,TOP,top) $(call option,SEEDS,seeds) $(call flag,FINAL,final) \
+		$(call option,UNTIL_DECIDED,until-decided) $(call option,MOST,most) $(call flag,PLAN,plan) $(CREW)
 
 report: $(READY) ## Write the report: a verdict on every target, and the numbers behind it (STUDY=the latest)
 	@$(BIN)/sweep report $(STUDY) $(call option,OUTPUT,output)

@@ -62,6 +62,8 @@ class Target:
     """A published test accuracy, in percent, and under which conditions it was reached.
 
     `kind`: a number as printed, a rounded one (`about`), a bound (`above`), or what its author set out for (`goal`).
+    `decimals`: how many it was published with, where the number does not show it: "about 99.0" is 98.95 to 99.05, about 99 is
+    98.5 to 99.5.
     """
 
     accuracy: float
@@ -72,6 +74,7 @@ class Target:
     test_images: int = 10_000
     loss: float | None = None
     seconds: float | None = None  # of training, on the author's machine
+    decimals: int | None = None
 
 
 @dataclass(frozen=True)

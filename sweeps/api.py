@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sweeps.results.systems import System
     from sweeps.running.launch import Result
     from sweeps.running.resources import Resources
+    from sweeps.tasks.planning import Until
     from sweeps.tasks.status import Status
 
 WIDE = 160  # columns
@@ -159,16 +160,35 @@ class Study:
         return frames.best_runs(self.name, top=top)
 
     @_in_a_line()
-    def confirm(self, seeds: int = 5, top: int = 2, *, final: bool = False, **resources: Any) -> "pd.DataFrame":
+    def confirm(
+        self,
+        seeds: int = 5,
+        top: int = 2,
+        *,
+        final: bool = False,
+        until_decided: bool | float = False,
+        most: int | None = None,
+        **resources: Any,
+    ) -> "pd.DataFrame":
         """Train the `top` best configurations again from `seeds` fresh seeds; return the verdicts, as `verdicts` does.
 
-        `final`: then train the chosen one on training and validation images together. The same call resumes it.
+        `final`: then train the chosen one on training and validation images together. `until_decided`: then seeds of it, `most`
+        at most (40), until the verdict on a value is decided: True: on the nearest target. The same call resumes it.
         """
         from sweeps.running import resources as running
+        from sweeps.tasks import planning
 
+        until = planning.until(None if until_decided is True else until_decided, most) if until_decided else None
         prewarm(**resources)
-        confirm(self.name, top, seeds, final, running.resolve(**resources), _console())
+        confirm(self.name, top, seeds, final, running.resolve(**resources), _console(), until)
         return self.verdicts()
+
+    @_in_a_line()
+    def plan(self) -> str:
+        """Return what more seeds of the chosen configuration would tell: intervals, differences, and how many for each target."""
+        from sweeps.tasks import planning
+
+        return "\n".join(planning.lines(self.name))
 
     @_in_a_line()
     def verdicts(self) -> "pd.DataFrame":
@@ -440,14 +460,22 @@ def run(study: Definition, resources: "Resources", console: "Console", *, new_so
     return result
 
 
-def confirm(name: str, top: int, seeds: int, final: bool, resources: "Resources", console: "Console") -> bool:
+def confirm(
+    name: str,
+    top: int,
+    seeds: int,
+    final: bool,
+    resources: "Resources",
+    console: "Console",
+    until: "Until | None" = None,
+) -> bool:
     """Confirm the best configurations of a study, and promote its champion; False when it was stopped before its end."""
     from pipelines import backend
     from sweeps.results import systems
     from sweeps.tasks import champion
     from sweeps.tasks import confirm as confirming
 
-    if not confirming.run(name, top, seeds, resources, console, final):
+    if not confirming.run(name, top, seeds, resources, console, final, until):
         systems.show(name, console)
         return False
     systems.show(name, console, _log_report(name, console))

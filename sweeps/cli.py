@@ -25,6 +25,7 @@ from sweeps.output import console as _console
 DEFAULT_STUDY, WITHOUT_MNIST = "lean_cnn", "quickstart"
 COMPLETION = "_SWEEP_COMPLETE"  # set by the shell's completion, as click names it
 EXECUTORS = ("processes", "ray")
+NEAREST = "nearest"  # target: what --until-decided decides without a value
 FOUND, FAULTY, MISTAKE, INTERRUPTED = 1, 1, 2, 130  # exit codes
 
 
@@ -330,27 +331,62 @@ def baselines(
 @click.argument("study", required=False)
 @click.option("--top", type=int, default=2, show_default=True, help="So many configurations, the best by validation.")
 @click.option(
-    "--seeds", type=int, default=5, show_default=True, help="Fresh seeds each, those of earlier calls included."
+    "--seeds",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Fresh seeds each, those of earlier calls included; the first number is the planned one.",
 )
 @click.option("--final", is_flag=True, help="Then train the chosen one on training and validation images together.")
+@click.option(
+    "--until-decided",
+    is_flag=False,
+    flag_value=NEAREST,
+    metavar="[VALUE]",
+    help="Then add seeds of the chosen one until the verdict on VALUE (percent for an accuracy) is decided; without VALUE, on "
+    "the nearest target above its mean. You may look, stop and resume when you like.",
+)
+@click.option("--most", type=int, help="At most so many seeds, with --until-decided; 40 if not given.")
+@click.option("--plan", is_flag=True, help="Train nothing; say what more seeds would tell.")
 @_resource_options
-def confirm(study: str | None, top: int, seeds: int, final: bool, **resources: Any) -> None:
+def confirm(
+    study: str | None,
+    top: int,
+    seeds: int,
+    final: bool,
+    until_decided: str | None,
+    most: int | None,
+    plan: bool,
+    **resources: Any,
+) -> None:
     """Train the best configurations of STUDY (default: the latest) again from fresh seeds, and give a verdict on every target.
 
-    A configuration that is clearly behind by validation gets no more seeds. The same command resumes it.
+    After three seeds each, the best by validation goes on alone, unless others are tied with it. The same command resumes it.
 
     \b
     Example:
       sweep confirm lean_cnn --top 2 --seeds 5 --final
+      sweep confirm lean_cnn --until-decided 99.48 --most 40
     """
     from sweeps import api
     from sweeps.results import systems
     from sweeps.running import moved
+    from sweeps.tasks import planning
 
     console = _console()
     if line := moved.settle_in():
         console.print(line, soft_wrap=True)
-    if not api.confirm(systems.name_of(study), top, seeds, final, _resources(**resources), console):
+    until = planning.until(None if until_decided == NEAREST else until_decided, most) if until_decided else None
+    if most is not None and until is None:
+        raise UserError(
+            f"--most {most} limits --until-decided: give that too, or --seeds for a number fixed beforehand"
+        )
+    name = systems.name_of(study)
+    if plan:
+        for line in planning.lines(name):
+            console.print(line, soft_wrap=True)
+        return
+    if not api.confirm(name, top, seeds, final, _resources(**resources), console, until):
         console.print("stopped; the same command resumes it")
         sys.exit(INTERRUPTED)
 

@@ -14,7 +14,8 @@ from sweeps.results import frames, systems
 from sweeps.results.frames import RENAMED
 from sweeps.results.statistics import Summary, format_published, summary
 from sweeps.results.tables import number, terminal
-from sweeps.results.verdict import of_seeds
+from sweeps.results.verdict import FEWEST_SEEDS, Published, reproduction
+from sweeps.stores import names
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import study_names
 from sweeps.study.study import Study, format_params
@@ -47,7 +48,7 @@ def gaps(study: Study, chosen: "pd.Series[Any]") -> list[Gap]:
         found.append(
             Gap(
                 target.name,
-                format_published(target.published, target.kind, metric) + metric.called,
+                format_published(target.published, target.kind, metric, target.decimals) + metric.called,
                 f"{gap:+.2f} points" if metric.scale == 100 else f"{gap:+.3g}",
                 images,
             )
@@ -97,7 +98,7 @@ def show(name: str | None, console: Console) -> None:
         )
         return
     if not study.search:
-        _show_seeds(study, complete, console)
+        _show_seeds(study, complete, stored.attributes.get(names.PHASE) == "baseline", console)
         return
     console.print(terminal(ranking(complete, study)))
     if study.trainings > 1:
@@ -109,7 +110,10 @@ def show(name: str | None, console: Console) -> None:
             f"*: on the front of {others}: no other trial is better in one of them and as good in the rest",
             soft_wrap=True,
         )
-    if (systems.confirmations(study_name).state == "complete").any():
+    seeds = systems.confirmations(study_name)
+    if (seeds.state == "complete").any():
+        if luck := winners_luck(complete, seeds, study, len(frame)):
+            console.print(luck, soft_wrap=True)
         try:
             systems.show(study_name, console)
         except UserError as error:
@@ -121,6 +125,25 @@ def show(name: str | None, console: Console) -> None:
         text = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
         what = f"validation {study.objective.label}"
         console.print(f"importance for {what} (fANOVA over {len(complete)} complete trials): {text}")
+
+
+def winners_luck(complete: pd.DataFrame, seeds: pd.DataFrame, study: Study, looked_at: int) -> str | None:
+    """Return how far the best of the leaderboard stands above its own fresh seeds on validation; None where it has none.
+
+    `complete`: the trials, the best first; `seeds`: as `systems.confirmations` has them.
+    """
+    metric, best = study.objective, complete.iloc[0]
+    column = f"val_{metric.name}"
+    own = seeds[(seeds.trial == best.trial) & (seeds.phase == "confirm") & (seeds.state == "complete")][column].dropna()
+    if own.empty:
+        return None
+    searched, again = (metric.scale * float(value) for value in (best[column], own.mean()))
+    gap = metric.cost(again) - metric.cost(searched)
+    by = f"{abs(gap):.2f} points" if metric.scale == 100 else f"{abs(gap):.2g}"
+    return (
+        f"trial {best.trial}, the best of {looked_at}, has {metric.text(searched)} on validation, and {metric.text(again)} from "
+        f"{len(own)} fresh seeds: the search's number was {by} too {'good' if gap >= 0 else 'bad'}"
+    )
 
 
 def ranking(complete: pd.DataFrame, study: Study) -> list[list[str]]:
@@ -154,7 +177,7 @@ def _value(row: "pd.Series[Any]", part: str, metric: Metric) -> str:
     return metric.text(metric.scale * mean, None if sd is None else metric.scale * sd)
 
 
-def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
+def _show_seeds(study: Study, complete: pd.DataFrame, is_baseline: bool, console: Console) -> None:
     """Print every seed of one configuration, their mean, and where the published numbers lie."""
     metric = study.objective
     lines = [["trial", f"test{metric.called}", "epochs", "minutes", "parameters"]]
@@ -171,7 +194,7 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
     if measured.sd is None or measured.interval is None:
         console.print(f"one seed: {reached}; protocol {study.protocol}")
     else:
-        low, high = (f"{end:{metric.form}}" for end in measured.interval)
+        low, high = (f"{end:{metric.form}}" for end in (measured.interval.low, measured.interval.high))
         console.print(
             f"{measured.n} seeds of one configuration: {reached}, 95 % interval of the mean {low} to {high}; protocol "
             f"{study.protocol}",
@@ -183,8 +206,12 @@ def _show_seeds(study: Study, complete: pd.DataFrame, console: Console) -> None:
     by_name = {metric.name: metric for metric in study.measured}
     for target in study.targets:
         of = by_name[short(target.of)]
-        word = of_seeds(over_seeds(of), target.published, target.kind, of.direction)
-        console.print(f"  {format_published(target.published, target.kind, of)}{of.called}  {target.name}: {word}")
+        published = Published(target.published, target.kind, of.direction, target.decimals)
+        seeds = over_seeds(of)
+        mean = seeds.interval if seeds.n >= FEWEST_SEEDS else None
+        word = reproduction(seeds, published) if is_baseline else published.verdict(mean)
+        value = format_published(target.published, target.kind, of, target.decimals)
+        console.print(f"  {value}{of.called}  {target.name}: {word}")
 
 
 def _say_not_comparable(study: Study, console: Console) -> None:

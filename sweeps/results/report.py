@@ -14,12 +14,12 @@ from pipelines.metrics import NOTHING, Metric, short
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
-from sweeps.results import frames, plots, systems
-from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, ranking
+from sweeps.results import frames, plots, systems, verdict_lines
+from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, ranking, winners_luck
 from sweeps.results.statistics import format_published
 from sweeps.results.systems import System
-from sweeps.results.tables import html, interval, markdown, number
-from sweeps.results.verdict import luck_of_the_best, mcnemar
+from sweeps.results.tables import html, markdown, number
+from sweeps.results.verdict import luck_of_the_best
 from sweeps.stores.record import StoredStudy
 
 OF_THE_STUDY = {  # figures on the parent run
@@ -34,12 +34,13 @@ OF_THE_CHOSEN = {  # figures of the run that validation chose
     "font_digits.png": "Digits from fonts",
 }
 HOW_TO_READ = (
-    "Would this system, trained again, be better than the published value on these test images? **Reached**: all of the 95 % "
-    "interval of its mean over trainings is; **not reached**: all of it is worse; **undecidable**: neither. The chosen "
-    "configuration has the best mean by the objective on validation images; its intervals are widened for the number of "
-    "configurations among which it was chosen, those of the others for the number of systems compared (Bonferroni). They "
-    "hold for a number of seeds that was fixed beforehand. On other images: the same, with the finite number of test images "
-    "taken into account."
+    "Would this system, trained again, be better than the published value on these test images? **Reached**: all of the interval "
+    "of its mean over trainings is; **not reached**: all of it is worse; **undecided**: neither. At the planned number of seeds "
+    "the interval is Student's, at any other the anytime interval. *Next training*: how one more would do. *As a system*: "
+    "whether the published run could have been one of this system. *On other images*: the verdict's question for further images "
+    "of the kind. The chosen configuration has the best mean by the objective on validation images. The words on all systems "
+    "together have an error of 5 %: four fifths belong to the configurations, in equal parts, a tenth each to the final training "
+    "and the ensemble."
 )
 
 
@@ -151,29 +152,16 @@ class Report:
     def _verdicts(self) -> str:
         if not self.systems:
             return self._unconfirmed()
-        measured = [f"validation{self.metric.called}", f"test{self.metric.called}"]
-        lines = [["system", "models", *measured, "published", "verdict", "95 % interval", "on other images"]]
+        head = ["system", "models", f"validation{self.metric.called}", f"test{self.metric.called}"]
+        lines = [head]
         for system in self.systems:
-            rows = self.judged[self.judged.system == system.name]
-            about = [
-                f"**{system.name}**, chosen (of {system.comparisons})"
-                if system.chosen
-                else f"{system.name} (one of {system.comparisons})",
-                *systems.cells(system),
-            ]
-            for _, row in rows.iterrows():
-                images = "" if row.images == self.study.dataset.test_examples else f" of {row.images:,} images"
-                verdict = f"**{row.verdict}**" if system.chosen else row.verdict
-                metric = self.by_name[row.metric]
-                value = format_published(row.published, row.kind, metric)
-                published = f"{value}{metric.called}{images}, {row.target}"
-                beyond = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high, metric)}"
-                lines.append([*about, published, verdict, interval(row.low, row.high, metric), beyond])
-                about = [""] * 4
-            if rows.empty:
-                lines.append([*about, NOTHING, NOTHING, NOTHING, NOTHING])
-        said = systems.without_verdict(self.study.name) if self.judged.empty else HOW_TO_READ
-        return "\n\n".join(filter(None, [markdown(lines), said, "\n".join(self._pairs())]))
+            name = f"**{system.name}**, chosen" if system.chosen else system.name
+            lines.append([name, *systems.cells(system)])
+        if self.judged.empty:
+            said = [systems.without_verdict(self.study.name)]
+        else:
+            said = [verdict_lines.as_markdown(verdict_lines.judged(self.judged, self.by_name)), HOW_TO_READ]
+        return "\n\n".join(filter(None, [markdown(lines), *said, "\n".join(self._comparisons())]))
 
     def _unconfirmed(self) -> str:
         said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."
@@ -185,18 +173,10 @@ class Report:
         lines += [[f"{gap.published}, {gap.target}", gap.gap, gap.images or NOTHING] for gap in found]
         return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{markdown(lines)}"
 
-    def _pairs(self) -> Iterator[str]:
-        """Yield McNemar's test between the chosen system's model and each other's, on the same test images."""
-        for other in self.systems[1:]:
-            first, second = self.systems[0].rightly, other.rightly
-            if first is None or second is None:  # of a regression
-                return
-            alone = int((first & ~second).sum()), int((second & ~first).sum())
-            yield (
-                f"- {self.systems[0].name} and {other.name}, one model each (the best by validation, or the ensemble), on the "
-                f"same {len(first):,} test images: {alone[0]} are right in the first alone, {alone[1]} in the second alone "
-                f"(exact McNemar test: p = {mcnemar(first, second):.3g})."
-            )
+    def _comparisons(self) -> Iterator[str]:
+        """Yield how far the chosen configuration is from each other one that has seeds of its own."""
+        for name, comparison in systems.comparisons(self.study.name, self.systems):
+            yield f"- {verdict_lines.of_a_comparison(self.systems[0].name, name, comparison, self.metric)}."
 
     def _seeds(self) -> str:
         if self.seeds.empty:
@@ -250,6 +230,8 @@ class Report:
     def _leaderboard(self) -> str:
         lines = ranking(self.complete, self.study)
         said = f"By validation {self.metric.label}."
+        if len(self.complete) and (luck := winners_luck(self.complete, self.seeds, self.study, len(self.frame))):
+            said = f"{said} {luck[0].upper()}{luck[1:]}."
         return f"{said}\n\n{markdown(lines)}" if len(lines) > 1 else "No trial is complete."
 
     def _cost(self) -> str:
@@ -258,16 +240,20 @@ class Report:
         lines = [["published", "trials", "epochs", "seconds of training", "by trial"]]
         for target in self.study.sorted_targets():
             metric = self.by_name[short(target.of)]
-            published = f"{format_published(target.published, target.kind, metric)}{metric.called}, {target.name}"
-            reached = [_reached(run, metric, target.published) for run in ended]
-            at = reached.index(True) + 1 if any(reached) else None
+            value = format_published(target.published, target.kind, metric, target.decimals)
+            published = f"{value}{metric.called}, {target.name}"
+            crossed = [_crosses(run, metric, target.published) for run in ended]
+            at = crossed.index(True) + 1 if any(crossed) else None
             if at is None:
-                lines.append([published, "not reached on validation", *[NOTHING] * 3])
+                lines.append([published, "not crossed on validation", *[NOTHING] * 3])
                 continue
             until = [run.metrics for run in ended[:at]]
             epochs, seconds = (sum(each[name] for each in until) for name in ("epochs_trained", "seconds"))
             lines.append([published, str(at), f"{epochs:,.0f}", f"{seconds:,.0f}", ended[at - 1].tags["trial"]])
-        what = "Of the trials that had ended when the first of them reached the published value *on validation images*."
+        what = (
+            "Of the trials that had ended when the first of them crossed the published value *on validation images*: one "
+            "training, no verdict."
+        )
         return f"{what}\n\n{markdown(lines)}" if len(lines) > 1 else "The study has no targets."
 
     def _ended_early(self) -> str:
@@ -307,7 +293,7 @@ class Report:
         return f"{said}\n\n{markdown(lines)}"
 
 
-def _reached(run: RunFacts, metric: Metric, published: float) -> bool:
-    """Whether a run reached a published value on validation images."""
+def _crosses(run: RunFacts, metric: Metric, published: float) -> bool:
+    """Whether a run is at a published value, or beyond it, on validation images."""
     value = run.metrics.get(f"val_{metric.name}")
     return value is not None and metric.cost(metric.scale * value) <= metric.cost(published)

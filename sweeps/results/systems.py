@@ -2,9 +2,10 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,16 +14,26 @@ from rich.console import Console
 
 from pipelines import datasets, paths, predictions
 from pipelines.errors import UserError, first_line
-from pipelines.metrics import Labels, Metric, is_regression, short
+from pipelines.metrics import ACCURACY, Labels, Metric, is_regression, short
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import PREDICTIONS, PROBABILITIES
-from sweeps.results import choice, ensemble, frames
+from sweeps.results import choice, ensemble, frames, verdict, verdict_lines
 from sweeps.results.choice import confirmed_trials, final_trials
-from sweeps.results.statistics import format_published
-from sweeps.results.tables import interval, terminal
-from sweeps.results.verdict import Interval, of_the_ensemble, of_the_mean, on_further_images, verdict
-from sweeps.stores.record import StoredStudy, adopt_source
+from sweeps.results.comparison import Comparison, compare
+from sweeps.results.statistics import Interval
+from sweeps.results.tables import terminal
+from sweeps.results.verdict import (
+    Estimate,
+    Published,
+    Seeds,
+    decide,
+    next_training,
+    of_the_ensemble,
+    on_further_images,
+    share_of,
+)
+from sweeps.stores.record import StoredStudy, adopt_source, find
 from sweeps.stores.store import Store
 
 OF_A_SEED = [
@@ -30,9 +41,13 @@ OF_A_SEED = [
     *("kept_epoch", "epochs", "seconds", "run_id"),  # after the metrics
 ]
 OF_A_VERDICT = [
-    *("study", "system", "chosen", "target", "metric", "published", "kind", "images"),
-    *("models", "lost", "val_mean", "test_mean", "test_sd"),
-    *("low", "high", "verdict", "beyond_low", "beyond_high", "beyond", "comparisons"),
+    *("study", "system", "chosen", "target", "metric", "published", "kind", "decimals", "images"),
+    *("planned", "trained", "models", "lost", "val_mean", "test_mean", "test_sd"),
+    *("verdict", "decided_at", "mean", "low", "high", "anytime"),
+    *("chance", "better", "share_low", "share_high"),
+    *("as_system", "one_low", "one_high"),
+    *("beyond", "beyond_low", "beyond_high"),
+    "error",
 ]
 
 
@@ -40,34 +55,43 @@ OF_A_VERDICT = [
 class Measured:
     """What a system is by one metric, in the unit in which that is shown: accuracies in percent.
 
-    `here`: the interval of its mean on these test images over trainings; `beyond`: on further images of the same kind.
+    `seeds`: the test values, for a configuration or its final training; `here`: what is known of an ensemble on these test
+    images. `beyond`: the same of either on further images of the same kind.
     """
 
     val_mean: float | None
     test_mean: float
     test_sd: float | None
-    here: Interval | None
-    beyond: Interval | None
+    seeds: Seeds | None
+    here: Estimate | None
+    beyond: Estimate | None
 
 
 @dataclass(frozen=True)
 class System:
     """What can be trained again and has a verdict: a configuration, its final training, or an ensemble.
 
-    `measured`: by the objective, `metric`, and by every metric that a target is of, by name; the intervals are corrected for
-    `comparisons`. `run_ids`: the runs that it was measured with; `lost`: those that diverged or failed, and count in nothing.
-    `rightly`: which test images one model of it classifies rightly: the best by validation, or the ensemble; None of a
-    regression.
+    `measured`: by the objective, `metric`, and by every metric that a target is of, by name. `run_ids`: the runs that it was
+    measured with; `trained`: how many seeds have ended, those too that diverged or failed and count in nothing; `planned`:
+    how many were planned. `error`: that its words may have. `correct`: seeds × test images, whether a seed classifies each
+    rightly; None of an ensemble and of a regression.
     """
 
     name: str
+    kind: verdict.SystemKind
     chosen: bool
     run_ids: Sequence[str]
-    lost: int
+    trained: int
+    planned: int
     metric: Metric
     measured: Mapping[str, Measured]
-    comparisons: int
-    rightly: NDArray[np.bool_] | None
+    error: float
+    correct: NDArray[np.bool_] | None
+
+    @property
+    def lost(self) -> int:
+        """How many of its seeds diverged or failed."""
+        return self.trained - len(self.run_ids)
 
     @property
     def val_mean(self) -> float | None:
@@ -116,11 +140,15 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
     """Return one row for every system of a study and published value; in the unit shown: accuracies in percent.
 
     Systems: every confirmed configuration, the final training of the chosen one, and the ensemble that validation chooses.
-    `chosen`: the configuration with the best mean objective on validation images. Its verdict is the study's, corrected for the
-    number of configurations among which it was chosen (`comparisons`), those of the others for the number of systems. `low` to
-    `high`: the 95 % interval of the mean over trainings on these test images; `beyond_low` to `beyond_high`: on further images of
-    the same kind. `models`: so many were trained; `lost`: and so many diverged or failed. `images`: of the published value,
-    `metric`: its metric. Raises UserError for an unknown study.
+    `chosen`: the configuration with the best mean objective on validation images; its verdict is the study's. `images`,
+    `decimals`: of the published value, `metric`: its metric. `planned`, `trained`: seeds, `lost`: of those, they diverged or
+    failed; `models`: the others.
+
+    `verdict`: by the first `decided_at` seeds, of this `mean`, with its plain 95 % interval from `low` to `high` (`anytime`:
+    not at the number of seeds planned). `chance`: that one training more is better; `better` seeds are, which is a share of
+    all trainings from `share_low` to `share_high` (0 to 1). `as_system`: better or worse than the published system, if its
+    one run lies outside `one_low` to `one_high`. `beyond`: the verdict on further images of the same kind. `error`: of these
+    words; the intervals are at 95 %. docs/verdicts.md has the rule. Raises UserError for an unknown study.
     """
     name = name_of(study)
     return judged(name, systems(name))
@@ -134,31 +162,69 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
     for system in found if definition.dataset.comparable else []:
         for target in definition.sorted_targets():
             metric = by_name[short(target.of)]
-            measured = system.measured[metric.name]
-            compared = target.published, target.kind, metric.direction
-            rows.append(
-                {
-                    "study": study,
-                    "system": system.name,
-                    "chosen": system.chosen,
-                    "target": target.name,
-                    "metric": metric.name,
-                    "published": target.published,
-                    "kind": target.kind,
-                    "images": target.test_images,
-                    "models": len(system.run_ids),
-                    "lost": system.lost,
-                    "val_mean": measured.val_mean,
-                    "test_mean": measured.test_mean,
-                    "test_sd": measured.test_sd,
-                    **_ends(measured.here, "low", "high"),
-                    "verdict": verdict(measured.here, *compared),
-                    **_ends(measured.beyond, "beyond_low", "beyond_high"),
-                    "beyond": verdict(measured.beyond, *compared),
-                    "comparisons": system.comparisons,
-                }
-            )
-    return pd.DataFrame(rows, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
+            published = Published(target.published, target.kind, metric.direction, target.decimals)
+            of_target = {
+                "study": study,
+                "target": target.name,
+                "metric": metric.name,
+                "published": target.published,
+                "kind": target.kind,
+                "decimals": target.decimals,
+                "images": target.test_images,
+            }
+            rows.append(of_target | row_of(system, metric, published))
+    return pd.DataFrame(rows, columns=OF_A_VERDICT).astype(
+        {"val_mean": "float64", "test_sd": "float64", "decimals": "Int64", "better": "Int64"}
+    )
+
+
+def row_of(system: System, metric: Metric, published: Published) -> dict[str, Any]:
+    """Return all that is said of one system and one published value, as `verdicts` has it."""
+    measured, error = system.measured[metric.name], system.error
+    beyond = measured.beyond
+    row = {
+        "system": system.name,
+        "chosen": system.chosen,
+        "planned": system.planned,
+        "trained": system.trained,
+        "models": len(system.run_ids),
+        "lost": system.lost,
+        "val_mean": measured.val_mean,
+        "test_mean": measured.test_mean,
+        "test_sd": measured.test_sd,
+        **_ends(beyond.interval() if beyond else None, "beyond_low", "beyond_high"),
+        "beyond": published.verdict(beyond.interval(error) if beyond else None),
+        "error": error,
+    }
+    if measured.seeds is None:
+        here = measured.here
+        word = published.verdict(here.interval(error) if here else None)
+        known = {"verdict": word, "decided_at": system.trained, "mean": measured.test_mean, "anytime": False}
+        return row | known | _ends(here.interval() if here else None, "low", "high")
+    row |= of_the_mean(measured.seeds, published, error)
+    one, of_word = measured.seeds.summary(), measured.seeds.summary(error)
+    row |= _ends(one.one_more if one else None, "one_low", "one_high")
+    row["as_system"] = published.side(of_word.one_more if of_word else None)
+    if more := next_training(measured.seeds, published):
+        row |= {"chance": more.chance, "better": more.better, "share_low": more.low, "share_high": more.high}
+    return row
+
+
+def of_the_mean(seeds: Seeds, published: Published, error: float) -> dict[str, Any]:
+    """Return what a row of `verdicts` says of the mean of some seeds."""
+    decision = decide(seeds, published, error)
+    by = decision.seeds
+    return {
+        "planned": seeds.planned,
+        "trained": seeds.trained,
+        "models": len(seeds.complete),
+        "lost": seeds.trained - len(seeds.complete),
+        "verdict": decision.word,
+        "decided_at": by.trained,
+        "mean": float(np.mean(by.complete)),
+        "anytime": not by.as_planned,
+        **_ends(by.interval(), "low", "high"),
+    }
 
 
 def systems(study: str) -> list[System]:
@@ -172,80 +238,174 @@ def systems(study: str) -> list[System]:
         objective,
         *(metric for metric in definition.measured if metric.name in definition.judged() - {objective.name}),
     ]
-    seeds = confirmations(study)
-    own, on_test = f"val_{objective.name}", f"test_{objective.name}"
-    complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
-    lost = seeds[seeds.state.isin(["diverged", "failed", "pruned", "stopped"])].groupby(["phase", "trial"]).size()
-    confirmed = dict(by_trial(complete[complete.phase == "confirm"]))
-    finals = dict(by_trial(complete[complete.phase == "final"]))
+    confirmed, finals = _seeds_by_trial(study)
+    among = len(confirmed)
+    confirmed = {number: seeds for number, seeds in confirmed.items() if len(seeds.complete)}
     chosen = choice.chosen(study)
-    order = sorted(confirmed, key=lambda number: (number != chosen, objective.cost(confirmed[number][own].mean())))
-    predicted = {number: Predicted.of(list(rows.run_id), dataset) for number, rows in confirmed.items()}
-    members = ensemble.choose(
-        {number: predicted[number].validation for number in order}, dataset.validation.y, objective
+    own = f"val_{objective.name}"
+    order = sorted(
+        confirmed, key=lambda number: (number != chosen, objective.cost(confirmed[number].complete[own].mean()))
     )
-    comparisons = len(confirmed) + len(finals) + bool(members)
+    predicted = {number: Predicted.of(list(seeds.complete.run_id), dataset) for number, seeds in confirmed.items()}
 
-    def one(name: str, rows: pd.DataFrame, test: ensemble.Probabilities, among: int, is_chosen: bool) -> System:
-        best = test[int(np.argmin([objective.cost(0 if np.isnan(value) else value) for value in rows[own]]))]
+    def one(
+        name: str, kind: verdict.SystemKind, seeds: OfSeeds, test: ensemble.Probabilities, is_chosen: bool
+    ) -> System:
         return System(
             name,
+            kind,
             is_chosen,
-            list(rows.run_id),
-            int(lost.get((rows.phase.iloc[0], rows.trial.iloc[0]), 0)),
+            list(seeds.complete.run_id),
+            seeds.ended,
+            seeds.planned,
             objective,
-            {metric.name: _measured(metric, rows, labels, test, among) for metric in wanted},
-            among,
-            None if regression else best.argmax(axis=1) == labels,
+            {metric.name: _measured(metric, seeds, labels, test) for metric in wanted},
+            share_of(kind, among),
+            None if regression else test.argmax(axis=2) == labels,
         )
 
-    found = []
-    for number in order:
-        among = len(confirmed) if number == chosen else comparisons
-        found.append(one(f"trial {number}", confirmed[number], predicted[number].test, among, number == chosen))
-    for number, rows in finals.items():
-        of_final = Predicted.of(list(rows.run_id), dataset).test
-        found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, is_chosen=False))
+    found = [
+        one(f"trial {number}", "configuration", confirmed[number], predicted[number].test, number == chosen)
+        for number in order
+    ]
+    further = []
+    for number, seeds in finals.items():
+        if len(seeds.complete):
+            of_final = Predicted.of(list(seeds.complete.run_id), dataset).test
+            further.append(one(f"trial {number}, all training images", "final", seeds, of_final, is_chosen=False))
+    # Of the seeds that were planned: more of one configuration, to decide a verdict, would be weights that test images chose.
+    first = {number: confirmed[number].first for number in order}
+    validation = {number: predicted[number].validation[: first[number]] for number in order}
+    members = ensemble.choose(validation, dataset.validation.y, objective)
     if members:
-        test = [predicted[number].test for number in members]
-        validation = [predicted[number].validation for number in members]
-        found.insert(
-            1 + len(finals),
+        test = [predicted[number].test[: first[number]] for number in members]
+        of_validation = [validation[number] for number in members]
+        run_ids = [run_id for number in members for run_id in confirmed[number].complete.run_id[: first[number]]]
+        further.append(
             System(
                 f"ensemble of trial {' and '.join(map(str, members))}",
+                "ensemble",
                 False,
-                [run_id for number in members for run_id in confirmed[number].run_id],
-                sum(int(lost.get(("confirm", number), 0)) for number in members),
+                run_ids,
+                sum(min(confirmed[number].ended, confirmed[number].planned) for number in members),
+                sum(confirmed[number].planned for number in members),
                 objective,
                 {
                     metric.name: Measured(
-                        metric.scale * ensemble.value(validation, dataset.validation.y, metric),
+                        metric.scale * ensemble.value(of_validation, dataset.validation.y, metric),
                         metric.scale * ensemble.value(test, labels, metric),
                         None,
-                        *(of_the_ensemble(test, labels, further, comparisons, metric) for further in (False, True)),
+                        None,
+                        *(of_the_ensemble(test, labels, further_images, metric) for further_images in (False, True)),
                     )
                     for metric in wanted
                 },
-                comparisons,
-                None if regression else np.concatenate(test).mean(axis=0).argmax(axis=1) == labels,
-            ),
+                share_of("ensemble", among),
+                None,
+            )
         )
-    return found
+    return [*found[:1], *further, *found[1:]]
 
 
-def _measured(
-    metric: Metric, rows: pd.DataFrame, labels: Labels, test: ensemble.Probabilities, comparisons: int
-) -> Measured:
-    """Return what the seeds in `rows`, which predict `test`, are by a metric."""
-    values = [metric.scale * value for value in rows[f"test_{metric.name}"]]
-    validation = rows[f"val_{metric.name}"]
+@dataclass(frozen=True)
+class OfSeeds:
+    """The seeds of one configuration, up to the first that has not ended.
+
+    `complete`: the rows of `confirmations` that have a test value; `ended`: how many there are with the lost ones; `planned`:
+    how many were planned.
+    """
+
+    complete: pd.DataFrame
+    ended: int
+    planned: int
+
+    @property
+    def first(self) -> int:
+        """How many of the complete are among those that were planned."""
+        return int((self.complete.seed < self.planned).sum())
+
+    def values(self, metric: Metric, images: int) -> Seeds:
+        """Return the test values of a metric in the unit shown; `images`: of how many."""
+        values = dict(zip(self.complete.seed, metric.scale * self.complete[f"test_{metric.name}"], strict=True))
+        return Seeds(
+            [values.get(number) for number in range(self.ended)], self.planned, images if metric.of_images else None
+        )
+
+
+def _seeds_by_trial(study: str) -> tuple[dict[int, OfSeeds], dict[int, OfSeeds]]:
+    """Return the seeds of every confirmed configuration of a study, and of every final training, by trial."""
+    rows = confirmations(study)
+    on_test = f"test_{StoredStudy(study).read().objective.name}"
+    complete = rows[(rows.state == "complete") & rows[on_test].notna()]
+
+    def of(phase: Literal["confirm", "final"], trials: Mapping[int, str]) -> dict[int, OfSeeds]:
+        found = {}
+        for number, confirming in trials.items():
+            ended = len(choice.ended(confirming))
+            own = complete[(complete.phase == phase) & (complete.trial == number) & (complete.seed < ended)]
+            found[number] = OfSeeds(own, ended, choice.planned(study, phase, number, ended))
+        return found
+
+    return of("confirm", confirmed_trials(study)), of("final", final_trials(study))
+
+
+def evidence(study: str, trial: int, metric: Metric) -> tuple[Seeds, float]:
+    """Return the test values of a confirmed configuration, without its predictions, and the error that its words may have."""
+    images = StoredStudy(study).read().dataset.test_examples
+    confirmed, _ = _seeds_by_trial(study)
+    return confirmed[trial].values(metric, images), share_of("configuration", len(confirmed))
+
+
+def _measured(metric: Metric, seeds: OfSeeds, labels: Labels, test: ensemble.Probabilities) -> Measured:
+    """Return what seeds, which predict `test`, are by a metric."""
+    values = seeds.values(metric, len(labels))
+    validation = seeds.complete[f"val_{metric.name}"]
     return Measured(
         None if validation.isna().any() else metric.scale * float(validation.mean()),
-        float(np.mean(values)),
-        float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        of_the_mean(values, len(labels) if metric.of_images else None, comparisons),
-        on_further_images(metric, values, labels, test, comparisons),
+        float(np.mean(values.complete)),
+        float(np.std(values.complete, ddof=1)) if len(values.complete) > 1 else None,
+        values,
+        None,
+        on_further_images(metric, values.complete, labels, test),
     )
+
+
+def comparisons(study: str, found: Sequence[System]) -> Iterator[tuple[str, Comparison]]:
+    """Yield how far the chosen configuration is from each other, its final training, and the published recipe as retrained here.
+
+    Each with its name, by the objective. Ensembles have no seeds of their own to compare.
+    """
+    chosen, metric = found[0], found[0].metric
+    own = chosen.measured[metric.name].seeds
+    others = [(other.name, other.measured[metric.name].seeds, other.correct) for other in found[1:]]
+    for name, seeds, correct in [*others, *_retrained(study, metric)]:
+        if own is None or seeds is None:
+            continue
+        images = None
+        if metric is ACCURACY and chosen.correct is not None and correct is not None:
+            images = chosen.correct, correct
+        if comparison := compare(own.complete, seeds.complete, metric.direction, images, least_sd=own.least_sd):
+            yield name, comparison
+
+
+def _retrained(study: str, metric: Metric) -> Iterator[tuple[str, Seeds, NDArray[np.bool_] | None]]:
+    """Yield the seeds of the published recipe of a study's model, where `sweep baselines` has trained it on the same images."""
+    definition = StoredStudy(study).read()
+    stored = find(f"baseline-{definition.model}")
+    if stored is None or not definition.dataset.comparable:
+        return
+    baseline = stored.read()
+    if baseline.dataset != definition.dataset or baseline.protocol == "reshuffled":
+        return
+    column = f"test_{metric.name}"
+    runs = [run for run in stored.trial_runs() if run.status == "FINISHED" and column in run.metrics]
+    values = [metric.scale * run.metrics[column] for run in runs]
+    dataset, correct = datasets.load(definition.dataset), None
+    if metric is ACCURACY and runs:
+        with suppress(UserError):  # gone: these test images are known from the values alone
+            predicted = Predicted.of([run.run_id for run in runs], dataset)
+            correct = predicted.test.argmax(axis=2) == dataset.test.y
+    yield f"{definition.model} as published, retrained", Seeds(values, len(values), len(dataset.test.y)), correct
 
 
 def show(study: str, console: Console, found: Sequence[System] | None = None) -> None:
@@ -261,7 +421,8 @@ def show(study: str, console: Console, found: Sequence[System] | None = None) ->
         f"*: chosen, by its mean validation {found[0].metric.label}; means and standard deviations over fresh seeds",
         soft_wrap=True,
     )
-    for line in in_lines(verdicts, {metric.name: metric for metric in StoredStudy(study).read().measured}):
+    by_name = {metric.name: metric for metric in StoredStudy(study).read().measured}
+    for line in verdict_lines.as_text(verdict_lines.judged(verdicts, by_name)):
         console.print(line, soft_wrap=True)
     if verdicts.empty:
         console.print(without_verdict(study), soft_wrap=True)
@@ -276,33 +437,13 @@ def without_verdict(study: str) -> str:
     return f"no verdict: {definition.dataset.name} has {own} test images of its own, published accuracies are of others"
 
 
-def in_lines(verdicts: pd.DataFrame, metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """Yield the verdicts on the chosen configuration, and then of the other systems, a line for each target.
-
-    `metrics`: by name.
-    """
-    for system, rows in verdicts.groupby("system", sort=False):
-        chosen = bool(rows.chosen.iloc[0])
-        if not chosen:
-            among = int(rows.comparisons.iloc[0])
-            yield f"{system}, one of {among} systems compared:"
-        if rows.low.isna().all():
-            yield "  too few seeds for a verdict"
-            continue
-        for _, row in rows.iterrows():
-            images = "" if row.images == 10_000 else f" of {row.images:,} images"
-            metric = metrics[row.metric]
-            here, beyond = interval(row.low, row.high, metric), interval(row.beyond_low, row.beyond_high, metric)
-            yield (
-                f"  {format_published(row.published, row.kind, metric)}{metric.called}{images}  {row.target}: {row.verdict} "
-                f"(95 % interval of the mean {here}); on other images {row.beyond} ({beyond})"
-            )
-
-
 def cells(system: System) -> list[str]:
-    """Return how many models a system has (and how many were lost), its objective on validation and test images, for a table."""
+    """Return how many models a system has (lost and planned ones named), its objective on validation and test images."""
+    notes = [f"{system.lost} lost"] * bool(system.lost) + [f"{system.planned} planned"] * (
+        system.trained != system.planned
+    )
     return [
-        str(len(system.run_ids)) + (f" ({system.lost} lost)" if system.lost else ""),
+        str(len(system.run_ids)) + (f" ({', '.join(notes)})" if notes else ""),
         system.metric.text(system.val_mean),
         system.metric.text(system.test_mean, system.test_sd),
     ]
@@ -340,11 +481,6 @@ class Predicted:
                 for part, values in found.items()
             }
         return cls(np.stack(found["validation"]), np.stack(found["test"]))
-
-
-def by_trial(seeds: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """Return the rows of each trial, by its number."""
-    return [(int(trial), seeds[seeds.trial == trial]) for trial in sorted(set(seeds.trial))]
 
 
 def _ends(interval: Interval | None, low: str, high: str) -> dict[str, float]:

@@ -28,6 +28,13 @@ def percent(mean: Any, deviation: Any = None) -> str:
     return ACCURACY.text(mean, deviation)
 
 
+def percentage(share: float) -> str:
+    """Return a probability or a share, 0 to 1, in whole percent; one that is not all or nothing never as 0 or 100 %."""
+    if 0 < share < 0.005:
+        return "less than 1 %"
+    return "more than 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
 def interval(low: float, high: float, metric: Metric = ACCURACY) -> str:
     """Return an interval in the unit in which its metric is shown, percent for accuracy; of one that there is not, why."""
     if pd.isna(low):

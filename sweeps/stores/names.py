@@ -10,7 +10,8 @@ LOOKED_AT = "model_looked_at"  # the digest of the source that was examined
 CHOSEN_SAMPLER = "chosen_sampler"  # what `auto` chose at the beginning
 PHASE = "phase"  # of the project's work that its runs belong to
 OWNER = "owner"  # the study under whose parent run its runs belong, by name
-SEEDS_PLANNED = "seeds_planned"  # of its confirmation
+PLANNED = "seeds_planned:"  # and more, see `planned`
+FORMER_SEEDS_PLANNED = "seeds_planned"  # of all its configurations, as versions before wrote it
 SESSION = "session:"  # and an id: from when until when a parent ran it
 MODELS_REMOVED = "models_removed"  # numbers of trials
 IMAGES_DRAWN = "images_drawn"
@@ -31,3 +32,8 @@ FORMER_CURVE = "val_accuracy:"  # the same, as versions before wrote it
 
 # How a trial ends
 INFEASIBLE = "infeasible"  # it does not meet the constraints, and was not trained
+
+
+def planned(phase: str, trial: int) -> str:
+    """Return where a study notes how many seeds of a trial's configuration were planned, before the first was trained."""
+    return f"{PLANNED}{phase}-{trial}"

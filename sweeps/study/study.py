@@ -285,6 +285,7 @@ class TargetEntry(_Strict):
     conditions: str = ""
     kind: models.Kind = "printed"
     test_images: int = Field(10_000, ge=1)
+    decimals: int | None = Field(None, ge=0, le=6)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

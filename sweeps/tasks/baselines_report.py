@@ -13,9 +13,9 @@ from models import Protocol, Recipe, Target
 from pipelines.errors import UserError
 from pipelines.metrics import NOTHING
 from pipelines.tracking import store as tracking
-from sweeps.results.statistics import Summary, format_published, summary
+from sweeps.results.statistics import Interval, Summary, format_published, summary
 from sweeps.results.tables import interval, markdown, percent, terminal
-from sweeps.results.verdict import of_seeds
+from sweeps.results.verdict import Published, reproduction
 from sweeps.stores.store import Store
 from sweeps.tasks import baselines
 from sweeps.tasks.baselines import Plan
@@ -50,6 +50,10 @@ class Row:
         """Mean, deviation and intervals of the accuracies."""
         return summary(self.accuracies)
 
+    def word(self, target: Target) -> str:
+        """Return how its seeds stand to a published accuracy."""
+        return reproduction(self.summary, Published(target.accuracy, target.kind, decimals=target.decimals))
+
 
 def _row(plan: Plan, name: str, place: str) -> Row | None:
     """Return what is stored of a recipe on "cpu" or "gpu"; None where no seed has an accuracy."""
@@ -78,7 +82,7 @@ def _row(plan: Plan, name: str, place: str) -> Row | None:
 def published(target: Target) -> str:
     """Return a published accuracy as its author gives it, and of how many images if not of all."""
     images = "" if target.test_images == 10_000 else f" (of {target.test_images:,} images)"
-    return format_published(target.accuracy, target.kind) + images
+    return format_published(target.accuracy, target.kind, decimals=target.decimals) + images
 
 
 def check_page(page: Path) -> str:
@@ -147,7 +151,7 @@ def _rows(plan: Plan) -> list[Row]:
 
 def _accuracies(rows: Sequence[Row]) -> str:
     head = ["recipe", "published", "measured: mean ± sd (seeds)", "95 % interval of the mean", "one run more, 95 %"]
-    lines = [[*head, "verdict", "every seed", "trained on"]]
+    lines = [[*head, "the published run", "every seed", "trained on"]]
     for row in rows:
         targets = row.recipe.targets
         images = {"held_out": "54,000", "official": "60,000, test watched", "reshuffled": "60,000, test watched"}
@@ -158,7 +162,7 @@ def _accuracies(rows: Sequence[Row]) -> str:
                 _measured(row),
                 _interval(row.summary.interval),
                 _interval(row.summary.one_more),
-                "<br>".join(of_seeds(row.summary, target.accuracy, target.kind) for target in targets) or NOTHING,
+                "<br>".join(row.word(target) for target in targets) or NOTHING,
                 ", ".join(f"{accuracy:.2f}" for accuracy in row.accuracies),
                 images[row.protocol],
             ]
@@ -172,7 +176,7 @@ def _sources(rows: Sequence[Row]) -> str:
         recipe = models.recipe(name)
         for index, target in enumerate(recipe.targets):
             facts = [
-                format_published(target.accuracy, target.kind),
+                format_published(target.accuracy, target.kind, decimals=target.decimals),
                 target.name,
                 target.conditions,
                 f"{target.test_images:,}",
@@ -205,7 +209,7 @@ def _costs(rows: Sequence[Row]) -> str:
 
 
 def _in_short(plan: Plan, rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["recipe", "published", "measured", "95 % of the mean", "verdict", "s an epoch"]]
+    lines = [["recipe", "published", "measured", "one run more, 95 %", "the published run", "s an epoch"]]
     for row in rows:
         as_published = plan.as_published(row.name)
         targets = row.recipe.targets if as_published else []
@@ -214,8 +218,8 @@ def _in_short(plan: Plan, rows: Sequence[Row]) -> list[list[str]]:
                 row.name + (" (gpu)" if row.place == "gpu" else ""),
                 "\n".join(map(published, targets)) or (row.recipe.remark if as_published else NOTHING),
                 _measured(row),
-                _interval(row.summary.interval),
-                "\n".join(of_seeds(row.summary, target.accuracy, target.kind) for target in targets) or NOTHING,
+                _interval(row.summary.one_more),
+                "\n".join(row.word(target) for target in targets) or NOTHING,
                 f"{row.epoch_seconds[1]:.1f}",
             ]
         )
@@ -227,8 +231,8 @@ def _measured(row: Row) -> str:
     return f"{percent(of.mean, of.sd)} ({of.n}{f'; {row.lost} diverged or failed' if row.lost else ''})"
 
 
-def _interval(ends: tuple[float, float] | None) -> str:
-    return NOTHING if ends is None else interval(*ends)
+def _interval(ends: Interval | None) -> str:
+    return NOTHING if ends is None else interval(ends.low, ends.high)
 
 
 def _seconds(row: Row) -> str:

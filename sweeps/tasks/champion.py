@@ -20,7 +20,7 @@ from pipelines.figures.style import is_ink
 from pipelines.metrics import ACCURACY, Metric
 from pipelines.tracking import registry
 from pipelines.tracking import store as tracking
-from sweeps.results import choice, systems, tables
+from sweeps.results import choice, systems, verdict_lines
 from sweeps.results.choice import clearly_behind
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.stores.record import StoredStudy
@@ -50,7 +50,7 @@ class Answer:
 def promote(study: str) -> str:
     """Register the model of a study's chosen configuration as its data set's champion, if it is better; return what was done.
 
-    Better: the present champion's configuration is clearly behind by validation, as in the race of `sweep confirm`; a test
+    Better: the present champion's configuration is clearly behind by validation, by Welch's test; a test
     value decides nothing. The model is the first seed of the final training, or else the seed that is best by validation. It is
     named after the data set, and after the study's objective where that is not the accuracy. A configuration that is champion
     already gets its tags, or its final training, brought up to date.
@@ -64,6 +64,8 @@ def promote(study: str) -> str:
     of_confirm = complete[complete.phase == "confirm"]
     number = choice.chosen(study)
     own = of_confirm[of_confirm.trial == number]
+    if number is not None:  # seeds beyond those that were planned decide a verdict, and choose nothing
+        own = own[own.seed < choice.planned(study, "confirm", number, int(own.seed.max()) + 1 if len(own) else 0)]
     if len(own) < FEWEST_SEEDS:
         return f"no champion yet: a configuration needs {FEWEST_SEEDS} complete seeds, and has {len(own)}"
     final = complete[(complete.phase == "final") & (complete.trial == number)]
@@ -203,7 +205,7 @@ def _verdicts(study: str, phase: str, trial: int) -> dict[str, str]:
     by_name = {metric.name: metric for metric in StoredStudy(study).read().measured}
     return {
         f"verdict {row.published:.2f} {''.join(c for c in row.target if c.isalnum() or c in ' -_')}": (
-            f"{row.verdict} ({tables.interval(row.low, row.high, by_name[row.metric])}, {row.models} seeds)"
+            f"{row.verdict} ({verdict_lines.of_seeds(dict(row), by_name[row.metric])})"
         )
         for _, row in judged[judged.system == system].iterrows()
     }

@@ -2,11 +2,12 @@
 
 Each is a study without a search: one configuration, a trial a seed. It runs, resumes, and is mended as every study; its runs
 belong to the experiment and the parent run of the study that it confirms. The final training is one too: the chosen
-configuration on training and validation images together. Nothing here reads a test accuracy.
+configuration on training and validation images together. Test values choose nothing: they end the seeds of `--until-decided`.
 """
 
 import statistics
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -14,15 +15,17 @@ from rich.console import Console
 
 from pipelines import datasets
 from pipelines.errors import UserError
-from sweeps.results.choice import chosen, clearly_behind, complete, confirmed_trials, values
+from sweeps.results.choice import chosen, complete, confirmed_trials, ended, planned, ranked, tied, values
 from sweeps.results.verdict import FEWEST_SEEDS
 from sweeps.running import launch
 from sweeps.running.resources import Resources
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, find
-from sweeps.stores.store import Store, best_first, curve
+from sweeps.stores.store import Store, curve
 from sweeps.study import study_file
 from sweeps.study.study import Study
+from sweeps.tasks import planning
+from sweeps.tasks.planning import Until
 
 OWN_SEEDS = 0xC0F1  # sets the seeds of confirming apart from those of the study's own trials
 
@@ -58,7 +61,7 @@ def candidates(name: str, top: int, seeds: int) -> list[Candidate]:
         )
     _check_dataset(owner, stored)
     best: list[Candidate] = []
-    for trial in best_first(found, owner.objective.direction):
+    for trial in ranked(found, owner.objective.direction):
         candidate = Candidate(name, trial.number, study_of(owner, trial, seeds))
         if not any(_same_configuration(candidate.study, other.study) for other in best):
             best.append(candidate)
@@ -104,62 +107,87 @@ def study_of(owner: Study, trial: FrozenTrial, seeds: int, epochs: int | None = 
     )
 
 
-def run(name: str, top: int, seeds: int, resources: Resources, console: Console, final: bool = False) -> bool:
+def run(
+    name: str,
+    top: int,
+    seeds: int,
+    resources: Resources,
+    console: Console,
+    final: bool = False,
+    until: Until | None = None,
+) -> bool:
     """Train what is missing; return False when Ctrl-C ended it. The same call resumes it.
 
-    First FEWEST_SEEDS seeds of every configuration, or as many as train together; then a seed more of each that is not clearly
-    behind, until there are `seeds`.
-    `final`: and then the one that validation chooses, from as many seeds, on training and validation images together.
+    First FEWEST_SEEDS seeds of every configuration, or as many as train together. Then the rest of `seeds`, of the best of them
+    by validation and of those that are tied with it: the others keep the seeds that they have, and get no more. So which seeds
+    are trained does not depend on how many workers train them.
+    `until`: and then seeds of the chosen one until a target is decided. `final`: and then the chosen one, from `seeds` seeds, on
+    training and validation images together.
     """
     owner = StoredStudy(name).resumable()
-    together, direction = owner.population, owner.objective.direction
-    fewest = min(max(FEWEST_SEEDS, together), seeds)
-    for so_far in range(fewest, seeds + 1):
-        racing = candidates(name, top, so_far)
-        if so_far == fewest:  # what is asked for is possible
-            _caution(Store(name), seeds, console)
-        if so_far > fewest:
-            behind = clearly_behind({each.number: values(each.study.name, so_far - 1) for each in racing}, direction)
-            for each in racing:
-                if each.number in behind and ended(each) < so_far:
-                    said = (
-                        f"trial {each.number} is clearly behind by validation after {ended(each)} seeds: no more of it"
-                    )
-                    console.print(said)
-            racing = [each for each in racing if each.number not in behind]
-        for each in racing:
-            if ended(each) >= so_far:
-                continue
-            console.print(f"confirming trial {each.number} of {name}: seed {ended(each) + 1} to {so_far} of {seeds}")
-            if launch.run(each.study, resources, console, "confirm", owner=name).stopped:
-                return False
-    if not final:
-        return True
-    chosen = final_of(name, seeds)
-    if ended(chosen) >= seeds:
-        return True
-    epochs = chosen.study.settings.epochs
-    console.print(f"final training of trial {chosen.number} of {name}: all training images, {epochs} epochs")
-    return not launch.run(chosen.study, resources, console, "final", owner=name).stopped
+    fewest = min(max(FEWEST_SEEDS, owner.population), seeds)
+    racing = candidates(name, top, fewest)  # raises where what is asked for is not possible
+    if until:
+        planning.check(owner, until, seeds)
+    for each in racing:
+        if not _train(each, "confirm", seeds, resources, console):
+            return False
+    ahead = tied({each.number: values(each.study.name, fewest) for each in racing}, owner.objective.direction)
+    for each in candidates(name, top, seeds):
+        if each.number not in ahead:
+            if fewest < seeds:
+                console.print(f"trial {each.number} is behind by validation after {fewest} seeds: no more of it")
+        elif not _train(each, "confirm", seeds, resources, console):
+            return False
+    if until and not _until_decided(name, until, resources, console):
+        return False
+    return not final or _train(final_of(name, seeds), "final", seeds, resources, console)
 
 
-def _caution(store: Store, seeds: int, console: Console) -> None:
-    """Remember how many seeds are planned; say what it does to a verdict to plan more once some have been seen."""
-    planned = store.attributes().get(names.SEEDS_PLANNED)
-    if planned is None:
-        store.remember(names.SEEDS_PLANNED, seeds)
-    elif seeds > planned:
-        console.print(
-            f"{planned} seeds were planned, now {seeds}: more seeds after a look make a wrong verdict likelier "
-            "(docs/verdicts.md says how much)",
-            soft_wrap=True,
-        )
+def _train(
+    candidate: Candidate, phase: Literal["confirm", "final"], planned: int, resources: Resources, console: Console
+) -> bool:
+    """Train the seeds of a candidate that are missing; return False when it was stopped. `planned`: noted, before the first."""
+    wanted, before = candidate.study.budget.trials or 0, len(ended(candidate.study.name))
+    if before >= wanted:
+        return True
+    owner, note = Store(candidate.owner), names.planned(phase, candidate.number)
+    if note not in owner.attributes() and find(candidate.study.name) is None:
+        owner.remember(note, planned)
+    what = "confirming" if phase == "confirm" else "final training of"
+    epochs = "" if phase == "confirm" else f"; all training images, {candidate.study.settings.epochs} epochs"
+    which = f"seed {wanted}" if before + 1 == wanted else f"seeds {before + 1} to {wanted}"
+    of = f" of {planned}" if wanted <= planned else ""
+    console.print(f"{what} trial {candidate.number} of {candidate.owner}: {which}{of}{epochs}")
+    return not launch.run(candidate.study, resources, console, phase, owner=candidate.owner).stopped
+
+
+def _until_decided(name: str, until: Until, resources: Resources, console: Console) -> bool:
+    """Train seeds of the chosen configuration until a target is decided; return False when it was stopped.
+
+    As many at a time as there are workers, or as train together: the verdict takes them in the order of their numbers.
+    """
+    aim = planning.aim(name, until)
+    console.print(aim.expected(until.most), soft_wrap=True)
+    if aim.published is None:
+        return True
+    owner = StoredStudy(name).resumable()
+    (trial,) = [trial for trial in StoredStudy(name).store.trials() if trial.number == aim.trial]
+    at_once = max(owner.population, resources.workers or 1)
+    while aim.is_open and aim.seeds.trained < until.most:
+        more = study_of(owner, trial, min(aim.seeds.trained + at_once, until.most))
+        if not _train(Candidate(name, aim.trial, more), "confirm", aim.seeds.planned, resources, console):
+            return False
+        aim = aim.now()
+        console.print(aim.so_far(), soft_wrap=True)
+    return True
 
 
 def final_of(name: str, seeds: int) -> Candidate:
     """Return the final training of the configuration that validation chooses among all that were confirmed.
 
-    It trains for the median of the epochs that validation kept; as many as when it began, where it has begun.
+    It trains for the median of the epochs that validation kept in the seeds that were planned; as many as when it began, where
+    it has begun.
     """
     confirmed = confirmed_trials(name)
     number = chosen(name)
@@ -168,18 +196,14 @@ def final_of(name: str, seeds: int) -> Candidate:
     stored = StoredStudy(name)
     owner = stored.resumable()
     (trial,) = [trial for trial in stored.store.trials() if trial.number == number]
-    kept = [_kept_epoch(seed, study_of(owner, trial, seeds)) for seed in complete(confirmed[number])]
+    own = complete(confirmed[number])
+    first = planned(name, "confirm", number, len(own))
+    kept = [_kept_epoch(seed, study_of(owner, trial, seeds)) for seed in own if seed.number < first]
     study = study_of(owner, trial, seeds, statistics.median_low(kept))
     if find(study.name):
         begun = StoredStudy(study.name).resumable()
         study = study_of(owner, trial, seeds, begun.settings.epochs)
     return Candidate(name, number, study)
-
-
-def ended(candidate: Candidate) -> int:
-    """Return how many seeds have ended for good; one that diverged counts, for another in its place would be choosing."""
-    stored = find(candidate.study.name)
-    return sum(trial.state.is_finished() for trial in stored.store.trials()) if stored else 0
 
 
 def _same_configuration(first: Study, second: Study) -> bool:

@@ -471,3 +471,17 @@ def test_without_mnist_the_default_is_quickstart_and_says_so(
     code, out, _ = sweep("run", "--epochs", 1).wait()
     assert code == 1 and "Running quickstart instead" in out  # no trial is complete after one epoch
     assert "study quickstart: model lean_cnn, data set mnist-5k" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["lean_cnn", "--until-decided", "--most", "2"], "--most 2: expected at least 3"),
+        (["--until-decided", "lean_cnn"], "--until-decided lean_cnn: expected a number, such as 99.48, or none for"),
+        (["lean_cnn", "--most", "7"], "--most 7 limits --until-decided: give that too"),
+        (["lean_cnn", "--until-decided", "--most", "9"], "there is no study 'lean_cnn'"),  # what is missing is no value
+    ],
+)
+def test_until_decided_may_have_a_value_and_a_limit(arguments: list[str], complaint: str) -> None:
+    code, out = call("confirm", *arguments)
+    assert code == 2 and complaint in out

@@ -81,17 +81,23 @@ def test_a_minimised_loss_rules_all(run_here: Any, here: list[str], monkeypatch:
         and found[0].val_mean == pytest.approx(means.min())
     )
     judged = systems.verdicts("tiny")
-    words = {row.target: (row.verdict, row.beyond) for row in judged[judged.chosen].itertuples()}
+    own = judged[judged.chosen]
+    words = {row.target: (row.verdict, row.as_system, row.beyond) for row in own.itertuples()}
     assert words == {
-        "easy": ("reached", "reached"),  # below
-        "hard": ("not reached", "not reached"),
-        "more than chance": ("reached", "reached"),
+        "easy": ("reached", "better", "reached"),  # below
+        "hard": ("not reached", "worse", "not reached"),
+        "more than chance": ("reached", "better", "reached"),
     }
+    assert own.set_index("target").better.to_dict() == {"easy": 3, "hard": 0, "more than chance": 3}
     ensemble = judged[judged.system.str.startswith("ensemble")]
     assert (ensemble.low < ensemble.test_mean).all() and (ensemble.test_mean < ensemble.high).all()
 
     text = said(leaderboard.show, "tiny")
-    assert "validation loss" in text and f"{frame.val_loss[0]:#.4g}" in text and "5 loss  easy: reached" in text
+    assert (
+        "validation loss" in text
+        and f"{frame.val_loss[0]:#.4g}" in text
+        and re.search(r"5 loss  easy\n  reached ", text)
+    )
     assert text.index(f"{frame.val_loss[0]:#.4g}") < text.index(f"{frame.val_loss[2]:#.4g}")
     page = report.Report("tiny").text()
     assert "By validation loss." in page and "0.001 loss, hard" in page and "below their mean" in page

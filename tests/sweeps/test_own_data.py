@@ -114,7 +114,7 @@ def test_from_photographs_to_verdict_champion_and_answer(sweep: Start, place: Pa
     assert "font_digits.png" not in artifacts
     code, out, err = sweep("confirm", "own", "--top", 1, "--seeds", 3, "--device", "cpu", cwd=place).wait()
     assert code == 0, err
-    assert "theirs: reached" in out and "champion of photos-" in out
+    assert re.search(r"50.00 %  theirs\n  reached  ", out) and "champion of photos-" in out
     photo = next((place / "photos" / "green").iterdir())
     code, out, err = sweep("predict", photo, "--dataset", "photos", cwd=place).wait()
     assert code == 0 and f"{photo}: green (" in out, err

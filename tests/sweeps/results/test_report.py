@@ -44,21 +44,26 @@ def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> No
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     judged, seeds = systems.verdicts("tiny"), systems.confirmations("tiny")
     chosen = judged[judged.chosen].iloc[0]
-    row = next(line for line in text.splitlines() if line.startswith(f"| **{chosen.system}**, chosen (of 2) | 3 |"))
-    assert f"**{chosen.verdict}**" in row and f"{chosen.low:.2f} to {chosen.high:.2f}" in row
+    row = next(line for line in text.splitlines() if line.startswith(f"| **{chosen.system}**, chosen | 3 |"))
     assert f"{chosen.test_mean:.2f} ± {chosen.test_sd:.2f} %" in row
-    assert text.count("exact McNemar test") == 2
+    of_target = section(text, "Verdicts").split(f"**{chosen.system}**, chosen by validation\n\n")[1].splitlines()[2]
+    assert of_target.startswith(f"| 99.10 %, goal | **{chosen.verdict}**: mean of 3 seeds")
+    assert f"{chosen.low:.2f} to {chosen.high:.2f}" in of_target
+    assert f"{chosen.beyond}: {chosen.beyond_low:.2f} to {chosen.beyond_high:.2f}" in of_target
+    other = judged[~judged.chosen & judged.system.str.startswith("trial")].system.item()
+    assert text.count(" against ") == 1 and f"- {chosen.system} against {other}: " in text
+    assert "fresh seeds: the search's number was" in section(text, "Leaderboard")
     assert all(text.count(f"`{run_id}`") >= 1 for run_id in [*seeds.run_id, *runs("tiny").run_id])
     # Four trials and six seeds, each evaluated once.
     assert section(text, "The test images").startswith(
         "They were read at least 10 times, by 10 runs, and chose nothing. 4 config"
     )
-    assert "not reached on validation" in section(text, "Cost to target")
+    assert "not crossed on validation" in section(text, "Cost to target")
 
     parent = report.Report("tiny").parent.run_id
     assert {"report.md", "report.html"} <= tracking.artifacts(parent)
     page = tracking.artifact_folder(parent, "report.html", paths.mlruns()).read_text()
-    assert page.count("<table>") == 5 and page.split("Plots to click on")[0].count("data:image/png;base64,") == 7
+    assert page.count("<table>") == 8 and page.split("Plots to click on")[0].count("data:image/png;base64,") == 7
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.http", page)
 
 
@@ -73,7 +78,7 @@ def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(study: S
     seconds = sum(run.metrics["seconds"] for run in in_order[: first + 1])
     lines = page._cost().splitlines()
     assert lines[-2].endswith(f"third | {first + 1} | {first + 1} | {seconds:,.0f} | {in_order[first].tags['trial']} |")
-    assert lines[-1] == "| 100.00 %, perfect | not reached on validation | – | – | – |"
+    assert lines[-1] == "| 100.00 %, perfect | not crossed on validation | – | – | – |"
 
 
 def test_an_unconfirmed_study_says_so(study: Store) -> None:
