@@ -276,6 +276,28 @@ def test_convolutions_as_slices_train_the_same(changes: dict[str, Any], few: Dat
 
 
 @under_jax
+@pytest.mark.parametrize("options", [{}, {"pool_size": 3}, {"padding": "same"}, {"strides": 1}], ids=str)
+def test_pooling_and_its_gradient_are_those_of_keras_where_maxima_are_equal(options: dict[str, Any]) -> None:
+    import jax
+    from keras import layers
+
+    from pipelines.population import SlicedMaxPooling2D
+
+    images = np.random.default_rng(0).integers(0, 3, (2, 7, 6, 2)).astype(np.float32)  # full of equal ones
+    weights = np.random.default_rng(1).normal(size=layers.MaxPooling2D(**options)(images).shape)
+    results = []
+    for kind in (layers.MaxPooling2D, SlicedMaxPooling2D):
+        layer = kind(**options)
+        value, gradient = jax.value_and_grad(lambda x, layer=layer: (layer(x) * weights).sum())(images)
+        results.append(
+            (float(value), np.asarray(gradient), np.isnan(np.asarray(layer(np.full_like(images, np.nan)))).all())
+        )
+    (value, gradient, nan), (own_value, own_gradient, own_nan) = results
+    assert own_value == pytest.approx(value, rel=1e-6) and own_nan == nan
+    np.testing.assert_allclose(own_gradient, gradient, rtol=1e-6)
+
+
+@under_jax
 def test_a_population_that_is_too_large_is_split(
     few: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
