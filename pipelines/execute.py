@@ -55,7 +55,7 @@ def execute(
     """
     import keras
 
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # which the worker does, when no other trial is under way
     trainings = [
         _training(config, number, seed, checkpoint.part(checkpoint_path, number))
         for number, seed in enumerate(config.seeds())
@@ -100,7 +100,7 @@ def count_parameters(config: RunConfig) -> int:
     dataset = datasets.load(config.dataset).for_task(config.task)
     model = models.build(config.model, config.hyperparameters, dataset.shape, len(dataset.classes))
     count = int(model.count_params())
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     return count
 
 

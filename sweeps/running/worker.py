@@ -173,7 +173,7 @@ class _Worker:
         self._facts, self._trials, self._memory = backend.describe(), 0, 0.0  # GiB
         self._failed = False  # any trial here
         self._control = Control(assignment, stop, store, lease, watch)
-        gc.freeze()  # the libraries are loaded, and Keras collects garbage before every model: leave theirs out of it
+        gc.freeze()  # the libraries are loaded, and garbage is collected after every trial: leave theirs out of it
         self._meter = device.Meter(device.gpus()[0] if self._facts["device"] == "gpu" else None)
         self._feasible = space.feasibility(self._study, self._count_parameters) if self._study.constraints else None
 
@@ -239,6 +239,7 @@ class _Worker:
             print(f"{self._trials} trials are done: making room for a fresh worker")
             return False
         if self._trials and not self._watch.held:
+            gc.collect()  # a model is full of cycles
             memory = device.own_memory()
             self._memory = self._memory or memory
             if memory > self._memory + GROWTH:
