@@ -600,35 +600,34 @@ def studies(study: str | None) -> None:
     Example:
       sweep studies lean_cnn
     """
-    from sweeps.stores.record import StoredStudy
-    from sweeps.stores.storage import study_names
+    from sweeps.stores.seen import SeenStudy, study_names
     from sweeps.study import study_file
 
     if study is not None:
         import yaml
 
-        kept = StoredStudy(study).read(as_written=True)
+        kept = SeenStudy(study).read(as_written=True)
         content = kept.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         click.echo(yaml.safe_dump(content, sort_keys=False))
         return
     click.echo("study files:")
     for name in study_file.available():
-        shipped = study_file.load(name)
-        click.echo(f"  {name}: {shipped.model} on {shipped.dataset.name}, {_searched(shipped)}")
+        model, dataset, search = study_file.outline(name)
+        click.echo(f"  {name}: {model} on {dataset}, {_searched(search)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
-        stored = StoredStudy(name)
-        trials = stored.store.trials()
+        stored = SeenStudy(name)
+        trials = stored.trials()
         try:
             kept = stored.read()
-            what = f"{kept.model} on {kept.dataset.name}, {_searched(kept)}"
+            what = f"{kept.model} on {kept.dataset.name}, {_searched([*kept.search])}"
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
 
 
-def _searched(study: Any) -> str:
-    return f"searching {', '.join(study.search)}" if study.search else "several seeds of one configuration"
+def _searched(names: list[str]) -> str:
+    return f"searching {', '.join(names)}" if names else "several seeds of one configuration"
 
 
 for command in (*define.COMMANDS, *steer.COMMANDS, *keep.COMMANDS):

@@ -16,6 +16,7 @@ from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames, plots, systems
 from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, ranking
+from sweeps.results.rows import PARTS, of_study
 from sweeps.results.statistics import format_published
 from sweeps.results.systems import System
 from sweeps.results.tables import html, interval, markdown, number
@@ -205,7 +206,7 @@ class Report:
         measured = [f"validation{called}", f"test{called}"]
         lines = [["trial", "phase", "seed", "state", *measured, "kept epoch", "epochs", "run"]]
         for _, row in self.seeds.iterrows():
-            values = [self._shown(row[f"{part}_{self.metric.name}"]) for part in frames.PARTS]
+            values = [self._shown(row[f"{part}_{self.metric.name}"]) for part in PARTS]
             epochs = [number(row.kept_epoch), number(row.epochs)]
             seed = self.runs[row.run_id].params.get("seed", NOTHING)
             lines.append([str(row.trial), row.phase, seed, row.state, *values, *epochs, f"`{row.run_id}`"])
@@ -248,7 +249,7 @@ class Report:
         return self.metric.text(self.metric.scale * value)
 
     def _leaderboard(self) -> str:
-        lines = ranking(self.complete, self.study)
+        lines = ranking([row for row in of_study(self.study.name) if row["state"] == "complete"], self.study)
         said = f"By validation {self.metric.label}."
         return f"{said}\n\n{markdown(lines)}" if len(lines) > 1 else "No trial is complete."
 

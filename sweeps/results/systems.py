@@ -1,29 +1,37 @@
 """Reading back what was confirmed: DataFrames of the seeds, and of the verdict on every published accuracy."""
 
+import dataclasses
+import hashlib
+import itertools
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
 from pipelines import datasets, paths
-from pipelines.errors import UserError, first_line
+from pipelines.errors import ErrorKind, UserError, first_line
 from pipelines.metrics import Labels, Metric, is_regression, short
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import PREDICTIONS, PROBABILITIES
-from sweeps.results import choice, ensemble, frames
-from sweeps.results.choice import confirmed_trials, final_trials
+from sweeps.results import ensemble, rows
+from sweeps.results.rows import Row
 from sweeps.results.statistics import format_published
-from sweeps.results.tables import interval, terminal
+from sweeps.results.tables import interval, terminal, unknown
 from sweeps.results.verdict import Interval, of_the_ensemble, of_the_mean, on_further_images, verdict
-from sweeps.stores.record import StoredStudy, adopt_source
-from sweeps.stores.store import Store
+from sweeps.stores import names
+from sweeps.stores.seen import SeenStudy, owned_by
+from sweeps.stores.storage import kind_of
+from sweeps.stores.trials import fingerprint
+from sweeps.study.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OF_A_SEED = [
     *("study", "trial", "phase", "seed", "state"),
@@ -34,6 +42,10 @@ OF_A_VERDICT = [
     *("models", "lost", "val_mean", "test_mean", "test_sd"),
     *("low", "high", "verdict", "beyond_low", "beyond_high", "beyond", "comparisons"),
 ]
+
+
+STATISTICS = ("choice", "ensemble", "statistics", "systems", "verdict")  # files that say what a system comes to
+PHASES = ("confirm", "final")  # of the studies that train a configuration again
 
 
 @dataclass(frozen=True)
@@ -85,26 +97,19 @@ class System:
         return self.measured[self.metric.name].test_sd
 
 
-def confirmations(study: str | None = None) -> pd.DataFrame:
+def confirmations(study: str | None = None) -> "pd.DataFrame":
     """Return one row a seed of every configuration of a study that was trained again, in the order of trials and seeds.
 
     `study`: its name; the latest sweep if not given. Columns: study, trial (whose configuration it is), phase (confirm, or final:
     trained on the validation images too), seed (its number, from 0), state, val_NAME and test_NAME for every metric, as in
     `runs`, kept_epoch (from 1), epochs, seconds, run_id. Raises UserError for an unknown study.
     """
+    import pandas as pd
+
     name = name_of(study)
-    found = []
-    stored = StoredStudy(name)
-    experiment = stored.experiment()
-    measured = [f"{part}_{metric.name}" for metric in stored.read().measured for part in frames.PARTS]
+    measured = [f"{part}_{metric.name}" for metric in SeenStudy(name).read().measured for part in rows.PARTS]
     columns = [*OF_A_SEED[:5], *measured, *OF_A_SEED[5:]]
-    for phase, trials in (("confirm", confirmed_trials(name)), ("final", final_trials(name))):
-        for number, confirming in trials.items():
-            uid = Store(confirming).uid
-            for run in facts.of_trials(experiment.experiment_id, frames.WANTED, uid) if experiment else []:
-                row = frames.row(run)
-                own = {"study": name, "trial": number, "phase": phase, "seed": row["trial"]}
-                found.append({key: (row | own).get(key) for key in columns})
+    found = [{key: seed.get(key) for key in columns} for seed in seeds(SeenStudy(name))]
     frame = pd.DataFrame(found, columns=columns).astype({name: "float64" for name in (*measured, "seconds")})
     frame = frame.astype({name: "Float64" for name in ("kept_epoch", "epochs")}).astype(
         {name: "Int64" for name in ("kept_epoch", "epochs")}
@@ -112,7 +117,21 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
     return frame.sort_values(["trial", "phase", "seed"], ignore_index=True)
 
 
-def verdicts(study: str | None = None) -> pd.DataFrame:
+def seeds(study: SeenStudy) -> list[Row]:
+    """Return what is known of every seed of each configuration that was trained again, as `confirmations` has it, unordered."""
+    experiment = tracking.find_experiment(study.name, study.uid) if tracking.exists() else None
+    found = []
+    for confirming in owned_by(study.name):
+        phase, _, number = confirming.name.removeprefix(f"{study.name}-").partition("-")
+        if phase not in PHASES or not number.isdigit() or experiment is None:  # a rerun's
+            continue
+        for run in facts.of_trials(experiment.experiment_id, rows.WANTED, confirming.uid):
+            row = rows.row(run)
+            found.append(row | {"study": study.name, "trial": int(number), "phase": phase, "seed": row["trial"]})
+    return found
+
+
+def verdicts(study: str | None = None) -> "pd.DataFrame":
     """Return one row for every system of a study and published value; in the unit shown: accuracies in percent.
 
     Systems: every confirmed configuration, the final training of the chosen one, and the ensemble that validation chooses.
@@ -123,20 +142,27 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
     `metric`: its metric. Raises UserError for an unknown study.
     """
     name = name_of(study)
-    return judged(name, systems(name))
+    return judged(name, known(name) or systems(name))
 
 
-def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
+def judged(study: str, found: Sequence[System]) -> "pd.DataFrame":
     """Return the rows of `verdicts` for the systems of a study; none where its test images are not those of published numbers."""
-    definition = StoredStudy(study).read()
+    import pandas as pd
+
+    judged = verdict_rows(SeenStudy(study).read(), study, found)
+    return pd.DataFrame(judged, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
+
+
+def verdict_rows(definition: Study, study: str, found: Sequence[System]) -> list[Row]:
+    """Return what `judged` does, without pandas."""
     by_name = {metric.name: metric for metric in definition.measured}
-    rows = []
+    judged = []
     for system in found if definition.dataset.comparable else []:
         for target in definition.sorted_targets():
             metric = by_name[short(target.of)]
             measured = system.measured[metric.name]
             compared = target.published, target.kind, metric.direction
-            rows.append(
+            judged.append(
                 {
                     "study": study,
                     "system": system.name,
@@ -158,11 +184,14 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
                     "comparisons": system.comparisons,
                 }
             )
-    return pd.DataFrame(rows, columns=OF_A_VERDICT).astype({"val_mean": "float64", "test_sd": "float64"})
+    return judged
 
 
 def systems(study: str) -> list[System]:
     """Return what of a study was confirmed: the chosen configuration first, then its final training, the ensemble, the others."""
+    from sweeps.results import choice
+    from sweeps.stores.record import StoredStudy, adopt_source
+
     stored = StoredStudy(study)
     definition = stored.read()
     adopt_source(stored.attributes)  # users' metrics are computed of ensembles
@@ -172,6 +201,7 @@ def systems(study: str) -> list[System]:
         objective,
         *(metric for metric in definition.measured if metric.name in definition.judged() - {objective.name}),
     ]
+    computed_from = _computed_from(SeenStudy(study), definition)
     seeds = confirmations(study)
     own, on_test = f"val_{objective.name}", f"test_{objective.name}"
     complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
@@ -186,7 +216,7 @@ def systems(study: str) -> list[System]:
     )
     comparisons = len(confirmed) + len(finals) + bool(members)
 
-    def one(name: str, rows: pd.DataFrame, test: ensemble.Probabilities, among: int, is_chosen: bool) -> System:
+    def one(name: str, rows: "pd.DataFrame", test: ensemble.Probabilities, among: int, is_chosen: bool) -> System:
         best = test[int(np.argmin([objective.cost(0 if np.isnan(value) else value) for value in rows[own]]))]
         return System(
             name,
@@ -203,9 +233,9 @@ def systems(study: str) -> list[System]:
     for number in order:
         among = len(confirmed) if number == chosen else comparisons
         found.append(one(f"trial {number}", confirmed[number], predicted[number].test, among, number == chosen))
-    for number, rows in finals.items():
-        of_final = Predicted.of(list(rows.run_id), dataset).test
-        found.insert(1, one(f"trial {number}, all training images", rows, of_final, comparisons, is_chosen=False))
+    for number, runs in finals.items():
+        of_final = Predicted.of(list(runs.run_id), dataset).test
+        found.insert(1, one(f"trial {number}, all training images", runs, of_final, comparisons, is_chosen=False))
     if members:
         test = [predicted[number].test for number in members]
         validation = [predicted[number].validation for number in members]
@@ -230,11 +260,65 @@ def systems(study: str) -> list[System]:
                 None if regression else np.concatenate(test).mean(axis=0).argmax(axis=1) == labels,
             ),
         )
+    try:
+        stored.store.remember(names.SYSTEMS, {"of": computed_from, "systems": [_content(system) for system in found]})
+    except Exception as error:  # it may only be read here
+        if not (kind_of(error).passes or kind_of(error) is ErrorKind.LASTING):
+            raise
     return found
 
 
+def known(study: str) -> list[System] | None:
+    """Return what `systems` computed of the same seeds, without `rightly`; None where that was never, or by another version."""
+    stored = SeenStudy(study)
+    kept, definition = stored.attributes.get(names.SYSTEMS), stored.read()
+    if not kept or kept["of"] != _computed_from(stored, definition):
+        return None
+    by_name = {metric.name: metric for metric in definition.measured}
+    return [_system(content, by_name) for content in kept["systems"]]
+
+
+def _computed_from(stored: SeenStudy, definition: Study) -> str:
+    """Return what tells this from the systems of other seeds, other metrics, or another version of the statistics."""
+    from_runs = sorted(
+        (seed["phase"], seed["trial"], seed["seed"], seed["state"], seed["run_id"], repr(_measurements(seed)))
+        for seed in seeds(stored)
+    )
+    by_storage = sorted((each.name, fingerprint(each.trials())) for each in owned_by(stored.name))
+    wanted = [definition.objective.name, *sorted(definition.judged()), definition.protocol]
+    rooms = Path(__file__).parent
+    code = [hashlib.sha256(rooms.joinpath(f"{each}.py").read_bytes()).hexdigest() for each in STATISTICS]
+    return hashlib.sha256(json.dumps([from_runs, by_storage, wanted, code]).encode()).hexdigest()[:16]
+
+
+def _measurements(seed: Row) -> list[tuple[str, Any]]:
+    return sorted((key, value) for key, value in seed.items() if key.startswith(("val_", "test_")))
+
+
+def _content(system: System) -> dict[str, Any]:
+    """Return a system as plain data, without `rightly`."""
+    measured = {name: dataclasses.asdict(each) for name, each in system.measured.items()}
+    return {
+        "name": system.name,
+        "chosen": system.chosen,
+        "run_ids": list(system.run_ids),
+        "lost": system.lost,
+        "metric": system.metric.name,
+        "measured": measured,
+        "comparisons": system.comparisons,
+    }
+
+
+def _system(content: Mapping[str, Any], by_name: Mapping[str, Metric]) -> System:
+    measured = {
+        name: Measured(**each | {key: each[key] and Interval(**each[key]) for key in ("here", "beyond")})
+        for name, each in content["measured"].items()
+    }
+    return System(**{**content, "metric": by_name[content["metric"]], "measured": measured}, rightly=None)
+
+
 def _measured(
-    metric: Metric, rows: pd.DataFrame, labels: Labels, test: ensemble.Probabilities, comparisons: int
+    metric: Metric, rows: "pd.DataFrame", labels: Labels, test: ensemble.Probabilities, comparisons: int
 ) -> Measured:
     """Return what the seeds in `rows`, which predict `test`, are by a metric."""
     values = [metric.scale * value for value in rows[f"test_{metric.name}"]]
@@ -250,52 +334,52 @@ def _measured(
 
 def show(study: str, console: Console, found: Sequence[System] | None = None) -> None:
     """Print what the fresh seeds came to, and the verdict on every target; `found`: the study's systems, if they are known."""
-    found = systems(study) if found is None else found
+    found = known(study) or systems(study) if found is None else found
     if not found:
         console.print(f"no seed is complete yet: sweep confirm {study} resumes")
         return
-    verdicts, called = judged(study, found), found[0].metric.called
-    rows = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]
-    console.print(terminal([["", "models", f"validation{called}", f"test{called}"], *rows]))
+    definition, called = SeenStudy(study).read(), found[0].metric.called
+    verdicts = verdict_rows(definition, study, found)
+    lines = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]
+    console.print(terminal([["", "models", f"validation{called}", f"test{called}"], *lines]))
     console.print(
         f"*: chosen, by its mean validation {found[0].metric.label}; means and standard deviations over fresh seeds",
         soft_wrap=True,
     )
-    for line in in_lines(verdicts, {metric.name: metric for metric in StoredStudy(study).read().measured}):
+    for line in in_lines(verdicts, {metric.name: metric for metric in definition.measured}):
         console.print(line, soft_wrap=True)
-    if verdicts.empty:
+    if not verdicts:
         console.print(without_verdict(study), soft_wrap=True)
 
 
 def without_verdict(study: str) -> str:
     """Return why a study has no verdict."""
-    definition = StoredStudy(study).read()
+    definition = SeenStudy(study).read()
     if definition.dataset.comparable:
         return "no verdict: the study has no target"
     own = definition.dataset.test_examples
     return f"no verdict: {definition.dataset.name} has {own} test images of its own, published accuracies are of others"
 
 
-def in_lines(verdicts: pd.DataFrame, metrics: Mapping[str, Metric]) -> Iterator[str]:
+def in_lines(verdicts: Sequence[Row], metrics: Mapping[str, Metric]) -> Iterator[str]:
     """Yield the verdicts on the chosen configuration, and then of the other systems, a line for each target.
 
     `metrics`: by name.
     """
-    for system, rows in verdicts.groupby("system", sort=False):
-        chosen = bool(rows.chosen.iloc[0])
-        if not chosen:
-            among = int(rows.comparisons.iloc[0])
-            yield f"{system}, one of {among} systems compared:"
-        if rows.low.isna().all():
+    for system, of_system in itertools.groupby(verdicts, key=lambda row: row["system"]):
+        judged = [*of_system]
+        if not judged[0]["chosen"]:
+            yield f"{system}, one of {judged[0]['comparisons']} systems compared:"
+        if all(unknown(row["low"]) for row in judged):
             yield "  too few seeds for a verdict"
             continue
-        for _, row in rows.iterrows():
-            images = "" if row.images == 10_000 else f" of {row.images:,} images"
-            metric = metrics[row.metric]
-            here, beyond = interval(row.low, row.high, metric), interval(row.beyond_low, row.beyond_high, metric)
+        for row in judged:
+            images = "" if row["images"] == 10_000 else f" of {row['images']:,} images"
+            metric = metrics[row["metric"]]
+            here, beyond = (interval(row[f"{of}low"], row[f"{of}high"], metric) for of in ("", "beyond_"))
             yield (
-                f"  {format_published(row.published, row.kind, metric)}{metric.called}{images}  {row.target}: {row.verdict} "
-                f"(95 % interval of the mean {here}); on other images {row.beyond} ({beyond})"
+                f"  {format_published(row['published'], row['kind'], metric)}{metric.called}{images}  {row['target']}: "
+                f"{row['verdict']} (95 % interval of the mean {here}); on other images {row['beyond']} ({beyond})"
             )
 
 
@@ -318,6 +402,8 @@ class Predicted:
     @classmethod
     def of(cls, run_ids: Sequence[str], dataset: datasets.Dataset) -> "Predicted":
         """Read those of single models from the runs' artifacts; raises UserError where they are gone or damaged."""
+        from pipelines.tracking.run import PREDICTIONS, PROBABILITIES
+
         file_name = PREDICTIONS if is_regression(dataset.test.y) else PROBABILITIES
         found: dict[str, list[NDArray[np.float32]]] = {"validation": [], "test": []}
         with tempfile.TemporaryDirectory() as folder:
@@ -341,7 +427,7 @@ class Predicted:
         return cls(np.stack(found["validation"]), np.stack(found["test"]))
 
 
-def by_trial(seeds: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+def by_trial(seeds: "pd.DataFrame") -> "list[tuple[int, pd.DataFrame]]":
     """Return the rows of each trial, by its number."""
     return [(int(trial), seeds[seeds.trial == trial]) for trial in sorted(set(seeds.trial))]
 
@@ -353,9 +439,8 @@ def _ends(interval: Interval | None, low: str, high: str) -> dict[str, float]:
 def name_of(study: str | None) -> str:
     """Return the study's name: the latest sweep's if none is given. Raises UserError for an unknown one."""
     if study is not None:
-        return StoredStudy(study).name
-    known: Any = frames.studies()
-    sweeps = known[known.phase == "sweep"]
-    if sweeps.empty:
+        return SeenStudy(study).name
+    sweeps = [each.study for each in rows.studies() if each.phase == "sweep"]
+    if not sweeps:
         raise UserError(f"no study has been run yet: begin with {paths.command('run')}")
-    return StoredStudy(str(sweeps.study.iloc[0])).name
+    return SeenStudy(sweeps[0]).name

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 from rich.table import Table
 
 from pipelines.metrics import ACCURACY, NOTHING, Metric
@@ -20,7 +19,12 @@ code {font-size: 0.95em}
 
 def number(value: Any, form: str = "") -> str:
     """Return a number as `form` says; one that is not known as NOTHING."""
-    return NOTHING if pd.isna(value) else format(value, form)
+    return NOTHING if unknown(value) else format(value, form)
+
+
+def unknown(value: Any) -> bool:
+    """Whether a value is missing: None, no number, or missing as pandas has it, which is not loaded for this."""
+    return str(value) in ("None", "nan", "<NA>")
 
 
 def percent(mean: Any, deviation: Any = None) -> str:
@@ -30,7 +34,7 @@ def percent(mean: Any, deviation: Any = None) -> str:
 
 def interval(low: float, high: float, metric: Metric = ACCURACY) -> str:
     """Return an interval in the unit in which its metric is shown, percent for accuracy; of one that there is not, why."""
-    if pd.isna(low):
+    if unknown(low):
         return "too few seeds"
     worst, best = (end * metric.scale for end in metric.range)
     return f"{max(low, worst):{metric.form}} to {min(high, best):{metric.form}}"

@@ -17,7 +17,6 @@ from pipelines import metrics, options
 from pipelines.config import ALWAYS, TrainingSettings
 from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
-from sweeps.study import rehearsal
 from sweeps.study.study import (
     CHANGEABLE,
     ENTRY_KINDS,
@@ -71,6 +70,12 @@ LONGEST_NAME = 100  # characters
 def available() -> list[str]:
     """Return the names of the study files that ship with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def outline(name: str) -> tuple[str, str, list[str]]:
+    """Return model, data set and what is searched of a study file that ships, as it says them; it is not checked."""
+    content = _read(find(name))
+    return content["model"], parse(content.get("dataset", DEFAULT)).name, [*content.get("search", {})]
 
 
 def load(
@@ -289,6 +294,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     _check_conditions(study, where)
     _check_constraints(study, where)
     _check_values(study, where)
+    from sweeps.study import rehearsal  # which loads Optuna
+
     try:
         rehearsal.check(study)
     except UserError as error:
