@@ -18,6 +18,7 @@ from pipelines.figures import curves, fonts, result
 from pipelines.figures.style import Drawn
 from pipelines.images import Floats
 from pipelines.metrics import Metric
+from pipelines.tracking.names import gap_name
 from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES, TrackedRun
 from pipelines.train import Control, End, Epochs, Training, compile_model, train
 
@@ -96,8 +97,7 @@ def execute(
 
 def _gap(metric: Metric, target: float, measured: Mapping[str, float]) -> tuple[str, float]:
     """Return name and size of the gap to a published value; positive: the run is above it."""
-    called = f"gap_to_{target:.2f}" if metric.name == "accuracy" else f"gap_to_{metric.name}_{target:g}"
-    return called, metric.scale * measured[f"{TEST}_{metric.name}"] - target
+    return gap_name(metric.name, target), metric.scale * measured[f"{TEST}_{metric.name}"] - target
 
 
 def count_parameters(model: str, hyperparameters: Mapping[str, Any], dataset: Dataset) -> int:

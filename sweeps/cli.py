@@ -519,8 +519,9 @@ def doctor(study: str | None, fix: bool) -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=5000, show_default=True)
-def ui(host: str, port: int) -> None:
-    """Open the MLflow UI on the tracking store.
+@click.option("--browser/--no-browser", default=None, help="Open a browser, or do not; on a desktop it is opened.")
+def ui(host: str, port: int, browser: bool | None) -> None:
+    """Open the MLflow UI on the trials of the latest study, ranked.
 
     \b
     Example:
@@ -528,8 +529,8 @@ def ui(host: str, port: int) -> None:
     """
     from pipelines import paths
     from pipelines.tracking import store
-    from sweeps.results import frames
     from sweeps.running import moved
+    from sweeps.tasks import ui
 
     _check_port(port)
     if store.uri().startswith("http"):
@@ -541,10 +542,12 @@ def ui(host: str, port: int) -> None:
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
     print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    for _, latest in frames.studies().head(1).iterrows():
-        # Without the mode, the UI opens on its pages for language models.
-        runs = f"experiments/{latest.experiment_id}/runs?workflowType=machine_learning"
-        print(f"runs of {latest.study}: http://{host}:{port}/#/{runs}", flush=True)
+    address = f"http://{host}:{port}"
+    if shown := ui.latest(address):
+        study, address, charts = shown
+        print(f"trials of {study}, ranked: {address}\ncurves of {study}: {charts}", flush=True)
+    if browser or (browser is None and _on_a_desktop()):
+        ui.open_later(address)
     output.finish()
     # One process serves one person, and is there seconds earlier than four.
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
@@ -582,6 +585,12 @@ def _check_port(port: int) -> None:
 def _warn_of_strangers(host: str, port: int, what: str) -> None:
     if not _is_loopback(host):
         print(f"warning: whoever reaches {host}:{port} can read, change and delete {what}", file=sys.stderr, flush=True)
+
+
+def _on_a_desktop() -> bool:
+    """Whether somebody sits before this terminal who has a browser with windows."""
+    windows = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return windows and sys.stdout.isatty() and not os.environ.get("SSH_CONNECTION")
 
 
 def _is_loopback(host: str) -> bool:

@@ -52,3 +52,8 @@ def _present(name: str) -> str:
     if name.startswith("val_"):
         return CURVE + name
     return next((new + name.removeprefix(old) for old, new in _PRESENT.items() if name.startswith(old)), name)
+
+
+def gap_name(metric: str, target: float) -> str:
+    """Return what the gap of a metric's test value to a published one is called."""
+    return f"gap_to_{target:.2f}" if metric == "accuracy" else f"gap_to_{metric}_{target:g}"

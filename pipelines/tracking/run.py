@@ -65,7 +65,11 @@ class TrackedRun:
 
     def log_metric(self, name: str, value: float, step: int) -> None:
         """Log one value, whatever is there already."""
-        self._log({name: value}, step, _now())
+        self.log_metrics({name: value}, step)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log values, whatever is there already."""
+        self._log(metrics, step, _now())
 
     def reopen(self) -> None:
         """Mark the run as running again; one that was put into the trash meanwhile is taken out."""

@@ -12,6 +12,7 @@ PHASE = "phase"  # of the project's work that its runs belong to
 OWNER = "owner"  # the study under whose parent run its runs belong, by name
 SEEDS_PLANNED = "seeds_planned"  # of its confirmation
 SESSION = "session:"  # and an id: from when until when a parent ran it
+WRITER = "summary_writer"  # which of its parents writes to its parent run, and when it last did
 MODELS_REMOVED = "models_removed"  # numbers of trials
 IMAGES_DRAWN = "images_drawn"
 STOP = "stop:"  # and an id: somebody asked its parents to end, when and how
