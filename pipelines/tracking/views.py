@@ -18,6 +18,7 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 MODE = "workflowType=machine_learning"  # else the UI opens on its pages for language models
 TABLE, CHARTS = "TABLE", "CHART"
 SECTION = "sweeps"  # id of the one section of charts
+ALWAYS_SHOWN = ("attributes.`Run Name`", "runDateAndNestInfo")  # columns, as the UI calls them
 SHOWN = "FIRST_20_RUNS"  # in charts
 
 
@@ -35,16 +36,15 @@ class View:
 
     def content(self) -> str:
         """Return it as the UI stores it."""
-        ranked_by = _column("metrics", self.metrics[0])
+        measured = [_column("metrics", name) for name in self.metrics]
+        columns = [*measured, *(_column("params", name) for name in self.params)]
         return json.dumps(
             {
                 "searchFilter": store.OF_TRIALS,
-                "orderByKey": ranked_by,
+                "orderByKey": measured[0],
                 "orderByAsc": self.direction == "minimize",
-                "selectedColumns": [
-                    *(_column("metrics", name) for name in self.metrics),
-                    *(_column("params", name) for name in self.params),
-                ],
+                "selectedColumns": columns,
+                "columnOrder": [*ALWAYS_SHOWN, *columns],
                 "runsHiddenMode": SHOWN,
                 "compareRunSections": [
                     {"uuid": SECTION, "name": "The study", "display": True, "isReordered": False, "deleted": False}

@@ -143,8 +143,8 @@ def importances(stored: SeenStudy) -> dict[str, float]:
     return Store(stored.study_name).importances()
 
 
-def ranking(complete: Sequence[Row], study: Study) -> list[list[str]]:
-    """Return the best of the complete trials, which are ranked, as the rows of a table, its head first."""
+def ranking(complete: Sequence[Row], study: Study, most: int = SHOWN) -> list[list[str]]:
+    """Return the best of the complete trials, which are ranked, as the rows of a table, its head first; no more than `most`."""
     objective, *others = [each.metric for each in study.objectives if each.metric]
     several = any(f"val_{objective.name}_sd" in row for row in complete)
     on_gpu = any("gpu_hours" in row for row in complete)
@@ -152,7 +152,7 @@ def ranking(complete: Sequence[Row], study: Study) -> list[list[str]]:
     further = [f"validation {metric.label}" for metric in others]
     head = ["trial", *ranked, *further, "epochs", *([] if several else ["kept"]), "minutes"]
     lines = [[*head, *(["GPU hours"] if on_gpu else []), "parameters", "searched"]]
-    for row in complete[:SHOWN]:
+    for row in complete[:most]:
         lines.append(
             [
                 f"{row['trial']}{' *' if row.get('on_front') else ''}",

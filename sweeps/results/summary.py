@@ -98,7 +98,7 @@ def write(name: str) -> None:
 
 
 class Writer:
-    """Writes the summary of a running study every so often, in a thread, so that nothing waits for MLflow; one parent of many does."""
+    """Writes the summary of a running study every so often: in a thread, for nothing waits for MLflow; one parent of many."""
 
     def __init__(self, name: str):
         self._name, self._id = name, uuid.uuid4().hex

@@ -55,10 +55,10 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
-def html(text: str, title: str, further: str = "") -> str:
+def html(text: str, title: str, further: str = "", last: str = "") -> str:
     """Return Markdown as one HTML page; HTML within it is shown, not obeyed, for a study's file may name anything.
 
-    `further`: HTML that follows as it is.
+    `further`: HTML that follows as it is; `last`: Markdown that follows that.
     """
     from markdown_it import MarkdownIt
     from markdown_it.common.utils import escapeHtml
@@ -69,4 +69,4 @@ def html(text: str, title: str, further: str = "") -> str:
     heading = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escapeHtml(title)}</title><style>{STYLE}</style>"
     )
-    return f"{heading}\n{reader.render(text)}{further}</html>\n"
+    return f"{heading}\n{reader.render(text)}{further}{reader.render(last)}</html>\n"

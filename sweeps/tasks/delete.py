@@ -29,7 +29,8 @@ def described(name: str, trial: int | None = None) -> str:
     ended = sum(each.state.is_finished() for member in members for each in member.store.trials())
     others = [member.name for member in members[1:]]
     with_them = f", and {', '.join(others)}" if others else ""
-    return f"study {name}{with_them}: {ended} trials that have ended, their runs, models and figures, their checkpoints and logs"
+    files = "models and figures, their checkpoints, logs and report"
+    return f"study {name}{with_them}: {ended} trials that have ended, their runs, {files}"
 
 
 def study(name: str) -> list[str]:
@@ -102,6 +103,7 @@ def _delete(stored: StoredStudy) -> Iterator[str]:
         yield from _delete_runs(stored)
     for folder in (paths.checkpoint(stored.name, 0).parent, paths.mlruns() / "logs" / stored.name):
         shutil.rmtree(folder, ignore_errors=True)
+    paths.report(stored.name).unlink(missing_ok=True)
     stored.store.delete()
 
 

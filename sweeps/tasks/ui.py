@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
@@ -32,12 +33,13 @@ def latest(server: str) -> tuple[str, str, str] | None:
         return None
     experiment = next(each for each in tracking.all_experiments() if each.experiment_id == found.experiment_id)
     tags = dict(experiment.tags)
-    if views.TAG not in tags:  # of a version before
-        try:
-            views.save(experiment.experiment_id, view(SeenStudy(found.study).read()))
-            tags[views.TAG] = ""
-        except UserError:  # it is of another program, or cannot be read any more: the UI shows its runs all the same
-            pass
+    with suppress(
+        UserError
+    ):  # it is of another program, or cannot be read any more: the UI shows its runs all the same
+        shown = view(SeenStudy(found.study).read())
+        if tags.get(views.TAG) != shown.content():  # of a version before
+            views.save(experiment.experiment_id, shown)
+            tags[views.TAG] = shown.content()
     table, charts = (f"{server}/{views.path(found.experiment_id, tags, mode)}" for mode in (views.TABLE, views.CHARTS))
     return found.study, table, charts
 

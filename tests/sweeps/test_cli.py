@@ -420,10 +420,9 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
     ):  # MLflow's helpers may outlive it, if they were just starting, and hold the output
         os.killpg(command.process.pid, signal.SIGKILL)
     _, out, _ = command.wait(60)
-    assert (
-        f"runs of shown: http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
-        in out
-    )
+    runs = f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert f"trials of shown, ranked: {runs}&compareRunsMode=TABLE\n" in out  # no study of ours: there is no view of it
+    assert f"curves of shown: {runs}&compareRunsMode=CHART\n" in out
     eventually(lambda: answer() == "", timeout=20)
 
 
