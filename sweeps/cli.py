@@ -541,8 +541,8 @@ def ui(host: str, port: int, browser: bool | None) -> None:
         print(line, flush=True)
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
-    print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    address = f"http://{host}:{port}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"MLflow UI on {address} (Ctrl-C ends it)", flush=True)
     if shown := ui.latest(address):
         study, address, charts = shown
         print(f"trials of {study}, ranked: {address}\ncurves of {study}: {charts}", flush=True)

@@ -24,11 +24,12 @@ SHOWN = "FIRST_20_RUNS"  # in charts
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of a study's trials: metrics and hyperparameters as columns, ranked by the first metric.
+    """What is shown of the trials of the study with our id `study_uid`, and of no other's: columns, ranked by the first metric.
 
     `curves`: the metrics whose history is drawn.
     """
 
+    study_uid: str
     metrics: Sequence[str]
     direction: Direction
     params: Sequence[str]
@@ -40,7 +41,7 @@ class View:
         columns = [*measured, *(_column("params", name) for name in self.params)]
         return json.dumps(
             {
-                "searchFilter": store.OF_TRIALS,
+                "searchFilter": f"tags.study_uid = '{self.study_uid}' and {store.OF_TRIALS}",
                 "orderByKey": measured[0],
                 "orderByAsc": self.direction == "minimize",
                 "selectedColumns": columns,

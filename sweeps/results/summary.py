@@ -31,7 +31,7 @@ STALE = 60.0  # seconds after which a parent that has not written is taken to be
 def metrics(trials: Sequence[Row], study: Study) -> dict[str, float]:
     """Return what is known of a study as a whole: ended trials, their epochs, and the values of the best trial, if there is one.
 
-    Under the names that a trial's run has them by; `trials` are ranked, as `rows.of_study` returns them.
+    `trials` are ranked, as `rows.of_study` returns them.
     """
     ended = [row for row in trials if row["state"] not in ("running", "waiting")]
     found = {"trials": float(len(ended)), "epochs_trained": float(sum(row["epochs"] or 0 for row in trials))}
@@ -42,7 +42,7 @@ def metrics(trials: Sequence[Row], study: Study) -> dict[str, float]:
     for part in rows.PARTS:
         value = best[f"{part}_{study.objective.name}"]
         if value is not None and not math.isnan(value):
-            found[f"{part}_{study.objective.name}"] = value
+            found[f"best_{part}_{study.objective.name}"] = value
     for target in study.targets if study.dataset.comparable else ():
         metric = by_name[short(target.of)]
         value = best[f"test_{metric.name}"]

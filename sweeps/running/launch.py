@@ -197,7 +197,7 @@ def _prepare(
         parent = tracking.open_parent(experiment, uid, phase, own, within)
         tracking.set_tags(parent, of_parent(study))
         if owned is None:
-            views.save(experiment.experiment_id, view(study))
+            views.save(experiment.experiment_id, view(study, uid))
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
         ending.reconsider(store, study)
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None

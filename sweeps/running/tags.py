@@ -30,11 +30,12 @@ def of_study(study: Study) -> dict[str, str]:
     return of_parent(study) | {"study": study.name, "study_digest": study.digest(), "protocol": study.protocol}
 
 
-def view(study: Study) -> View:
+def view(study: Study, uid: str) -> View:
     """Return what MLflow's UI shows of a study's trials at once: what the leaderboard has, and the gaps to published values."""
     objectives = [objective.metric.name for objective in study.objectives if objective.metric]
     gaps = [gap_name(short(target.of), target.published) for target in study.sorted_targets()]
     return View(
+        uid,
         [
             *(f"val_{name}" for name in objectives),
             f"test_{objectives[0]}",

@@ -36,7 +36,8 @@ def latest(server: str) -> tuple[str, str, str] | None:
     with suppress(
         UserError
     ):  # it is of another program, or cannot be read any more: the UI shows its runs all the same
-        shown = view(SeenStudy(found.study).read())
+        stored = SeenStudy(found.study)
+        shown = view(stored.read(), stored.uid)
         if tags.get(views.TAG) != shown.content():  # of a version before
             views.save(experiment.experiment_id, shown)
             tags[views.TAG] = shown.content()

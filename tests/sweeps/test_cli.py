@@ -29,6 +29,7 @@ from sweeps.running.resources import ThisMachine
 from sweeps.stores import record
 from sweeps.stores.store import Store
 from sweeps.study import study_file
+from sweeps.tasks import ui
 from tests.conftest import ROOT, Sweep, eventually
 
 COMMANDS = [
@@ -427,13 +428,27 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
 
 
 @pytest.mark.usefixtures("made_stores")
+def test_a_browser_is_opened_where_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(os, "execve", lambda *_: None)
+    monkeypatch.setattr(ui, "open_later", opened.append)
+    for arguments in (
+        ["--no-browser"],
+        [],
+        ["--browser", "--host", "::1"],
+    ):  # by itself not where nobody sits before it
+        assert call("ui", *arguments)[0] == 0
+    assert opened == ["http://[::1]:5000"]
+
+
+@pytest.mark.usefixtures("made_stores")
 @pytest.mark.parametrize(
     ("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("gpu1", True)]
 )
 def test_a_ui_that_others_can_reach_warns(monkeypatch: pytest.MonkeyPatch, host: str, warned: bool) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
-    code, out = call("ui", "--host", host)
+    code, out = call("ui", "--host", host, "--no-browser")
     assert code == 0 and (f"warning: whoever reaches {host}:5000 can read, change and delete" in out) == warned
     assert started[0][started[0].index("--host") + 1] == host
 
