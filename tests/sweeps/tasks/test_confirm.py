@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
@@ -273,7 +272,7 @@ def test_the_leaderboard_of_seeds_is_their_owners() -> None:
 
 def test_a_system_of_too_few_seeds_is_one_line() -> None:
     known = {"system": "trial 1, all training images", "chosen": False, "comparisons": 3, "low": float("nan")}
-    lines = list(systems.in_lines(pd.DataFrame([known | {"published": 99.1}, known | {"published": 99.26}]), {}))
+    lines = list(systems.in_lines([known | {"published": 99.1}, known | {"published": 99.26}], {}))
     assert lines == ["trial 1, all training images, one of 3 systems compared:", "  too few seeds for a verdict"]
 
 
