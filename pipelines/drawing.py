@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import predictions
-from pipelines.errors import UserError, first_line, of_the_machine, traceback_of
+from pipelines.errors import ArtifactError, UserError, first_line, of_the_machine, traceback_of
 from pipelines.figures import of_run
 from pipelines.figures.of_run import ToDraw
 from pipelines.images import Floats
 from pipelines.tracking import store
-from pipelines.tracking.run import PROBABILITIES, ArtifactError, TrackedRun
+from pipelines.tracking.run import PROBABILITIES, TrackedRun
 
 TAG, OWED = "figures", "owed"  # of a run until its figures are there
 FAILED = "figures_failed"  # tag: which could not be drawn, and why

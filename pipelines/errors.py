@@ -61,6 +61,10 @@ class StoreUnavailable(UserError):
     """Optuna's or MLflow's store cannot be opened: wrong address, away, or locked."""
 
 
+class ArtifactError(Exception):
+    """What was asked of a run's artifacts could not be done; the message says what and why."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the error's name when it has none; without passwords, cut at length."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,6 +15,7 @@ from pipelines.datasets.dataset import Examples, on_disk
 from pipelines.figures.of_run import Gathering
 from pipelines.images import Floats
 from pipelines.metrics import Metric
+from pipelines.tracking.names import gap_name
 from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES, TrackedRun
 from pipelines.train import End, Epochs, Training, compile_model, train
 
@@ -89,8 +90,7 @@ def execute(
 
 def _gap(metric: Metric, target: float, measured: Mapping[str, float]) -> tuple[str, float]:
     """Return name and size of the gap to a published value; positive: the run is above it."""
-    called = f"gap_to_{target:.2f}" if metric.name == "accuracy" else f"gap_to_{metric.name}_{target:g}"
-    return called, metric.scale * measured[f"{TEST}_{metric.name}"] - target
+    return gap_name(metric.name, target), metric.scale * measured[f"{TEST}_{metric.name}"] - target
 
 
 def count_parameters(config: RunConfig) -> int:

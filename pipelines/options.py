@@ -227,20 +227,20 @@ def _classes(package: str) -> Iterator[tuple[str, dict[str, Any]]]:
     spec = find_spec("keras")
     assert spec is not None and spec.origin is not None
     root = Path(spec.origin).parent
-    trees: dict[str, ast.Module] = {}
     for statement in _parsed(root / package / "__init__.py").body:
         if not isinstance(statement, ast.ImportFrom) or not statement.module:
             continue
         file = root.joinpath(*statement.module.split(".")[1:]).with_suffix(".py")
         if not file.is_file():
             continue
-        tree = trees.setdefault(statement.module, _parsed(file))
+        tree = _parsed(file)
         for name in (alias.name for alias in statement.names):
             arguments = [_arguments(each) for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name]
             if arguments:
                 yield name, arguments[0]
 
 
+@cache
 def _parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 

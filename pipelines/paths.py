@@ -50,6 +50,11 @@ def checkpoint(study: str, trial: int) -> Path:
     return mlruns() / "checkpoints" / study / f"{trial}.npz"
 
 
+def report(study: str) -> Path:
+    """Return the file of a study's report, where no other was named for it."""
+    return mlruns() / "reports" / f"{study}.md"
+
+
 def command(words: str) -> str:
     """Return how a `sweep` command is typed here: `sweep best`, or with the path of `sweep` where that is not on PATH."""
     beside = Path(sys.executable).parent / "sweep"

@@ -450,13 +450,19 @@ def run(study: Definition, resources: "Resources", console: "Console", *, new_so
     """Run a study, say what came of it, and log its report to its parent run."""
     if study.search:
         from sweeps.results import report  # noqa: F401  # for the end, now that the worker is loading too
+    from sweeps.results import summary
     from sweeps.running import launch
 
-    result = launch.run(study, resources, console, new_source=new_source)
+    with summary.Writer(study.name) as writer:
+        result = launch.run(study, resources, console, new_source=new_source)
+    if writer.failed:
+        console.print(f"the summary on the parent run is not up to date ({writer.failed})", soft_wrap=True)
     for line in launch.closing_summary(study, result):
         console.print(line, soft_wrap=True)
     if study.search and result.snapshot.completed and not result.interrupted:
         _log_report(study.name, console)
+    else:
+        _summarise(study.name, console)
     return result
 
 
@@ -486,17 +492,32 @@ def confirm(
 
 
 def _log_report(study: str, console: "Console") -> "list[System] | None":
-    """Write the report to the parent run; return the systems with a verdict, or None where it cannot be written now."""
+    """Write report and summary to the parent run; return the systems with a verdict, or None where that cannot be now."""
     from sweeps.results import report
     from sweeps.stores.storage import kind_of
 
     try:
-        return report.log(study)
+        found = report.log(study)
     except Exception as error:
         if not (isinstance(error, UserError) or kind_of(error).passes):
             raise
         console.print(f"no report yet ({first_line(error)}): sweep report {study} writes it", soft_wrap=True)
         return None
+    _summarise(study, console)
+    return found
+
+
+def _summarise(study: str, console: "Console") -> None:
+    """Write the summary to the parent run, unless a store is away: the next call does so then."""
+    from sweeps.results import summary
+    from sweeps.stores.storage import kind_of
+
+    try:
+        summary.write(study)
+    except Exception as error:
+        if not (isinstance(error, UserError) or kind_of(error).passes):
+            raise
+        console.print(f"the summary on the parent run is not up to date ({first_line(error)})", soft_wrap=True)
 
 
 def _console() -> "Console":

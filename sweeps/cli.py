@@ -555,8 +555,9 @@ def doctor(study: str | None, fix: bool) -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=5000, show_default=True)
-def ui(host: str, port: int) -> None:
-    """Open the MLflow UI on the tracking store.
+@click.option("--browser/--no-browser", default=None, help="Open a browser, or do not; on a desktop it is opened.")
+def ui(host: str, port: int, browser: bool | None) -> None:
+    """Open the MLflow UI on the trials of the latest study, ranked.
 
     \b
     Example:
@@ -564,8 +565,8 @@ def ui(host: str, port: int) -> None:
     """
     from pipelines import paths
     from pipelines.tracking import store
-    from sweeps.results import frames
     from sweeps.running import moved
+    from sweeps.tasks import ui
 
     _check_port(port)
     if store.uri().startswith("http"):
@@ -576,11 +577,13 @@ def ui(host: str, port: int) -> None:
         print(line, flush=True)
     allowed = "It answers to this machine's and private addresses; MLFLOW_SERVER_ALLOWED_HOSTS names others."
     _warn_of_strangers(host, port, f"every run, for MLflow asks for no password. {allowed}")
-    print(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    for _, latest in frames.studies().head(1).iterrows():
-        # Without the mode, the UI opens on its pages for language models.
-        runs = f"experiments/{latest.experiment_id}/runs?workflowType=machine_learning"
-        print(f"runs of {latest.study}: http://{host}:{port}/#/{runs}", flush=True)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"MLflow UI on {address} (Ctrl-C ends it)", flush=True)
+    if shown := ui.latest(address):
+        study, address, charts = shown
+        print(f"trials of {study}, ranked: {address}\ncurves of {study}: {charts}", flush=True)
+    if browser or (browser is None and _on_a_desktop()):
+        ui.open_later(address)
     output.finish()
     # One process serves one person, and is there seconds earlier than four.
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
@@ -620,6 +623,12 @@ def _warn_of_strangers(host: str, port: int, what: str) -> None:
         print(f"warning: whoever reaches {host}:{port} can read, change and delete {what}", file=sys.stderr, flush=True)
 
 
+def _on_a_desktop() -> bool:
+    """Whether somebody sits before this terminal who has a browser with windows."""
+    windows = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return windows and sys.stdout.isatty() and not os.environ.get("SSH_CONNECTION")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -636,35 +645,34 @@ def studies(study: str | None) -> None:
     Example:
       sweep studies lean_cnn
     """
-    from sweeps.stores.record import StoredStudy
-    from sweeps.stores.storage import study_names
+    from sweeps.stores.seen import SeenStudy, study_names
     from sweeps.study import study_file
 
     if study is not None:
         import yaml
 
-        kept = StoredStudy(study).read(as_written=True)
+        kept = SeenStudy(study).read(as_written=True)
         content = kept.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         click.echo(yaml.safe_dump(content, sort_keys=False))
         return
     click.echo("study files:")
     for name in study_file.available():
-        shipped = study_file.load(name)
-        click.echo(f"  {name}: {' or '.join(shipped.models)} on {shipped.dataset.name}, {_searched(shipped)}")
+        model, dataset, search = study_file.outline(name)
+        click.echo(f"  {name}: {model} on {dataset}, {_searched(search)}")
     click.echo("stored studies (sweep studies NAME prints one):")
     for name in study_names():
-        stored = StoredStudy(name)
-        trials = stored.store.trials()
+        stored = SeenStudy(name)
+        trials = stored.trials()
         try:
             kept = stored.read()
-            what = f"{' or '.join(kept.models)} on {kept.dataset.name}, {_searched(kept)}"
+            what = f"{' or '.join(kept.models)} on {kept.dataset.name}, {_searched([*kept.search])}"
         except UserError as error:
             what = str(error)
         click.echo(f"  {name}: {sum(t.state.is_finished() for t in trials)} of {len(trials)} trials ended; {what}")
 
 
-def _searched(study: Any) -> str:
-    return f"searching {', '.join(study.search)}" if study.search else "several seeds of one configuration"
+def _searched(names: list[str]) -> str:
+    return f"searching {', '.join(names)}" if names else "several seeds of one configuration"
 
 
 for command in (*define.COMMANDS, *steer.COMMANDS, *keep.COMMANDS):

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import device
 from pipelines.datasets import arrays, cache
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.decode import ENDINGS, read, size_of
@@ -152,6 +151,8 @@ def _decoded(
         except UserError as error:
             return error
 
+    from pipelines import device  # which loads NVML; whoever reads a study's definition comes past here
+
     with _quiet(), ThreadPoolExecutor(device.cores()) as threads:
         for begin in _progress(range(0, len(files), AT_ONCE), where):
             some = files[begin : begin + AT_ONCE]
@@ -189,6 +190,8 @@ def _common_size(files: Sequence[_File], spec: FolderDataset, where: str) -> tup
             return size_of(Path(file.path))
         except UserError:
             return None
+
+    from pipelines import device
 
     with _quiet(), ThreadPoolExecutor(device.cores()) as threads:
         found = Counter(each for each in threads.map(size, files) if each)

@@ -6,12 +6,14 @@ MLflow's own `log_batch` is for one run, in some ten statements and a transactio
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
 from sqlalchemy import delete, insert, select, tuple_
 
-from pipelines.tracking import facts
+from pipelines.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 LARGEST = sys.float_info.max  # in infinity's place, as MLflow has it
 
@@ -31,16 +33,18 @@ def log(rows: Sequence[MetricRow]) -> set[str]:
 
     Left out are runs in MLflow's trash and, where the store is a server, all. Raises TrackingError.
     """
-    database = facts.database()
-    if database is None or not rows:
+    opened = database()
+    if opened is None or not rows:
         return set()
+    from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
+
     values = [_columns(row) for row in sorted(rows, key=lambda row: row.step)]
     latest = {(each["run_uuid"], each["key"]): each for each in values}
     active: Any = select(SqlRun.run_uuid).where(
         SqlRun.run_uuid.in_({row.run_id for row in rows}), SqlRun.lifecycle_stage == "active"
     )
     former = tuple_(SqlLatestMetric.run_uuid, SqlLatestMetric.key).in_(list(latest))
-    with database.ManagedSessionMaker() as session:
+    with opened.ManagedSessionMaker() as session:
         # Writing comes first: SQLite gives up at once where two have read and both want to write.
         session.execute(delete(SqlLatestMetric).where(former, SqlLatestMetric.run_uuid.in_(active)))
         written = set(session.scalars(active))
@@ -49,6 +53,14 @@ def log(rows: Sequence[MetricRow]) -> set[str]:
             if own:
                 session.execute(insert(table), own)
     return written
+
+
+def database() -> "SqlAlchemyStore | None":
+    """Return MLflow's own store where it is a database that this process has open, None for a server."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    found = store.client()._tracking_client.store
+    return found if isinstance(found, SqlAlchemyStore) else None
 
 
 def _columns(row: MetricRow) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from mlflow.entities import ViewType
 
-from pipelines.errors import first_line
+from pipelines.errors import ArtifactError, first_line
 from pipelines.tracking import store
 from pipelines.tracking.records import ExperimentFacts, RunFacts
-from pipelines.tracking.run import ArtifactError
 
 
 def runs_of(experiment_id: str, study_uid: str, trial: int | None = None) -> list[RunFacts]:

@@ -1,11 +1,12 @@
 """What this project reads of MLflow's runs and experiments: plain data, so that the rest knows none of MLflow's types."""
 
 from dataclasses import dataclass
-from typing import Self
-
-from mlflow.entities import Experiment, Run
+from typing import TYPE_CHECKING, Self
 
 from pipelines.tracking import names
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class RunFacts:
     end_time: int | None = None
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: "Run") -> Self:
         """Return them of one of MLflow's runs."""
         info, data = run.info, run.data
         times = info.start_time, info.end_time
@@ -54,6 +55,6 @@ class ExperimentFacts:
     tags: dict[str, str]
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Self:
+    def of(cls, experiment: "Experiment") -> Self:
         """Return them of one of MLflow's experiments."""
         return cls(experiment.experiment_id, experiment.name, experiment.lifecycle_stage == "active", experiment.tags)

@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATASET_CONTEXT,
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_RUN_NAME,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_USER,
-)
 
 from models import Source
 from pipelines import checkpoint
-from pipelines.errors import first_line
+from pipelines.errors import ArtifactError, first_line
 from pipelines.tracking import bulk, names, store
 from pipelines.tracking.bulk import MetricRow
 from pipelines.train import EpochMetrics
@@ -31,10 +22,6 @@ PROBABILITIES, PREDICTIONS = "probabilities.npz", "predictions.npz"  # of a clas
 CHECKPOINT = "checkpoint"  # folder of a run's artifacts while it is unfinished
 REQUESTS = 8  # to a server at a time
 LAST_WRITTEN = "epoch_seconds"  # any metric of an epoch serves: they are written in one transaction
-
-
-class ArtifactError(Exception):
-    """What was asked of a run's artifacts could not be done; the message says what and why."""
 
 
 class TrackedRun:
@@ -59,19 +46,21 @@ class TrackedRun:
     def create(cls, experiment_id: str, parent_id: str, name: str, tags: Mapping[str, str]) -> "TrackedRun":
         """Create a child run of `parent_id`."""
         own = {
-            MLFLOW_PARENT_RUN_ID: parent_id,
-            MLFLOW_RUN_NAME: name,
-            MLFLOW_SOURCE_NAME: "sweep",
-            MLFLOW_USER: psutil.Process().username(),
-            MLFLOW_GIT_COMMIT: tags["git_commit"],
+            names.PARENT_RUN: parent_id,
+            names.RUN_NAME: name,
+            names.SOURCE_NAME: "sweep",
+            names.USER: psutil.Process().username(),
+            names.COMMIT: tags["git_commit"],
         }
         return cls(store.client().create_run(experiment_id, tags=own | dict(tags)).info.run_id, new=True)
 
     def log_inputs(self, params: Mapping[str, Any], dataset: str, digest: str) -> None:
         """Log parameters and data set; doing so again changes nothing."""
         self.log_params(params)
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         used = Dataset(dataset, digest, source_type="local", source=dataset)
-        inputs = [DatasetInput(used, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
+        inputs = [DatasetInput(used, [InputTag(names.DATASET_CONTEXT, "training")])]
         try:
             store.client().log_inputs(self.run_id, inputs)
         except store.TrackingError:  # two runs that name a data set first, at once, trip over each other in MLflow
@@ -79,11 +68,17 @@ class TrackedRun:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; doing so again changes nothing."""
+        from mlflow.entities import Param
+
         store.client().log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def log_metric(self, name: str, value: float, step: int) -> None:
         """Log one value, whatever is there already."""
-        self._log({name: value}, step, _now())
+        self.log_metrics({name: value}, step)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log values, whatever is there already."""
+        self._log(metrics, step, _now())
 
     def reopen(self) -> None:
         """Mark the run as running again; one that was put into the trash meanwhile is taken out."""
@@ -202,6 +197,8 @@ class TrackedRun:
         self._waiting.clear()
 
     def _log(self, metrics: Mapping[str, float], step: int, when: int) -> None:
+        from mlflow.entities import Metric
+
         store.client().log_batch(
             self.run_id, metrics=[Metric(key, value, when, step) for key, value in self._named(metrics).items()]
         )

@@ -4,32 +4,33 @@ import functools
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from alembic.util.exc import CommandError
-from mlflow import MlflowClient
-from mlflow.entities import ViewType
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.db import utils as databases
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import Source
 from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, first_line
-from pipelines.tracking import names
+from pipelines.tracking import database, names
+from pipelines.tracking.database import FILE as FILE
+from pipelines.tracking.database import VARIABLE as VARIABLE
+from pipelines.tracking.database import exists as exists
+from pipelines.tracking.database import shared as shared
+from pipelines.tracking.database import uri as uri
 from pipelines.tracking.records import ExperimentFacts, RunFacts
 
-TrackingError = MlflowException  # what every call of the store may raise: it is away, locked, or refuses
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
-DESCRIPTION = MLFLOW_RUN_NOTE  # tag of a run, which the UI shows as its description
+DESCRIPTION = names.NOTE  # tag of a run, which the UI shows as its description
 Phase = Literal["sweep", "baseline", "confirm", "final", "rerun"]  # what runs are for
 OF_TRIALS = "tags.phase != 'study'"  # filter of runs: all but the parents
 PAGE = 1_000  # runs or experiments a request
@@ -38,27 +39,28 @@ FUNCTIONS_FOLDER = "functions"  # and of their functions, a folder each
 RETRIES = "2"  # of a request to a server, a matter of seconds; MLflow's own seven hold training up for minutes
 
 
-VARIABLE, FILE = "MLFLOW_TRACKING_URI", "mlflow.db"
+def __getattr__(name: str) -> Any:
+    """Give `TrackingError`: what every call of the store may raise, when it is away, locked, or refuses. It loads MLflow."""
+    if name == "TrackingError":
+        from mlflow.exceptions import MlflowException
+
+        return MlflowException
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def uri() -> str:
-    """Return MLFLOW_TRACKING_URI, or that of the SQLite file under `mlruns/`."""
-    return addresses.of(VARIABLE, FILE)
-
-
-def shared() -> bool:
-    """Whether other machines reach the store too; an SQLite file they do not."""
-    return addresses.backend(uri()) != "sqlite"
-
-
-def client() -> MlflowClient:
+def client() -> "MlflowClient":
     """Return a client of the store; made and migrated on first use."""
     return client_of(uri())
 
 
 @functools.cache
-def client_of(uri: str) -> MlflowClient:
+def client_of(uri: str) -> "MlflowClient":
     """Return a client of the store at `uri`; raises StoreUnavailable."""
+    from alembic.util.exc import CommandError
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db import utils as databases
+
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs pages of what it also raises
@@ -82,18 +84,27 @@ def preload() -> None:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
+def is_tracking_error(error: BaseException) -> bool:
+    """Whether MLflow raised an error: only where it is loaded can it have."""
+    if "mlflow" not in sys.modules:
+        return False
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException)
+
+
 def refused(error: BaseException) -> bool:
     """Whether the store answers, and says no: the run is in the trash, say. Asking again gives the same."""
-    return isinstance(error, TrackingError) and error.error_code in REFUSALS
-
-
-def exists() -> bool:
-    """Whether there is a store to read; reading must not make one."""
-    return addresses.is_there(uri())
+    return is_tracking_error(error) and getattr(error, "error_code", None) in REFUSALS
 
 
 def all_experiments() -> list[ExperimentFacts]:
     """Return every active experiment."""
+    known = database.experiments()
+    if known is not None:
+        return [each for each in known if each.active]
+    from mlflow.entities import ViewType
+
     experiments: list[ExperimentFacts] = []
     token: str | None = None
     while True:
@@ -119,9 +130,7 @@ def find_experiment(name: str, study_uid: str | None = None) -> ExperimentFacts 
 
     Raises UserError for one in MLflow's trash.
     """
-    experiment = find_by_uid(study_uid) if study_uid else None
-    if experiment is None and (of_name := client().get_experiment_by_name(name)) is not None:
-        experiment = ExperimentFacts.of(of_name)
+    experiment = (find_by_uid(study_uid) if study_uid else None) or _called(name)
     if experiment is not None and not experiment.active:
         raise UserError(
             f"MLflow's experiment {experiment.name!r} is in the trash: sweep doctor {name} --fix takes it out, or give the study "
@@ -132,14 +141,28 @@ def find_experiment(name: str, study_uid: str | None = None) -> ExperimentFacts 
 
 def find_by_uid(study_uid: str) -> ExperimentFacts | None:
     """Return the experiment of the study with our id `study_uid`, one in the trash too; None where there is none."""
-    found = client().search_experiments(ViewType.ALL, filter_string=f"tags.`{STUDY_UID}` = '{study_uid}'")
-    return next(map(ExperimentFacts.of, found), None)
+    known = database.experiments()
+    if known is None:
+        from mlflow.entities import ViewType
+
+        found = client().search_experiments(ViewType.ALL, filter_string=f"tags.`{STUDY_UID}` = '{study_uid}'")
+        known = [*map(ExperimentFacts.of, found)]
+    return next((each for each in known if each.tags.get(STUDY_UID) == study_uid), None)
 
 
 def uid_of(name: str) -> str | None:
     """Return our id of the study whose experiment is called `name` now; None where there is none."""
-    experiment = client().get_experiment_by_name(name)
+    experiment = _called(name)
     return experiment.tags.get(STUDY_UID) if experiment else None
+
+
+def _called(name: str) -> ExperimentFacts | None:
+    """Return the experiment called `name` now, one in the trash too; None where there is none."""
+    known = database.experiments()
+    if known is not None:
+        return next((each for each in known if each.name == name), None)
+    found = client().get_experiment_by_name(name)
+    return ExperimentFacts.of(found) if found else None
 
 
 def restore_experiment(experiment_id: str) -> None:
@@ -166,10 +189,10 @@ def open_parent(
     run = client().create_run(
         experiment.experiment_id,
         tags={
-            MLFLOW_RUN_NAME: tags.get("study", experiment.name),
+            names.RUN_NAME: tags.get("study", experiment.name),
             "phase": "study",
             "study_uid": study_uid,
-            **({MLFLOW_PARENT_RUN_ID: within} if within else {}),
+            **({names.PARENT_RUN: within} if within else {}),
             **tags,
         },
     )
@@ -178,6 +201,8 @@ def open_parent(
 
 def all_runs(experiment_id: str, condition: str = "") -> list[RunFacts]:
     """Return every active run of an experiment that meets an MLflow filter, however many there are."""
+    from mlflow.entities import ViewType
+
     runs: list[RunFacts] = []
     token: str | None = None
     while True:
@@ -190,7 +215,10 @@ def all_runs(experiment_id: str, condition: str = "") -> list[RunFacts]:
 
 def current_study(experiment_id: str) -> str | None:
     """Return the uid of the study that an experiment is now of; None where another program made it."""
-    return client().get_experiment(experiment_id).tags.get(STUDY_UID) or None
+    known = database.experiments()
+    own = [each for each in known or () if each.experiment_id == experiment_id]
+    tags: Mapping[str, str] = own[0].tags if own else client().get_experiment(experiment_id).tags
+    return tags.get(STUDY_UID) or None
 
 
 def trial_runs(experiment_id: str) -> list[RunFacts]:
@@ -202,8 +230,8 @@ def trial_runs(experiment_id: str) -> list[RunFacts]:
 def any_trial(experiment_id: str) -> RunFacts | None:
     """Return any one trial's run of an experiment's current study; one is asked for, however many there are. None of none."""
     uid = current_study(experiment_id)
-    own = _of_study(uid) if uid else OF_TRIALS
-    return next(map(RunFacts.of, client().search_runs([experiment_id], own, ViewType.ACTIVE_ONLY, max_results=1)), None)
+    own = _of_study(uid) if uid else OF_TRIALS  # active ones, as MLflow takes it where nothing is said
+    return next(map(RunFacts.of, client().search_runs([experiment_id], own, max_results=1)), None)
 
 
 def parent_runs(experiment_id: str, study_uid: str) -> list[RunFacts]:
@@ -235,6 +263,8 @@ def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 def delete_tag(run_id: str, key: str) -> None:
     """Delete a tag of a run, if it has it."""
+    from mlflow.exceptions import MlflowException
+
     try:
         client().delete_tag(run_id, key)
     except MlflowException as error:
@@ -244,6 +274,8 @@ def delete_tag(run_id: str, key: str) -> None:
 
 def lifecycle(run_id: str) -> str | None:
     """Return "active" or "deleted" (in MLflow's trash, until `mlflow gc`); None for a run that there is not."""
+    from mlflow.exceptions import MlflowException
+
     try:
         return str(client().get_run(run_id).info.lifecycle_stage)
     except MlflowException as error:
@@ -296,8 +328,10 @@ def delete_artifacts(run_id: str, path: str) -> None:
         print(f"{path} of run {run_id} could not be deleted ({first_line(error)})")
 
 
-def artifact_store(run_id: str) -> ArtifactRepository:
+def artifact_store(run_id: str) -> "ArtifactRepository":
     """Return what holds a run's files, where they lie now: it lists, downloads, and deletes, which MLflow's client cannot."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     from pipelines.tracking import places
 
     return get_artifact_repository(places.here(client().get_run(run_id).info.artifact_uri), tracking_uri=uri())

@@ -2,7 +2,7 @@
 
 import base64
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,17 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps.results import frames, plots, systems, verdict_lines
-from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, gaps, ranking, winners_luck
+from sweeps.results.leaderboard import IMPORTANCE_TRIALS, SHOWN, counts, gaps, ranking, winners_luck
+from sweeps.results.rows import PARTS, Row, of_study, settings
 from sweeps.results.statistics import format_published
 from sweeps.results.systems import System
 from sweeps.results.tables import html, markdown, number
 from sweeps.results.verdict import luck_of_the_best
 from sweeps.stores.record import StoredStudy
+from sweeps.stores.seen import SeenStudy
 
-OF_THE_STUDY = {  # figures on the parent run
-    "study_curves.png": "Every trial on the validation images, epoch by epoch",
-    "images_by_class.png": "The images",
-}
+CURVES = {"study_curves.png": "Every trial on the validation images, epoch by epoch"}  # figures on the parent run
+IMAGES = {"images_by_class.png": "The images"}
 OF_THE_CHOSEN = {  # figures of the run that validation chose
     "learning_curves.png": "Training",
     "confusion.png": "Classes taken for others",
@@ -53,7 +53,7 @@ def write(study: str, console: Console, output: Path | None = None) -> list[Syst
     """
     page = Report(study)
     text = page.text()
-    path = output or paths.mlruns() / "reports" / f"{study}.md"
+    path = output or paths.report(study)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -90,88 +90,149 @@ class Report:
         self.frame = frames.runs(name)
         if not (self.frame.epochs > 0).any():
             raise UserError(f"no trial of study {name!r} has ended: resume it (sweep run {name} --stored)")
-        self.complete = self.frame[self.frame.state == "complete"]
-        self.seeds = systems.confirmations(name)
+        self.complete, self.rows = self.frame[self.frame.state == "complete"], of_study(name)
+        self.seeds, self.again = systems.confirmations(name), systems.seeds(SeenStudy(name))
         self.trials = stored.trial_runs()
         of_seeds = [tracking.get_run(run_id) for run_id in self.seeds.run_id]
         self.runs = {run.run_id: run for run in [*self.trials, *of_seeds]}
         self.systems: list[System] = systems.systems(name)
-        self.judged = systems.judged(name, self.systems)
+        self.judged = systems.verdict_rows(self.study, name, self.systems)
 
     def text(self) -> str:
-        """Return the whole page."""
-        study, tags = self.study, self.parent.tags
-        counts = ", ".join(f"{count} {state}" for state, count in self.frame.state.value_counts().items() if count)
-        head = (
-            f"# {study.name}\n\nModel {' or '.join(f'`{name}`' for name in study.models)} on {study.dataset.name}; searched: "
-            f"{', '.join(f'`{name}`' for name in study.search)}.\n"
-            f"{len(self.frame)} trials: {counts}. Study digest {study.digest()}, data set digest "
-            f"{tags.get('dataset_digest', NOTHING)}."
-        )
-        sections = {
-            "Verdicts": self._verdicts(),
-            "Seeds": self._seeds(),
-            "The test images": self._reads(),
-            "Leaderboard": self._leaderboard(),
-            "Cost to target": self._cost(),
-            "What ended early": self._ended_early(),
-            "Importance": self._importance(),
-            "Provenance": self._provenance(),
-        }
-        return head + "\n\n" + "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items()) + "\n"
+        """Return the whole page as Markdown, without figures: what a reader wants to know first, where it comes from last."""
+        return "\n\n".join([self._head(), *self._findings(), *self._details(), self._provenance()]) + "\n"
 
     def log(self, text: str) -> None:
         """Write `text`, the page, to the parent run: as Markdown, and as HTML with figures and plots inside."""
-        title = f"{self.study.name}: report"
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "report.md").write_text(text, encoding="utf-8")
-            with_figures = text + "\n" + "\n\n".join(self._figures())
             interactive = plots.sections(self.store.study(), self.study, self.frame)
-            page = html(with_figures, title, f"<h2>Plots to click on</h2>\n{interactive}" if interactive else "")
+            page = html(
+                "\n\n".join([self._head(), *self._findings(figures=True), *self._details(), *self._figures()]),
+                f"{self.study.name}: report",
+                f"<h2>Plots to click on</h2>\n{interactive}" if interactive else "",
+                self._provenance(),
+            )
             (folder / "report.html").write_text(page, encoding="utf-8")
             TrackedRun(self.parent.run_id).log_artifacts(folder)
 
+    def _head(self) -> str:
+        """Return the title, and in a paragraph what was searched, and what came of it."""
+        study = self.study
+        searched = ", ".join(f"`{name}`" for name in study.search)
+        of_models = " or ".join(f"`{name}`" for name in study.models)
+        spent = (
+            f"{self.frame.epochs.sum():,} epochs, {number(self.frame.seconds.sum() / 3600, '.1f')} hours of training"
+        )
+        words = [
+            f"The study searched {searched} of model {of_models} on {study.dataset.name}, for the best {self.metric.label} "
+            f"on validation images: {len(self.frame)} trials ({counts(self.rows)}), {spent}."
+        ]
+        if self.complete.empty:
+            words.append("No trial is complete.")
+        elif self.systems:
+            words.append(self._confirmed())
+        else:
+            chosen = self.complete.iloc[0]
+            values = [self._shown(chosen[f"{part}_{self.metric.name}"]) for part in PARTS]
+            again = "one training" if study.trainings == 1 else f"{study.trainings} models"
+            words.append(
+                f"The best by validation is trial {chosen.trial}: {values[0]} on validation images, {values[1]} on test images "
+                f"({again}, unconfirmed: `sweep confirm {study.name}` trains the best again from fresh seeds)."
+            )
+        said = f"{study.description.strip()}\n\n" if study.description else ""
+        return f"# {study.name}\n\n{said}{' '.join(words)}"
+
+    def _confirmed(self) -> str:
+        """Return what the fresh seeds of the chosen configuration came to, in words."""
+        chosen = self.systems[0]
+        of = self.metric.text(chosen.test_mean, chosen.test_sd)
+        seeds = f"{len(chosen.run_ids)} fresh seeds"
+        said = f"Trained again from {seeds}, {chosen.name}, which validation chooses, has {of} on test images"
+        verdicts = []
+        for row in self.judged:
+            if row["chosen"]:
+                metric = self.by_name[row["metric"]]
+                value = format_published(row["published"], row["kind"], metric, row["decimals"])
+                verdicts.append(f"{value}{metric.called} ({row['target']}) is {row['verdict']}")
+        return f"{said}: {', '.join(verdicts)}." if verdicts else f"{said}."
+
+    def _findings(self, figures: bool = False) -> Iterator[str]:
+        """Yield what a reader wants to know: the verdicts or the best trial, the curves, the front, the leaderboard."""
+        if self.systems:
+            yield f"## Verdicts\n\n{self._verdicts()}"
+        elif len(self.complete):
+            yield f"## Best trial\n\n{self._best()}"
+        curves = [*self._images(self.parent.run_id, CURVES)] if figures else []
+        if curves:
+            yield "\n\n".join(["## Curves", *curves])
+        ahead = [row for row in self.rows if row.get("on_front")]
+        if ahead:
+            columns = ", ".join(objective.column for objective in self.study.objectives)
+            said = f"No other trial is better in one of {columns} and as good in the rest."
+            yield f"## Front\n\n{said}\n\n{markdown(ranking(ahead, self.study, len(ahead)))}"
+        complete = [row for row in self.rows if row["state"] == "complete"]
+        if complete:
+            yield self._leaderboard(complete)
+
+    def _details(self) -> Iterator[str]:
+        """Yield the sections that have something to say."""
+        sections = {
+            "Importance": self._importance(),
+            "Seeds": self._seeds(),
+            "Cost to target": self._cost(),
+            "What ended early": self._ended_early(),
+            "The test images": self._reads(),
+        }
+        return (f"## {title}\n\n{body}" for title, body in sections.items() if body)
+
     def _figures(self) -> Iterator[str]:
-        """Yield the figures of the study, and of the trial that validation chose, each as Markdown with the image inside."""
-        runs = [("The study", self.parent.run_id, OF_THE_STUDY)]
+        """Yield the figures of the trial that validation chose, and of the data, each as Markdown with the image inside."""
+        runs = [("The data", self.parent.run_id, IMAGES)]
         if len(self.complete):
             chosen = self.complete.iloc[0]
             several = f" (results: model 1 of {self.study.trainings})" if self.study.trainings > 1 else ""
-            runs.append((f"Trial {chosen.trial}, chosen by validation{several}", chosen.run_id, OF_THE_CHOSEN))
+            runs.insert(0, (f"Trial {chosen.trial}, chosen by validation{several}", chosen.run_id, OF_THE_CHOSEN))
         for title, run_id, wanted in runs:
-            there = tracking.artifacts(run_id)
-            yield f"## {title}"
-            with tempfile.TemporaryDirectory() as folder:
-                for file, what in wanted.items():
-                    found = next((path for path in (file, f"model_1/{file}") if path in there), None)
-                    if found:
-                        content = tracking.artifact_folder(run_id, found, Path(folder)).read_bytes()
-                        yield f"![{what}](data:image/png;base64,{base64.b64encode(content).decode()})"
+            images = [*self._images(run_id, wanted)]
+            yield from [f"## {title}", *images] if images else ()
+
+    def _images(self, run_id: str, wanted: Mapping[str, str]) -> Iterator[str]:
+        """Yield the figures of a run that there are, by file and in words, as Markdown with the image inside."""
+        there = tracking.artifacts(run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            for file, what in wanted.items():
+                found = next((path for path in (file, f"model_1/{file}") if path in there), None)
+                if found:
+                    content = tracking.artifact_folder(run_id, found, Path(folder)).read_bytes()
+                    yield f"![{what}](data:image/png;base64,{base64.b64encode(content).decode()})"
 
     def _verdicts(self) -> str:
-        if not self.systems:
-            return self._unconfirmed()
-        head = ["system", "models", f"validation{self.metric.called}", f"test{self.metric.called}"]
-        lines = [head]
+        lines = [["system", "models", f"validation{self.metric.called}", f"test{self.metric.called}"]]
         for system in self.systems:
             name = f"**{system.name}**, chosen" if system.chosen else system.name
             lines.append([name, *systems.cells(system)])
-        if self.judged.empty:
+        if not self.judged:
             said = [systems.without_verdict(self.study.name)]
         else:
             said = [verdict_lines.as_markdown(verdict_lines.judged(self.judged, self.by_name)), HOW_TO_READ]
         return "\n\n".join(filter(None, [markdown(lines), *said, "\n".join(self._comparisons())]))
 
-    def _unconfirmed(self) -> str:
-        said = f"None: nothing is confirmed. `sweep confirm {self.study.name}` trains the best configurations from fresh seeds."
-        if self.complete.empty or not self.study.dataset.comparable:
+    def _best(self) -> str:
+        """Return the hyperparameters of the trial that validation chose, and its gaps to published values."""
+        best = next(row for row in self.rows if row["state"] == "complete")
+        lines = [["hyperparameter", "value"]]
+        params = self.study.active(settings(best, [*self.study.search]))
+        lines += [[f"`{name}`", str(value)] for name, value in params.items()]
+        said = f"Trial {best['trial']}, chosen by validation, one training, unconfirmed:\n\n{markdown(lines)}"
+        if not self.study.dataset.comparable or not self.study.targets:
             return said
-        chosen = self.complete.iloc[0]
-        found = gaps(self.study, chosen)
-        lines = [["published", "gap", "test images"]]
-        lines += [[f"{gap.published}, {gap.target}", gap.gap, gap.images or NOTHING] for gap in found]
-        return f"{said}\n\nTrial {chosen.trial}, chosen by validation, one training, unconfirmed:\n\n{markdown(lines)}"
+        against = [["published", "gap", "test images"]]
+        against += [
+            [f"{gap.published}, {gap.target}", gap.gap, gap.images or NOTHING] for gap in gaps(self.study, best)
+        ]
+        return f"{said}\n\n{markdown(against)}"
 
     def _comparisons(self) -> Iterator[str]:
         """Yield how far the chosen configuration is from each other one that has seeds of its own."""
@@ -180,12 +241,12 @@ class Report:
 
     def _seeds(self) -> str:
         if self.seeds.empty:
-            return "None."
+            return ""
         called = self.metric.called
         measured = [f"validation{called}", f"test{called}"]
         lines = [["trial", "phase", "seed", "state", *measured, "kept epoch", "epochs", "run"]]
         for _, row in self.seeds.iterrows():
-            values = [self._shown(row[f"{part}_{self.metric.name}"]) for part in frames.PARTS]
+            values = [self._shown(row[f"{part}_{self.metric.name}"]) for part in PARTS]
             epochs = [number(row.kept_epoch), number(row.epochs)]
             seed = self.runs[row.run_id].params.get("seed", NOTHING)
             lines.append([str(row.trial), row.phase, seed, row.state, *values, *epochs, f"`{row.run_id}`"])
@@ -227,12 +288,12 @@ class Report:
         """Return a value of the objective as it is written."""
         return self.metric.text(self.metric.scale * value)
 
-    def _leaderboard(self) -> str:
-        lines = ranking(self.complete, self.study)
+    def _leaderboard(self, complete: Sequence[Row]) -> str:
+        """Return the best of the complete trials, with how far the best of them was lucky."""
         said = f"By validation {self.metric.label}."
-        if len(self.complete) and (luck := winners_luck(self.complete, self.seeds, self.study, len(self.frame))):
+        if luck := winners_luck(complete, self.again, self.study, len(self.rows)):
             said = f"{said} {luck[0].upper()}{luck[1:]}."
-        return f"{said}\n\n{markdown(lines)}" if len(lines) > 1 else "No trial is complete."
+        return f"## Leaderboard\n\n{said}\n\n{markdown(ranking(complete, self.study))}"
 
     def _cost(self) -> str:
         ended = [run for run in self.trials if "epochs_trained" in run.metrics and run.end_time]
@@ -254,12 +315,12 @@ class Report:
             "Of the trials that had ended when the first of them crossed the published value *on validation images*: one "
             "training, no verdict."
         )
-        return f"{what}\n\n{markdown(lines)}" if len(lines) > 1 else "The study has no targets."
+        return f"{what}\n\n{markdown(lines)}" if len(lines) > 1 else ""
 
     def _ended_early(self) -> str:
         early = self.frame[~self.frame.state.isin(["complete", "running", "waiting"])]
         if early.empty:
-            return "No trial ended early."
+            return ""
         lines = [["state", "trials", "epochs in all", "epochs trained (trials)"]]
         for state, rows in early.groupby("state", observed=True):
             epochs = rows.epochs.fillna(0).astype(int)
@@ -271,9 +332,12 @@ class Report:
 
     def _importance(self) -> str:
         if len(self.complete) < IMPORTANCE_TRIALS:
-            return f"Fewer than {IMPORTANCE_TRIALS} complete trials say nothing of importance."
+            return ""
+        weights = self.store.importances()
         lines = [["hyperparameter", "importance"]]
-        lines += [[f"`{name}`", f"{weight:.2f}"] for name, weight in self.store.importances().items()]
+        lines += [[f"`{name}`", f"{weight:.2f}"] for name, weight in weights.items()]
+        if not weights:  # every trial has the same value
+            return ""
         return f"For validation {self.metric.label}, fANOVA over {len(self.complete)} complete trials.\n\n{markdown(lines)}"
 
     def _provenance(self) -> str:
@@ -290,7 +354,10 @@ class Report:
             what = [*known, commit, tags.get("device_name", tags.get("device", NOTHING)), libraries]
             lines.append([trial, tags["phase"], f"`{run.run_id}`", seed, *what])
         said = "The runs behind the leaderboard and the verdicts; `sweep rerun RUN` trains any of them again."
-        return f"{said}\n\n{markdown(lines)}"
+        digests = (
+            f"Study digest {self.study.digest()}, data set digest {self.parent.tags.get('dataset_digest', NOTHING)}."
+        )
+        return f"## Provenance\n\n{said} {digests}\n\n{markdown(lines)}"
 
 
 def _crosses(run: RunFacts, metric: Metric, published: float) -> bool:

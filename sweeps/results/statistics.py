@@ -69,29 +69,30 @@ def anytime(n: int, error: float = ERROR) -> float:
 
 def t_quantile(df: float, error: float = ERROR) -> float:
     """Return the two-sided quantile of Student's t distribution."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes longer to load than a table to print
 
-    return float(t.ppf(1 - error / 2, df))
+    return float(stdtrit(df, 1 - error / 2))
 
 
 def share(hits: int, trials: int, error: float = ERROR) -> tuple[float, float]:
     """Return the exact interval (Clopper and Pearson) of the probability, 0 to 1, behind so many hits among so many trials."""
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    found = binomtest(hits, trials).proportion_ci(1 - error)
-    return float(found.low), float(found.high)
+    low = betaincinv(hits, trials - hits + 1, error / 2) if hits else 0.0
+    high = betaincinv(hits + 1, trials - hits, 1 - error / 2) if hits < trials else 1.0
+    return float(low), float(high)
 
 
 def chance_above(published: float, measured: Summary, least_sd: float = 0.0) -> float:
     """Return the probability, 0 to 1, that one value more lies above `published`: by Student's predictive distribution."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     if measured.sd is None:
         return math.nan
     spread = max(measured.sd, least_sd) * (1 + 1 / measured.n) ** 0.5
     if spread == 0:
         return float(measured.mean > published)
-    return float(t.sf((published - measured.mean) / spread, measured.n - 1))
+    return float(stdtr(measured.n - 1, (measured.mean - published) / spread))
 
 
 def wilson(share: float, variance: float, df: float, error: float = ERROR) -> tuple[float, float]:

@@ -1,26 +1,27 @@
 """Reading back what was confirmed: DataFrames of the seeds, and of the verdict on every published accuracy."""
 
+import dataclasses
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
 from pipelines import datasets, paths, predictions
-from pipelines.errors import UserError, first_line
+from pipelines.errors import ErrorKind, UserError, first_line
 from pipelines.metrics import ACCURACY, Labels, Metric, is_regression, short
 from pipelines.tracking import facts
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import PREDICTIONS, PROBABILITIES
-from sweeps.results import choice, ensemble, frames, verdict, verdict_lines
-from sweeps.results.choice import confirmed_trials, final_trials
+from sweeps.results import ensemble, rows, verdict, verdict_lines
 from sweeps.results.comparison import Comparison, compare
+from sweeps.results.rows import Row
 from sweeps.results.statistics import Interval
 from sweeps.results.tables import terminal
 from sweeps.results.verdict import (
@@ -33,8 +34,14 @@ from sweeps.results.verdict import (
     on_further_images,
     share_of,
 )
-from sweeps.stores.record import StoredStudy, adopt_source, find
-from sweeps.stores.store import Store
+from sweeps.stores import names
+from sweeps.stores.seen import SeenStudy, owned_by
+from sweeps.stores.storage import kind_of
+from sweeps.stores.trials import fingerprint
+from sweeps.study.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OF_A_SEED = [
     *("study", "trial", "phase", "seed", "state"),
@@ -49,6 +56,12 @@ OF_A_VERDICT = [
     *("beyond", "beyond_low", "beyond_high"),
     "error",
 ]
+NUMBERS = [  # columns of those, of numbers that may be missing
+    *("val_mean", "test_mean", "test_sd", "mean", "low", "high", "chance", "share_low", "share_high"),
+    *("one_low", "one_high", "beyond_low", "beyond_high"),
+]
+STATISTICS = ("choice", "ensemble", "statistics", "systems", "verdict")  # files that say what a system comes to
+PHASES = ("confirm", "final")  # of the studies that train a configuration again
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class System:
     `measured`: by the objective, `metric`, and by every metric that a target is of, by name. `run_ids`: the runs that it was
     measured with; `trained`: how many seeds have ended, those too that diverged or failed and count in nothing; `planned`:
     how many were planned. `error`: that its words may have. `correct`: seeds × test images, whether a seed classifies each
-    rightly; None of an ensemble and of a regression.
+    rightly; None of an ensemble, of a regression, and where it was not computed just now.
     """
 
     name: str
@@ -109,26 +122,19 @@ class System:
         return self.measured[self.metric.name].test_sd
 
 
-def confirmations(study: str | None = None) -> pd.DataFrame:
+def confirmations(study: str | None = None) -> "pd.DataFrame":
     """Return one row a seed of every configuration of a study that was trained again, in the order of trials and seeds.
 
     `study`: its name; the latest sweep if not given. Columns: study, trial (whose configuration it is), phase (confirm, or final:
     trained on the validation images too), seed (its number, from 0), state, val_NAME and test_NAME for every metric, as in
     `runs`, kept_epoch (from 1), epochs, seconds, run_id. Raises UserError for an unknown study.
     """
+    import pandas as pd
+
     name = name_of(study)
-    found = []
-    stored = StoredStudy(name)
-    experiment = stored.experiment()
-    measured = [f"{part}_{metric.name}" for metric in stored.read().measured for part in frames.PARTS]
+    measured = [f"{part}_{metric.name}" for metric in SeenStudy(name).read().measured for part in rows.PARTS]
     columns = [*OF_A_SEED[:5], *measured, *OF_A_SEED[5:]]
-    for phase, trials in (("confirm", confirmed_trials(name)), ("final", final_trials(name))):
-        for number, confirming in trials.items():
-            uid = Store(confirming).uid
-            for run in facts.of_trials(experiment.experiment_id, frames.WANTED, uid) if experiment else []:
-                row = frames.row(run)
-                own = {"study": name, "trial": number, "phase": phase, "seed": row["trial"]}
-                found.append({key: (row | own).get(key) for key in columns})
+    found = [{key: seed.get(key) for key in columns} for seed in seeds(SeenStudy(name))]
     frame = pd.DataFrame(found, columns=columns).astype({name: "float64" for name in (*measured, "seconds")})
     frame = frame.astype({name: "Float64" for name in ("kept_epoch", "epochs")}).astype(
         {name: "Int64" for name in ("kept_epoch", "epochs")}
@@ -136,7 +142,21 @@ def confirmations(study: str | None = None) -> pd.DataFrame:
     return frame.sort_values(["trial", "phase", "seed"], ignore_index=True)
 
 
-def verdicts(study: str | None = None) -> pd.DataFrame:
+def seeds(study: SeenStudy) -> list[Row]:
+    """Return what is known of every seed of each configuration that was trained again, as `confirmations` has it, unordered."""
+    experiment = tracking.find_experiment(study.name, study.uid) if tracking.exists() else None
+    found = []
+    for confirming in owned_by(study.name):
+        phase, _, number = confirming.name.removeprefix(f"{study.name}-").partition("-")
+        if phase not in PHASES or not number.isdigit() or experiment is None:  # a rerun's
+            continue
+        for run in facts.of_trials(experiment.experiment_id, rows.WANTED, confirming.uid):
+            row = rows.row(run)
+            found.append(row | {"study": study.name, "trial": int(number), "phase": phase, "seed": row["trial"]})
+    return found
+
+
+def verdicts(study: str | None = None) -> "pd.DataFrame":
     """Return one row for every system of a study and published value; in the unit shown: accuracies in percent.
 
     Systems: every confirmed configuration, the final training of the chosen one, and the ensemble that validation chooses.
@@ -151,14 +171,22 @@ def verdicts(study: str | None = None) -> pd.DataFrame:
     words; the intervals are at 95 %. docs/verdicts.md has the rule. Raises UserError for an unknown study.
     """
     name = name_of(study)
-    return judged(name, systems(name))
+    return judged(name, known(name) or systems(name))
 
 
-def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
+def judged(study: str, found: Sequence[System]) -> "pd.DataFrame":
     """Return the rows of `verdicts` for the systems of a study; none where its test images are not those of published numbers."""
-    definition = StoredStudy(study).read()
+    import pandas as pd
+
+    judged = verdict_rows(SeenStudy(study).read(), study, found)
+    types = dict.fromkeys(NUMBERS, "float64") | {"decimals": "Int64", "better": "Int64"}
+    return pd.DataFrame(judged, columns=OF_A_VERDICT).astype(types)
+
+
+def verdict_rows(definition: Study, study: str, found: Sequence[System]) -> list[Row]:
+    """Return what `judged` does, without pandas; what there is not is None, or no number."""
     by_name = {metric.name: metric for metric in definition.measured}
-    rows = []
+    judged = []
     for system in found if definition.dataset.comparable else []:
         for target in definition.sorted_targets():
             metric = by_name[short(target.of)]
@@ -172,10 +200,8 @@ def judged(study: str, found: Sequence[System]) -> pd.DataFrame:
                 "decimals": target.decimals,
                 "images": target.test_images,
             }
-            rows.append(of_target | row_of(system, metric, published))
-    return pd.DataFrame(rows, columns=OF_A_VERDICT).astype(
-        {"val_mean": "float64", "test_sd": "float64", "decimals": "Int64", "better": "Int64"}
-    )
+            judged.append(dict.fromkeys(OF_A_VERDICT) | of_target | row_of(system, metric, published))
+    return judged
 
 
 def row_of(system: System, metric: Metric, published: Published) -> dict[str, Any]:
@@ -229,6 +255,9 @@ def of_the_mean(seeds: Seeds, published: Published, error: float) -> dict[str, A
 
 def systems(study: str) -> list[System]:
     """Return what of a study was confirmed: the chosen configuration first, then its final training, the ensemble, the others."""
+    from sweeps.results import choice
+    from sweeps.stores.record import StoredStudy, adopt_source
+
     stored = StoredStudy(study)
     definition = stored.read()
     adopt_source(stored.attributes)  # users' metrics are computed of ensembles
@@ -238,6 +267,7 @@ def systems(study: str) -> list[System]:
         objective,
         *(metric for metric in definition.measured if metric.name in definition.judged() - {objective.name}),
     ]
+    computed_from = _computed_from(SeenStudy(study), definition)
     confirmed, finals = _seeds_by_trial(study)
     among = len(confirmed)
     confirmed = {number: seeds for number, seeds in confirmed.items() if len(seeds.complete)}
@@ -304,7 +334,60 @@ def systems(study: str) -> list[System]:
                 None,
             )
         )
-    return [*found[:1], *further, *found[1:]]
+    found = [*found[:1], *further, *found[1:]]
+    try:
+        stored.store.remember(names.SYSTEMS, {"of": computed_from, "systems": [_content(system) for system in found]})
+    except Exception as error:  # it may only be read here
+        if not (kind_of(error).passes or kind_of(error) is ErrorKind.LASTING):
+            raise
+    return found
+
+
+def known(study: str) -> list[System] | None:
+    """Return what `systems` computed of the same seeds, without `correct`; None where that was never, or by another version."""
+    stored = SeenStudy(study)
+    kept, definition = stored.attributes.get(names.SYSTEMS), stored.read()
+    if not kept or kept["of"] != _computed_from(stored, definition):
+        return None
+    by_name = {metric.name: metric for metric in definition.measured}
+    return [_system(content, by_name) for content in kept["systems"]]
+
+
+def _computed_from(stored: SeenStudy, definition: Study) -> str:
+    """Return what tells this from the systems of other seeds, other metrics, or another version of the statistics."""
+    from_runs = sorted(
+        (seed["phase"], seed["trial"], seed["seed"], seed["state"], seed["run_id"], repr(_measurements(seed)))
+        for seed in seeds(stored)
+    )
+    by_storage = []
+    for each in owned_by(stored.name):
+        trials = each.trials()
+        by_storage.append((each.name, fingerprint(trials), [(trial.number, trial.state.name) for trial in trials]))
+    planned = sorted(item for item in stored.attributes.items() if item[0].startswith(names.FORMER_SEEDS_PLANNED))
+    wanted = [definition.objective.name, *sorted(definition.judged()), definition.protocol]
+    rooms = Path(__file__).parent
+    code = [hashlib.sha256(rooms.joinpath(f"{each}.py").read_bytes()).hexdigest() for each in STATISTICS]
+    return hashlib.sha256(json.dumps([from_runs, sorted(by_storage), planned, wanted, code]).encode()).hexdigest()[:16]
+
+
+def _measurements(seed: Row) -> list[tuple[str, Any]]:
+    return sorted((key, value) for key, value in seed.items() if key.startswith(("val_", "test_")))
+
+
+def _content(system: System) -> dict[str, Any]:
+    """Return a system as plain data, without `correct`."""
+    fields = {each.name: getattr(system, each.name) for each in dataclasses.fields(system) if each.name != "correct"}
+    measured = {name: dataclasses.asdict(each) for name, each in system.measured.items()}
+    return fields | {"run_ids": list(system.run_ids), "metric": system.metric.name, "measured": measured}
+
+
+def _system(content: Mapping[str, Any], by_name: Mapping[str, Metric]) -> System:
+    kinds = {"seeds": Seeds, "here": Estimate, "beyond": Estimate}
+    measured = {
+        name: Measured(**each | {key: each[key] and kind(**each[key]) for key, kind in kinds.items()})
+        for name, each in content["measured"].items()
+    }
+    return System(**{**content, "metric": by_name[content["metric"]], "measured": measured}, correct=None)
 
 
 @dataclass(frozen=True)
@@ -315,7 +398,7 @@ class OfSeeds:
     how many were planned.
     """
 
-    complete: pd.DataFrame
+    complete: "pd.DataFrame"
     ended: int
     planned: int
 
@@ -334,9 +417,11 @@ class OfSeeds:
 
 def _seeds_by_trial(study: str) -> tuple[dict[int, OfSeeds], dict[int, OfSeeds]]:
     """Return the seeds of every confirmed configuration of a study, and of every final training, by trial."""
-    rows = confirmations(study)
-    on_test = f"test_{StoredStudy(study).read().objective.name}"
-    complete = rows[(rows.state == "complete") & rows[on_test].notna()]
+    from sweeps.results import choice
+
+    seeds = confirmations(study)
+    on_test = f"test_{SeenStudy(study).read().objective.name}"
+    complete = seeds[(seeds.state == "complete") & seeds[on_test].notna()]
 
     def of(phase: Literal["confirm", "final"], trials: Mapping[int, str]) -> dict[int, OfSeeds]:
         found = {}
@@ -346,12 +431,12 @@ def _seeds_by_trial(study: str) -> tuple[dict[int, OfSeeds], dict[int, OfSeeds]]
             found[number] = OfSeeds(own, ended, choice.planned(study, phase, number, ended))
         return found
 
-    return of("confirm", confirmed_trials(study)), of("final", final_trials(study))
+    return of("confirm", choice.confirmed_trials(study)), of("final", choice.final_trials(study))
 
 
 def evidence(study: str, trial: int, metric: Metric) -> tuple[Seeds, float]:
     """Return the test values of a confirmed configuration, without its predictions, and the error that its words may have."""
-    images = StoredStudy(study).read().dataset.test_examples
+    images = SeenStudy(study).read().dataset.test_examples
     confirmed, _ = _seeds_by_trial(study)
     return confirmed[trial].values(metric, images), share_of("configuration", len(confirmed))
 
@@ -390,7 +475,9 @@ def comparisons(study: str, found: Sequence[System]) -> Iterator[tuple[str, Comp
 
 def _retrained(study: str, metric: Metric) -> Iterator[tuple[str, Seeds, NDArray[np.bool_] | None]]:
     """Yield the seeds of the published recipe of a study's model, where `sweep baselines` has trained it on the same images."""
-    definition = StoredStudy(study).read()
+    from sweeps.stores.record import find
+
+    definition = SeenStudy(study).read()
     stored = find(f"baseline-{definition.model}")
     if stored is None or not definition.dataset.comparable:
         return
@@ -410,27 +497,28 @@ def _retrained(study: str, metric: Metric) -> Iterator[tuple[str, Seeds, NDArray
 
 def show(study: str, console: Console, found: Sequence[System] | None = None) -> None:
     """Print what the fresh seeds came to, and the verdict on every target; `found`: the study's systems, if they are known."""
-    found = systems(study) if found is None else found
+    found = known(study) or systems(study) if found is None else found
     if not found:
         console.print(f"no seed is complete yet: sweep confirm {study} resumes")
         return
-    verdicts, called = judged(study, found), found[0].metric.called
-    rows = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]
-    console.print(terminal([["", "models", f"validation{called}", f"test{called}"], *rows]))
+    definition, called = SeenStudy(study).read(), found[0].metric.called
+    verdicts = verdict_rows(definition, study, found)
+    lines = [[f"{system.name}{' *' if system.chosen else ''}", *cells(system)] for system in found]
+    console.print(terminal([["", "models", f"validation{called}", f"test{called}"], *lines]))
     console.print(
         f"*: chosen, by its mean validation {found[0].metric.label}; means and standard deviations over fresh seeds",
         soft_wrap=True,
     )
-    by_name = {metric.name: metric for metric in StoredStudy(study).read().measured}
+    by_name = {metric.name: metric for metric in definition.measured}
     for line in verdict_lines.as_text(verdict_lines.judged(verdicts, by_name)):
         console.print(line, soft_wrap=True)
-    if verdicts.empty:
+    if not verdicts:
         console.print(without_verdict(study), soft_wrap=True)
 
 
 def without_verdict(study: str) -> str:
     """Return why a study has no verdict."""
-    definition = StoredStudy(study).read()
+    definition = SeenStudy(study).read()
     if definition.dataset.comparable:
         return "no verdict: the study has no target"
     own = definition.dataset.test_examples
@@ -459,6 +547,8 @@ class Predicted:
     @classmethod
     def of(cls, run_ids: Sequence[str], dataset: datasets.Dataset) -> "Predicted":
         """Read those of single models from the runs' artifacts; raises UserError where they are gone or damaged."""
+        from pipelines.tracking.run import PREDICTIONS, PROBABILITIES
+
         file_name = PREDICTIONS if is_regression(dataset.test.y) else PROBABILITIES
         found: dict[str, list[NDArray[np.float32]]] = {"validation": [], "test": []}
         with tempfile.TemporaryDirectory() as folder:
@@ -490,9 +580,8 @@ def _ends(interval: Interval | None, low: str, high: str) -> dict[str, float]:
 def name_of(study: str | None) -> str:
     """Return the study's name: the latest sweep's if none is given. Raises UserError for an unknown one."""
     if study is not None:
-        return StoredStudy(study).name
-    known: Any = frames.studies()
-    sweeps = known[known.phase == "sweep"]
-    if sweeps.empty:
+        return SeenStudy(study).name
+    sweeps = [each.study for each in rows.studies() if each.phase == "sweep"]
+    if not sweeps:
         raise UserError(f"no study has been run yet: begin with {paths.command('run')}")
-    return StoredStudy(str(sweeps.study.iloc[0])).name
+    return SeenStudy(sweeps[0]).name

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 from rich.table import Table
 
 from pipelines.metrics import ACCURACY, NOTHING, Metric
@@ -20,7 +19,12 @@ code {font-size: 0.95em}
 
 def number(value: Any, form: str = "") -> str:
     """Return a number as `form` says; one that is not known as NOTHING."""
-    return NOTHING if pd.isna(value) else format(value, form)
+    return NOTHING if unknown(value) else format(value, form)
+
+
+def unknown(value: Any) -> bool:
+    """Whether a value is missing: None, no number, or missing as pandas has it, which is not loaded for this."""
+    return str(value) in ("None", "nan", "<NA>")
 
 
 def percent(mean: Any, deviation: Any = None) -> str:
@@ -37,7 +41,7 @@ def percentage(share: float) -> str:
 
 def interval(low: float, high: float, metric: Metric = ACCURACY) -> str:
     """Return an interval in the unit in which its metric is shown, percent for accuracy; of one that there is not, why."""
-    if pd.isna(low):
+    if unknown(low):
         return "too few seeds"
     worst, best = (end * metric.scale for end in metric.range)
     return f"{max(low, worst):{metric.form}} to {min(high, best):{metric.form}}"
@@ -58,10 +62,10 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
-def html(text: str, title: str, further: str = "") -> str:
+def html(text: str, title: str, further: str = "", last: str = "") -> str:
     """Return Markdown as one HTML page; HTML within it is shown, not obeyed, for a study's file may name anything.
 
-    `further`: HTML that follows as it is.
+    `further`: HTML that follows as it is; `last`: Markdown that follows that.
     """
     from markdown_it import MarkdownIt
     from markdown_it.common.utils import escapeHtml
@@ -72,4 +76,4 @@ def html(text: str, title: str, further: str = "") -> str:
     heading = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escapeHtml(title)}</title><style>{STYLE}</style>"
     )
-    return f"{heading}\n{reader.render(text)}{further}</html>\n"
+    return f"{heading}\n{reader.render(text)}{further}{reader.render(last)}</html>\n"

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from pipelines.metrics import Metric
 from sweeps.results.comparison import Comparison
+from sweeps.results.rows import Row
 from sweeps.results.statistics import Interval, format_published
-from sweeps.results.tables import interval, markdown, percentage
+from sweeps.results.tables import interval, markdown, percentage, unknown
 from sweeps.results.verdict import Published, Side
 
 ALL_IMAGES = 10_000  # of MNIST and its like: a published number of fewer says so
@@ -31,36 +30,40 @@ class Judged:
     lines: Sequence[tuple[str, str]]
 
 
-def judged(verdicts: pd.DataFrame, metrics: Mapping[str, Metric]) -> list[Judged]:
-    """Return what the rows of `systems.verdicts` say. `metrics`: by name."""
+def judged(verdicts: Sequence[Row], metrics: Mapping[str, Metric]) -> list[Judged]:
+    """Return what the rows of `systems.verdict_rows` say. `metrics`: by name."""
     found = []
-    for _, row in verdicts.iterrows():
-        metric = metrics[row.metric]
-        images = "" if row.images == ALL_IMAGES else f" of {row.images:,} images"
-        decimals = None if pd.isna(row.decimals) else int(row.decimals)
-        published = Published(row.published, row.kind, metric.direction, decimals)
-        value = format_published(row.published, row.kind, metric, decimals)
+    for row in verdicts:
+        metric, of = metrics[row["metric"]], (row["published"], row["kind"])
+        images = "" if row["images"] == ALL_IMAGES else f" of {row['images']:,} images"
+        published = Published(*of, metric.direction, row["decimals"])
+        value = format_published(*of, metric, row["decimals"])
         lines = [*_lines(row, metric, published)]
-        found.append(Judged(row.system, bool(row.chosen), f"{value}{metric.called}{images}  {row.target}", lines))
+        found.append(Judged(row["system"], row["chosen"], f"{value}{metric.called}{images}  {row['target']}", lines))
     return found
 
 
 def as_text(found: Sequence[Judged]) -> Iterator[str]:
     """Yield lines for the terminal: four for each value of the chosen configuration, one for those of the other systems."""
-    before = ""
     for each in found:
         if each.chosen:
             yield each.head
             for label, said in each.lines:
                 yield f"  {label:<{WIDTH}} {said}"
-            continue
+    yield from in_brief([each for each in found if not each.chosen])
+    if found:
+        yield HOW_TO_READ
+
+
+def in_brief(found: Sequence[Judged]) -> Iterator[str]:
+    """Yield the name of each system, and the first line on each of its values."""
+    before = ""
+    for each in found:
         if each.system != before:
             yield f"{each.system}:"
         before = each.system
         label, said = each.lines[0]
         yield f"  {each.head}: {label}, {said}"
-    if found:
-        yield HOW_TO_READ
 
 
 def as_markdown(found: Sequence[Judged]) -> str:
@@ -100,36 +103,36 @@ def of_seeds(row: Mapping[str, Any], metric: Metric) -> str:
     lost = f", {row['lost']} of them lost" if row["lost"] else ""
     trained = f", {row['trained']} trained" if row["trained"] != row["planned"] or lost else ""
     planned = f"({row['planned']} planned{trained}{lost})"
-    if pd.isna(row["low"]):
+    if unknown(row["low"]):
         return f"mean of {row['models']} seeds {metric.text(row['mean'])}: too few for an interval {planned}"
     kind = "anytime interval" if row["anytime"] else "95 % interval"
     of = f"the first {row['decided_at']} seeds" if row["decided_at"] < row["trained"] else f"{row['models']} seeds"
     return f"mean of {of} {metric.text(row['mean'])}, {kind} {interval(row['low'], row['high'], metric)} {planned}"
 
 
-def _lines(row: Any, metric: Metric, published: Published) -> Iterator[tuple[str, str]]:
-    level = f"; the {100 * (1 - row.error):g} % interval counts"
+def _lines(row: Row, metric: Metric, published: Published) -> Iterator[tuple[str, str]]:
+    level = f"; the {100 * (1 - row['error']):g} % interval counts"
 
     def unless(word: Side | str, low: float, high: float) -> str:
         """Return which interval the word is of, where the one that is shown would say another."""
         side = published.side(Interval(low, high))
         return level if word == "undecided" and side != "undecided" else ""
 
-    yield row.verdict, of_seeds(row, metric) + unless(row.verdict, row.low, row.high)
-    if not pd.isna(row.chance):
+    yield row["verdict"], of_seeds(row, metric) + unless(row["verdict"], row["low"], row["high"])
+    if not unknown(row["chance"]):
         where = "above" if metric.direction == "maximize" else "below"
         yield (
             "next training",
-            f"{where} it with probability {percentage(row.chance)}; {row.better} of {row.trained} seeds are "
-            f"({100 * row.share_low:.0f} to {100 * row.share_high:.0f} % of all trainings)",
+            f"{where} it with probability {percentage(row['chance'])}; {row['better']} of {row['trained']} seeds are "
+            f"({100 * row['share_low']:.0f} to {100 * row['share_high']:.0f} % of all trainings)",
         )
-    if row.kind in RUNS and not pd.isna(row.one_low):
-        ends = interval(row.one_low, row.one_high, metric).replace(" to ", " and ")
-        said = f"{row.as_system}: its one run could lie between {ends} if it were this system"
-        yield "as a system", said + unless(row.as_system, row.one_low, row.one_high)
-    if not pd.isna(row.beyond_low):
-        said = f"{row.beyond}: {interval(row.beyond_low, row.beyond_high, metric)}"
-        yield "on other images", said + unless(row.beyond, row.beyond_low, row.beyond_high)
+    if row["kind"] in RUNS and not unknown(row["one_low"]):
+        ends = interval(row["one_low"], row["one_high"], metric).replace(" to ", " and ")
+        said = f"{row['as_system']}: its one run could lie between {ends} if it were this system"
+        yield "as a system", said + unless(row["as_system"], row["one_low"], row["one_high"])
+    if not unknown(row["beyond_low"]):
+        said = f"{row['beyond']}: {interval(row['beyond_low'], row['beyond_high'], metric)}"
+        yield "on other images", said + unless(row["beyond"], row["beyond_low"], row["beyond_high"])
 
 
 def _form(metric: Metric) -> str:

@@ -13,13 +13,14 @@ from pipelines import backend, checkpoint, datasets, losses, metrics, paths, pre
 from pipelines.errors import ErrorKind, StoreUnavailable, UserError
 from pipelines.images import DISTORTIONS
 from pipelines.tracking import store as tracking
+from pipelines.tracking import views
 from sweeps.running import ending, moved, population, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.figures import FigureProcesses
 from sweeps.running.progress import Snapshot
 from sweeps.running.resources import Resources
 from sweeps.running.supervisor import Supervisor
-from sweeps.running.tags import of_dataset, of_parent, of_study
+from sweeps.running.tags import of_dataset, of_parent, of_study, view
 from sweeps.running.worker import work
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy, restore
@@ -211,6 +212,8 @@ def _prepare(
         own = of_study(study) | of_dataset(dataset) | provenance.code()
         parent = tracking.open_parent(experiment, uid, phase, own, within)
         tracking.set_tags(parent, of_parent(study))
+        if owned is None:
+            views.save(experiment.experiment_id, view(study, uid))
         store.remember(names.STUDY, study.model_dump(mode="json", by_alias=True))  # budget and targets as in this run
         ending.reconsider(store, study)
     deadline = time.time() + 3600 * study.budget.hours - store.seconds_spent() if study.budget.hours else None

@@ -1,11 +1,12 @@
 """What a running sweep shows: a live table in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.metrics import Metric
-from sweeps.stores.store import best_first, curve, deleted, first_value
+from sweeps.stores.trials import State, StoredTrial, best_first, curve, deleted, first_value
 from sweeps.study.study import format_params
 
 ROWS = 12
@@ -24,13 +25,13 @@ STYLES = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": 
 class Snapshot:
     """The trials that hold a ticket, and what the study has spent."""
 
-    trials: list[FrozenTrial]
+    trials: Sequence[StoredTrial]
     tickets: int | None
     epochs_spent: int
     objective: Metric
     searches: bool = True  # else the trials are seeds of one configuration, and none is better than another
 
-    def count(self, *states: TrialState) -> int:
+    def count(self, *states: IntEnum) -> int:
         """Return how many trials are in one of `states`."""
         return sum(trial.state in states for trial in self.trials)
 
@@ -45,13 +46,13 @@ class Snapshot:
         return len(self._complete)
 
     @property
-    def best(self) -> FrozenTrial | None:
+    def best(self) -> StoredTrial | None:
         """The completed trial that is best by validation; None too where nothing is searched."""
         return next(iter(best_first(self._complete, self.objective.direction)), None) if self.searches else None
 
     @property
-    def _complete(self) -> list[FrozenTrial]:
-        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+    def _complete(self) -> Sequence[StoredTrial]:
+        return [trial for trial in self.trials if trial.state == State.COMPLETE]
 
     def shown(self, value: float) -> str:
         """Return a value of the objective as it is written."""
@@ -66,10 +67,10 @@ class Snapshot:
             mean = sum(map(first_value, self._complete)) / len(self._complete)
             best = f"mean {self.objective.label} {self.shown(mean)}"
         gone = sum(map(deleted, self.trials))
-        failed = f"{self.count(TrialState.FAIL) - gone} failed" + (f", {gone} deleted" if gone else "")
+        failed = f"{self.count(State.FAIL) - gone} failed" + (f", {gone} deleted" if gone else "")
         return (
-            f"{self.done} of {self.tickets or '∞'} trials done, {self.count(TrialState.RUNNING)} running, "
-            f"{self.count(TrialState.PRUNED)} pruned, {failed}; {best}; {self.epochs_spent} epochs"
+            f"{self.done} of {self.tickets or '∞'} trials done, {self.count(State.RUNNING)} running, "
+            f"{self.count(State.PRUNED)} pruned, {failed}; {best}; {self.epochs_spent} epochs"
         )
 
 
@@ -125,11 +126,11 @@ def _table(snapshot: Snapshot, epochs: int) -> Table:
     columns = (f"validation{objective.called}", "searched") if snapshot.searches else (objective.label,)
     table = Table("trial", "state", "epoch", *columns, box=None, pad_edge=False)
     shown = [trial for trial in snapshot.trials if not deleted(trial)]
-    started = [trial for trial in shown if trial.state != TrialState.WAITING or curve(trial)]
+    started = [trial for trial in shown if trial.state != State.WAITING or curve(trial)]
     for trial in started[-ROWS:]:
-        state = {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+        state = {State.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
         reached = curve(trial)
-        complete = trial.state == TrialState.COMPLETE
+        complete = trial.state == State.COMPLETE
         so_far = [*reached.values()] if snapshot.searches else [*reached.values()][-1:]
         best = first_value(trial) if complete else min(so_far, key=objective.cost, default=None)
         table.add_row(

@@ -12,17 +12,15 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines import paths
-from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun, remove_models
 from sweeps.running.worker import RUN_STATUS
-from sweeps.stores import names
+from sweeps.stores import names, sessions
 from sweeps.stores.storage import study_names
-from sweeps.stores.store import Lost, Store, best_first, curve, front
+from sweeps.stores.store import Lost, Store
+from sweeps.stores.trials import StoredTrial, best_first, curve, front
 from sweeps.study.study import Study
-
-REST_AFTER_SESSION = 60.0  # seconds: a parent notes every five that it lives
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,14 @@ class Problem:
 
 def running() -> list[str]:
     """Return the studies that run, or did a moment ago: `examine` leaves them alone."""
-    return [name for name in study_names() if last_alive(Store(name)) < REST_AFTER_SESSION]
+    return [name for name in study_names() if sessions.last_alive(Store(name)) < sessions.REST_AFTER_SESSION]
 
 
 def begin_anew(store: Store) -> list[int]:
     """Let trials that wait with epochs behind them begin from their seeds, in runs of their own; return their numbers."""
-    check_at_rest(store)
+    sessions.check_at_rest(store)
     discard_runs([trial for trial in store.trials() if trial.state == TrialState.WAITING and curve(trial)])
     return store.forget_progress()
-
-
-def check_at_rest(store: Store) -> None:
-    """Raise UserError while somebody runs the study, or did a moment ago."""
-    if (since := last_alive(store)) < REST_AFTER_SESSION:
-        raise UserError(
-            f"study {store.study_name!r} was running {max(since, 0):.0f} s ago: stop it, or wait a minute after it was killed"
-        )
 
 
 def discard_runs(trials: Iterable[FrozenTrial]) -> None:
@@ -126,7 +116,7 @@ def close_run(run_id: str, trial: FrozenTrial) -> None:
     run.close(RUN_STATUS[trial.state])
 
 
-def surplus_models(store: Store, study: Study, trials: Sequence[FrozenTrial], keep: int) -> list[FrozenTrial]:
+def surplus_models(store: Store, study: Study, trials: Sequence[StoredTrial], keep: int) -> list[StoredTrial]:
     """Return the complete trials that are not among the best `keep`, a front before all others, and still have their models."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     complete = best_first(complete, study.directions[0])
@@ -136,31 +126,14 @@ def surplus_models(store: Store, study: Study, trials: Sequence[FrozenTrial], ke
     return [trial for _, trial in ranked[keep:] if trial.number not in removed]
 
 
-def remove_model(store: Store, trial: FrozenTrial) -> None:
+def remove_model(store: Store, trial: StoredTrial) -> None:
     """Delete the models of a trial's run, and remember it; raises ArtifactError."""
     remove_models(trial.user_attrs[names.RUN_ID])
     removed = set(store.attributes().get(names.MODELS_REMOVED, [])) | {trial.number}
     store.remember(names.MODELS_REMOVED, sorted(removed))
 
 
-def last_alive(store: Store) -> float:
-    """Return how many seconds ago a parent noted that it runs the study; one that has ended in order does not count."""
-    return time.time() - max((until for _, until in _open_sessions(store)), default=0.0)
-
-
-def live_sessions(store: Store) -> list[float]:
-    """Return when each of the parents began that run the study, or did a minute ago (Unix seconds)."""
-    return [began for began, until in _open_sessions(store) if time.time() - until < REST_AFTER_SESSION]
-
-
-def _open_sessions(store: Store) -> Iterator[tuple[float, float]]:
-    """Yield from when until when, so far as it noted, each parent ran the study that has not ended in order."""
-    for key, value in store.attributes().items():
-        if key.startswith(names.SESSION) and len(value) == 2:
-            yield value[0], value[1]
-
-
 def untouched(path: Path) -> bool:
     """Whether nothing was written to it lately: what has just begun may be unknown to whoever read the stores before."""
     inside = [each.stat().st_mtime for each in (path, *path.rglob("*")) if each.exists()]
-    return time.time() - max(inside, default=0.0) > REST_AFTER_SESSION
+    return time.time() - max(inside, default=0.0) > sessions.REST_AFTER_SESSION

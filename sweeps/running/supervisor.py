@@ -18,12 +18,12 @@ from rich.console import Console
 
 import models
 from pipelines import datasets, drawing, paths
-from pipelines.errors import UserError, first_line, root_cause
+from pipelines.errors import ArtifactError, UserError, first_line, root_cause
 from pipelines.figures import dataset as of_dataset
 from pipelines.figures.curves import study_curves, watched_images
 from pipelines.figures.style import Drawn
 from pipelines.tracking import store as tracking
-from pipelines.tracking.run import ArtifactError, TrackedRun
+from pipelines.tracking.run import TrackedRun
 from sweeps.running import ending, repair
 from sweeps.running.assignment import Assignment
 from sweeps.running.executors import Executor, WorkerExit

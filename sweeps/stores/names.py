@@ -13,9 +13,12 @@ OWNER = "owner"  # the study under whose parent run its runs belong, by name
 PLANNED = "seeds_planned:"  # and more, see `planned`
 FORMER_SEEDS_PLANNED = "seeds_planned"  # of all its configurations, as versions before wrote it
 SESSION = "session:"  # and an id: from when until when a parent ran it
+WRITER = "summary_writer"  # which of its parents writes to its parent run, and when it last did
 MODELS_REMOVED = "models_removed"  # numbers of trials
 IMAGES_DRAWN = "images_drawn"
 STOP = "stop:"  # and an id: somebody asked its parents to end, when and how
+IMPORTANCES = "importances"  # of its hyperparameters, and of how many complete trials
+SYSTEMS = "systems"  # what its confirmed configurations came to, and from what that was computed
 ENDED_BY = "ended_by"  # what its rules (`stop`) have decided, in words
 DELETING = "deleting"  # it is half gone: nobody may run it
 
@@ -31,6 +34,7 @@ CURVE = "epoch:"  # and the epochs trained: the first objective then, where Optu
 FORMER_CURVE = "val_accuracy:"  # the same, as versions before wrote it
 
 # How a trial ends
+DELETED = "deleted"  # nothing is left of it but its number
 INFEASIBLE = "infeasible"  # it does not meet the constraints, and was not trained
 
 

@@ -3,24 +3,25 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 import models
 from pipelines.errors import StoreUnavailable, UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.records import ExperimentFacts, RunFacts
 from sweeps.stores import names
+from sweeps.stores.described import Described, sources_of
+from sweeps.stores.described import read_stored as read_stored
 from sweeps.stores.storage import study_names
 from sweeps.stores.store import Store
 from sweeps.study import study_file
-from sweeps.study.study import MODEL, Study, as_list
+from sweeps.study.study import Study
 
 
-class StoredStudy:
+class StoredStudy(Described):
     """A study in Optuna's storage, and its experiment and parent run in MLflow's. Raises UserError for an unknown name."""
 
     def __init__(self, name: str):
         self.store = Store(name)
+        self.asked, self.study_name = self.store.asked, self.store.study_name
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -28,31 +29,9 @@ class StoredStudy:
         return self.store.attributes()
 
     @property
-    def name(self) -> str:
-        """The name that it began with, by which its files and tags call it; a UI may have given it others."""
-        return str(self.attributes.get(names.STUDY, {}).get("name") or self.store.study_name)
-
-    @property
     def uid(self) -> str:
         """Our own id of it."""
         return self.store.uid
-
-    @property
-    def owner(self) -> str | None:
-        """The name of the study under whose parent run its runs belong, for a confirmation, a final training or a rerun."""
-        return self.attributes.get(names.OWNER)
-
-    def read(self, as_written: bool = False) -> Study:
-        """Return its definition, to be read: its model need not be here. `as_written`: with the settings of its file alone."""
-        return read_stored(self.store.asked, self.attributes, as_written)
-
-    def as_begun(self) -> Study:
-        """Return its definition as `read` does, with the sampler and the start points that it began with."""
-        attributes = self.attributes
-        began: dict[str, Any] = {"start": attributes.get(names.DEFINITION, {}).get("start", [])}
-        if chosen := attributes.get(names.CHOSEN_SAMPLER):
-            began["sampler"] = chosen
-        return self.read().model_copy(update=began)
 
     def resumable(self, budget: Mapping[str, Any] | None = None) -> Study:
         """Return its definition, checked, to be resumed; `budget` overrules single entries."""
@@ -102,44 +81,10 @@ def owned_by(name: str) -> Iterator[StoredStudy]:
             yield each
 
 
-def read_stored(name: str, attributes: Mapping[str, Any], as_written: bool = False) -> Study:
-    """Return a study as it is stored, from its `attributes`: to be read, so its model need not be here.
-
-    `as_written`: with the training settings of its file alone, not those of its model's recipe.
-
-    Raises UserError when this version of the program cannot read it.
-    """
-    if names.STUDY not in attributes:
-        raise UserError(f"stored study {name!r} was not made by this program: give yours another name")
-    content = dict(attributes[names.STUDY])
-    sources = _sources(attributes, names.SOURCE)
-    # One model's source may be referred to in several ways.
-    several = MODEL in content["search"]
-    content["model_digests"] = {source.reference if several else content["model"]: source.digest for source in sources}
-    functions = _sources(attributes, names.FUNCTIONS)
-    content["function_digests"] = {source.reference: source.digest for source in functions}
-    for source in functions:  # their options are checked
-        models.adopt(source)
-    if (
-        names.DEFINITION in attributes and not as_written
-    ):  # with the settings of its model's recipe, whatever that says now
-        content["training"] = attributes[names.DEFINITION]["training"]
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise UserError(
-            f"stored study {name!r} cannot be read by this version ({study_file.first_mistake(error)})"
-        ) from error
-
-
 def adopt_source(attributes: Mapping[str, Any]) -> None:
     """Let the sources that are kept with a study be those of its models and functions in this process."""
-    for source in [*_sources(attributes, names.SOURCE), *_sources(attributes, names.FUNCTIONS)]:
+    for source in [*sources_of(attributes, names.SOURCE), *sources_of(attributes, names.FUNCTIONS)]:
         models.adopt(source)
-
-
-def _sources(attributes: Mapping[str, Any], name: str) -> list[models.Source]:
-    return [models.Source(**content) for content in as_list(attributes.get(name) or [])]
 
 
 def restore(name: str, attributes: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> Study:

@@ -21,8 +21,6 @@ from sqlalchemy.orm import Session
 
 from sweeps.stores import names
 
-DELETED = "deleted"  # how a trial has ended that was deleted
-
 
 class Requests:
     """One study's, by Optuna's id of it."""
@@ -84,7 +82,7 @@ class Requests:
                 trial.datetime_start or now,
                 now,
             )
-            note(trial, names.ENDED, DELETED, session)
+            note(trial, names.ENDED, names.DELETED, session)
             return True
 
     def retire(self) -> int | None:

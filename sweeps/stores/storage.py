@@ -1,17 +1,17 @@
 """Optuna's storage: where it is, how it is opened, which errors say that it is away, and the lock of whoever makes a study."""
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.storages import RDBStorage
 
 from pipelines import addresses, paths
 from pipelines.errors import (
+    ArtifactError,
     ErrorKind,
     StoreUnavailable,
     UserError,
@@ -21,20 +21,16 @@ from pipelines.errors import (
     root_cause,
     without_passwords,
 )
-from pipelines.tracking.run import ArtifactError
-from pipelines.tracking.store import TrackingError, refused
+from pipelines.tracking.store import is_tracking_error, refused
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
 
 VARIABLE, FILE = "OPTUNA_STORAGE", "optuna.db"
 SQLITE_PATIENCE = 60  # seconds to wait for a locked database
 SCHEMA_LOCK, STUDY_LOCK = 7_110_501, 7_110_502  # PostgreSQL's advisory locks are numbers
-_STORE_ERRORS = (
-    TrackingError,
-    ArtifactError,
-    sqlalchemy.exc.SQLAlchemyError,
-    optuna.exceptions.StorageInternalError,
-    StoreUnavailable,
-)
+_STORE_ERRORS = (ArtifactError, sqlalchemy.exc.SQLAlchemyError, StoreUnavailable)
 
 
 def url() -> str:
@@ -44,11 +40,20 @@ def url() -> str:
 
 def kind_of(error: BaseException) -> ErrorKind:
     """Return whose an error is."""
-    if isinstance(error, _STORE_ERRORS):
+    if isinstance(error, _STORE_ERRORS) or is_tracking_error(error) or _is_optunas(error):
         return ErrorKind.LASTING if lasts(error) else ErrorKind.REFUSED if refused(error) else ErrorKind.AWAY
     if isinstance(error, UserError):
         return ErrorKind.MISTAKE
     return ErrorKind.WANT if of_the_machine(error) else ErrorKind.FAULT
+
+
+def _is_optunas(error: BaseException) -> bool:
+    """Whether Optuna's storage raised an error: only where it is loaded can it have."""
+    if "optuna" not in sys.modules:
+        return False
+    from optuna.exceptions import StorageInternalError
+
+    return isinstance(error, StorageInternalError)
 
 
 def store_error_line(error: BaseException) -> str | None:
@@ -62,7 +67,11 @@ def store_error_line(error: BaseException) -> str | None:
 
 def study_names() -> list[str]:
     """Return the names of all stored studies."""
-    return sorted(optuna.study.get_all_study_names(open_storage(url()))) if addresses.is_there(url()) else []
+    if not addresses.is_there(url()):
+        return []
+    from optuna.study import get_all_study_names
+
+    return sorted(get_all_study_names(open_storage(url())))
 
 
 @contextmanager
@@ -83,7 +92,7 @@ def _locked(url: str, lock: int) -> Iterator[None]:
         yield
         return
     with _opening(url):
-        engine = sqlalchemy.create_engine(url, **_connections(url))
+        engine = sqlalchemy.create_engine(url, **connections(url))
         connection = engine.connect()
         connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(lock)))
     try:
@@ -96,11 +105,13 @@ def _locked(url: str, lock: int) -> Iterator[None]:
 @contextmanager
 def _opening(url: str) -> Iterator[None]:
     """Say in one line what an address is to which no connection can be made; raises StoreUnavailable."""
+    from optuna.exceptions import StorageInternalError
+
     try:
         yield
     except (
         sqlalchemy.exc.SQLAlchemyError,
-        optuna.exceptions.StorageInternalError,
+        StorageInternalError,
         ImportError,
         RuntimeError,
         ValueError,  # a port that is none
@@ -112,7 +123,7 @@ def _opening(url: str) -> Iterator[None]:
         ) from error
 
 
-def _connections(url: str) -> dict[str, Any]:
+def connections(url: str) -> dict[str, Any]:
     """Return how SQLAlchemy is to connect: a worker keeps one connection open and has three at most, none of them dead."""
     if addresses.backend(url) == "sqlite":
         return {"connect_args": {"timeout": SQLITE_PATIENCE}}
@@ -128,10 +139,10 @@ def _connections(url: str) -> dict[str, Any]:
     return options
 
 
-_opened: dict[object, RDBStorage] = {}
+_opened: "dict[object, RDBStorage]" = {}
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(url: str) -> "RDBStorage":
     """Return the storage at `url`: one for all in this process, so that there is one pool of connections."""
     if _key(url) not in _opened:
         made = _opened_anew(url)
@@ -145,19 +156,22 @@ def _key(url: str) -> object:
     return url, place and (place.st_dev, place.st_ino)  # another file in its place is another storage
 
 
-def _opened_anew(url: str) -> RDBStorage:
+def _opened_anew(url: str) -> "RDBStorage":
+    import optuna
+    from optuna.storages import RDBStorage
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     with _locked(url, SCHEMA_LOCK), _opening(url):  # whoever comes first makes the tables
         storage = RDBStorage(
-            url, engine_kwargs=_connections(url), heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
+            url, engine_kwargs=connections(url), heartbeat_interval=HEARTBEAT_INTERVAL, grace_period=GRACE_PERIOD
         )
     if addresses.backend(url) == "sqlite":
         _make_transactions_exclusive(storage)
     return storage
 
 
-def _make_transactions_exclusive(storage: RDBStorage) -> None:
+def _make_transactions_exclusive(storage: "RDBStorage") -> None:
     """Make reading a trial's state and writing it one transaction on SQLite, where Optuna's FOR UPDATE does nothing."""
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")

@@ -35,16 +35,22 @@ from sqlalchemy.orm import Session
 
 from pipelines import addresses, paths
 from pipelines.errors import StoreUnavailable, UserError, without_passwords
-from pipelines.metrics import Direction, as_cost
+from pipelines.metrics import Direction
 from pipelines.tracking import store as tracking
-from pipelines.tracking.store import TrackingError
 from sweeps.stores import names
 from sweeps.stores.budget import Ledger
 from sweeps.stores.lease import GRACE_PERIOD, HEARTBEAT_INTERVAL, Lease
-from sweeps.stores.requests import DELETED, Requests, enqueued
+from sweeps.stores.requests import Requests, enqueued
 from sweeps.stores.requests import note as _note
+from sweeps.stores.sessions import seconds_spent
 from sweeps.stores.snapshot import Snapshot
 from sweeps.stores.storage import open_storage, study_names, url
+from sweeps.stores.trials import best_first as best_first
+from sweeps.stores.trials import curve as curve
+from sweeps.stores.trials import deleted as deleted
+from sweeps.stores.trials import fingerprint
+from sweeps.stores.trials import first_value as first_value
+from sweeps.stores.trials import front as front
 
 AHEAD = 10  # trials that wait, at least, while there are any left
 TAKEN = "seized:"  # a lease that says: who wrote this sees to the trial, whose worker is gone
@@ -468,13 +474,22 @@ class Store:
     def importances(self) -> dict[str, float]:
         """Return the share of the first objective's variance that each hyperparameter explains (fANOVA), largest first.
 
-        Empty when nothing can be said.
+        Empty when nothing can be said. It is computed once for the same trials: what is remembered of it, `sweep best` shows.
         """
+        of = fingerprint(self.trials())
+        kept = self.attributes().get(names.IMPORTANCES)
+        if kept and kept["of"] == of:
+            return dict(kept["weights"])
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
-            return optuna.importance.get_param_importances(self.study(), evaluator=evaluator, target=first_value)
+            weights = optuna.importance.get_param_importances(self.study(), evaluator=evaluator, target=first_value)
         except RuntimeError:  # every trial has the same value
-            return {}
+            weights = {}
+        with suppress(
+            sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError
+        ):  # it may only be read here
+            self.remember(names.IMPORTANCES, {"of": of, "weights": weights})
+        return weights
 
     # Budget
 
@@ -500,48 +515,7 @@ class Store:
 
     def seconds_spent(self) -> float:
         """Return for how long the study has been running, over all sessions; overlapping ones count once."""
-        spent, reached = 0.0, 0.0
-        for began, until in sorted(
-            value[:2] for key, value in self.attributes().items() if key.startswith(names.SESSION)
-        ):
-            spent += max(0.0, until - max(began, reached))
-            reached = max(reached, until)
-        return spent
-
-
-def deleted(trial: FrozenTrial) -> bool:
-    """Whether a trial was deleted: of such a one there is nothing but its number."""
-    return trial.user_attrs.get(names.ENDED) == DELETED
-
-
-def first_value(trial: FrozenTrial) -> float:
-    """Return a complete trial's first objective, always a metric on validation images."""
-    return float(trial.values[0])
-
-
-def best_first(trials: Iterable[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
-    """Return complete trials in the order of their first objective, whose `direction` that is; of equals, the earlier first."""
-    return sorted(trials, key=lambda trial: (as_cost(first_value(trial), direction), trial.number))
-
-
-def curve(trial: FrozenTrial) -> dict[int, float]:
-    """Return the values of the first objective that a trial has reported, by epochs trained."""
-    noted = {
-        int(key.removeprefix(prefix)): value
-        for prefix in (names.FORMER_CURVE, names.CURVE)
-        for key, value in trial.user_attrs.items()
-        if key.startswith(prefix)
-    }
-    return dict(sorted((noted or trial.intermediate_values).items()))
-
-
-def front(values: Iterable[Sequence[float]], directions: Sequence[Direction]) -> list[bool]:
-    """Return for each trial's `values` whether no other trial is better in one objective and as good in the others."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(directions=list(directions))
-    study.add_trials([create_trial(values=[float(value) for value in each]) for each in values])
-    best = {trial.number for trial in study.best_trials}
-    return [trial.number in best for trial in study.get_trials(deepcopy=False)]
+        return seconds_spent(self.attributes())
 
 
 def _first_name(study: FrozenStudy) -> str | None:
@@ -561,7 +535,7 @@ def _find(storage: BaseStorage, name: str) -> tuple[int, str] | None:
     studies = storage.get_all_studies()
     known = [each for each in studies if _first_name(each) == name]
     if not known and tracking.exists():  # renamed in MLflow's UI, perhaps
-        with suppress(TrackingError, StoreUnavailable):
+        with suppress(tracking.TrackingError, StoreUnavailable):
             uid = tracking.uid_of(name)
             known = [each for each in studies if uid is not None and each.user_attrs.get(names.UID) == uid]
     return (known[0]._study_id, known[0].study_name) if known else None

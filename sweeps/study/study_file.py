@@ -17,7 +17,6 @@ from pipelines import metrics, options
 from pipelines.config import ALWAYS, TrainingSettings
 from pipelines.datasets.spec import Spec, parse
 from pipelines.errors import UserError, nearest
-from sweeps.study import rehearsal
 from sweeps.study.study import (
     CHANGEABLE,
     ENTRY_KINDS,
@@ -72,6 +71,19 @@ LONGEST_NAME = 100  # characters
 def available() -> list[str]:
     """Return the names of the study files that ship with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def outline(name: str) -> tuple[str, str, list[str]]:
+    """Return model, data set and what is searched of a study file that ships, as it says them; it is not checked.
+
+    A model that is searched is all of them: "a or b".
+    """
+    content = _read(find(name))
+    search = content.get("search", {})
+    models = content["model"] if isinstance(content.get("model"), dict) else search.get(MODEL)
+    said = " or ".join(models["choice"]) if models else content["model"]
+    searched = [MODEL, *search] if models and MODEL not in search else [*search]
+    return said, parse(content.get("dataset", DEFAULT)).name, searched
 
 
 def load(
@@ -301,6 +313,8 @@ def check(content: dict[str, Any], where: str, folders: Sequence[Path] | None = 
     _check_conditions(study, where)
     _check_constraints(study, where)
     _check_values(study, where)
+    from sweeps.study import rehearsal  # which loads Optuna
+
     try:
         rehearsal.check(study)
     except UserError as error:

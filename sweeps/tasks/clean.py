@@ -5,17 +5,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial
-
 from pipelines.errors import UserError
 from pipelines.tracking import deleting
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import model_size
 from sweeps.running import repair
-from sweeps.stores import names
+from sweeps.stores import names, sessions
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import study_names
 from sweeps.stores.store import Store
+from sweeps.stores.trials import StoredTrial
 
 HOURS = {"h": 1, "d": 24, "w": 168}
 
@@ -26,7 +25,7 @@ class Surplus:
 
     study: str
     store: Store
-    trials: list[FrozenTrial]
+    trials: list[StoredTrial]
     size: int
 
     def remove(self) -> None:
@@ -51,7 +50,7 @@ def surplus(keep: int, older: str | None = None) -> list[Surplus]:
 def _of_study(name: str, keep: int, age: float, kept: set[str]) -> Iterator[Surplus]:
     stored = StoredStudy(name)
     attributes = stored.attributes
-    if names.UID not in attributes or repair.last_alive(stored.store) < max(age, repair.REST_AFTER_SESSION):
+    if names.UID not in attributes or sessions.last_alive(stored.store) < max(age, sessions.REST_AFTER_SESSION):
         return
     try:
         study, trials = stored.read(), stored.store.trials()

@@ -14,8 +14,7 @@ from pipelines.errors import UserError
 from pipelines.tracking import deleting
 from pipelines.tracking import store as tracking
 from sweeps.results import choice
-from sweeps.running import repair
-from sweeps.stores import names
+from sweeps.stores import names, sessions
 from sweeps.stores.record import StoredStudy, find, owned_by
 from sweeps.stores.storage import study_lock
 from sweeps.stores.store import deleted
@@ -30,7 +29,8 @@ def described(name: str, trial: int | None = None) -> str:
     ended = sum(each.state.is_finished() for member in members for each in member.store.trials())
     others = [member.name for member in members[1:]]
     with_them = f", and {', '.join(others)}" if others else ""
-    return f"study {name}{with_them}: {ended} trials that have ended, their runs, models and figures, their checkpoints and logs"
+    files = "models and figures, their checkpoints, logs and report"
+    return f"study {name}{with_them}: {ended} trials that have ended, their runs, {files}"
 
 
 def study(name: str) -> list[str]:
@@ -68,7 +68,7 @@ def _members(stored: StoredStudy) -> list[StoredStudy]:
     """Return a study and those that belong to it, all at rest."""
     members = [stored, *owned_by(stored.name)]
     for member in members:
-        repair.check_at_rest(member.store)
+        sessions.check_at_rest(member.store)
         for running, _ in member.store.running():
             raise UserError(_held(member, running.number))
     return members
@@ -80,7 +80,7 @@ def _checked_trial(name: str, number: int) -> StoredStudy:
         raise UserError(
             f"trials of {name!r} are seeds that a verdict counts, and cannot be deleted one by one: delete the study"
         )
-    repair.check_at_rest(stored.store)
+    sessions.check_at_rest(stored.store)
     trials = {each.number: each for each in stored.store.trials()}
     if number not in trials:
         raise UserError(f"study {name!r} has no trial {number}: it has {len(trials)}")
@@ -103,6 +103,7 @@ def _delete(stored: StoredStudy) -> Iterator[str]:
         yield from _delete_runs(stored)
     for folder in (paths.checkpoint(stored.name, 0).parent, paths.mlruns() / "logs" / stored.name):
         shutil.rmtree(folder, ignore_errors=True)
+    paths.report(stored.name).unlink(missing_ok=True)
     stored.store.delete()
 
 

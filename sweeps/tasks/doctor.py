@@ -19,10 +19,10 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.names import CURVE
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
-from sweeps.results import frames
+from sweeps.results import rows
 from sweeps.running import repair, tags
 from sweeps.running.repair import Problem
-from sweeps.stores import names, record
+from sweeps.stores import names, record, sessions
 from sweeps.stores.record import StoredStudy
 from sweeps.stores.storage import FILE as OPTUNA_FILE
 from sweeps.stores.storage import kind_of, study_names
@@ -43,18 +43,18 @@ def examine(name: str | None = None) -> Iterator[Problem]:
     """
     if name is not None:
         store = Store(name)
-        since = repair.last_alive(store)
-        if since < repair.REST_AFTER_SESSION:
+        since = sessions.last_alive(store)
+        if since < sessions.REST_AFTER_SESSION:
             raise UserError(
                 f"study {name!r} was running {since:.0f} s ago: let it end (a sweep mends what its own workers leave), or wait "
-                f"{repair.REST_AFTER_SESSION:.0f} s after it was killed"
+                f"{sessions.REST_AFTER_SESSION:.0f} s after it was killed"
             )
         yield from problems(store)
         return
     for each in study_names():
         try:
             store = Store(each)
-            if repair.last_alive(store) >= repair.REST_AFTER_SESSION:
+            if sessions.last_alive(store) >= sessions.REST_AFTER_SESSION:
                 yield from problems(store)
         except Exception as error:  # of one study, whatever is wrong with it: the others are examined all the same
             if kind_of(error).passes:
@@ -101,7 +101,7 @@ def retry(name: str, numbers: Collection[int]) -> list[int]:
     Raises UserError where somebody runs the study, and where none of them has failed.
     """
     store = Store(name)
-    repair.check_at_rest(store)
+    sessions.check_at_rest(store)
     if held := store.running():
         raise UserError(
             f"trial {held[0][0].number} is held by a worker that was killed: sweep doctor {name} --fix gives it back"
@@ -229,7 +229,7 @@ def _write_run(store: Store, attributes: Mapping[str, Any], experiment_id: str, 
 
 def _drift(run: RunFacts, trial: FrozenTrial) -> Iterator[Problem]:
     """Yield where MLflow has another value of the objective than Optuna, or lacks one."""
-    log, objective = TrackedRun(run.run_id).log_metric, frames.objectives_of(run)[0]
+    log, objective = TrackedRun(run.run_id).log_metric, rows.objectives_of(run)[0]
     if trial.state == TrialState.COMPLETE:
         name, wanted = _kept(objective, run.tags), first_value(trial)
         found = run.metrics.get(name)

@@ -21,7 +21,7 @@ from pipelines.figures.style import Drawn
 from pipelines.inside import Network
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps.results import frames
+from sweeps.results import frames, rows
 from sweeps.tasks import logged
 
 FOLDER = "explain"  # of the run's artifacts
@@ -222,7 +222,7 @@ def best_of(study: str | None) -> str:
     best: Any = frames.best_runs(study, top=1)
     if best.empty:
         raise UserError("no trial of the study is complete yet: resume it, or name a run")
-    (objective, *_) = frames.objectives_of(tracking.get_run(str(best.run_id.iloc[0])))
+    (objective, *_) = rows.objectives_of(tracking.get_run(str(best.run_id.iloc[0])))
     if np.isnan(best[objective.column].iloc[0]):
         raise UserError(
             f"study {best.study.iloc[0]!r} holds no images out, so none of its runs is the best: name a run"

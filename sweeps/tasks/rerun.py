@@ -16,7 +16,7 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.names import CURVE
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import MODEL_FILE, PREDICTIONS, PROBABILITIES
-from sweeps.results import frames
+from sweeps.results import rows
 from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores.record import StoredStudy, by_uid
@@ -81,10 +81,10 @@ def compare(original: RunFacts, again: RunFacts) -> Iterator[str]:
     """Yield how far the curves, the summary and the predictions of two runs of one configuration differ."""
     ids = original.run_id, again.run_id
     yield f"run {ids[0]} and its rerun {ids[1]}:"
-    measured = frames.measured_of(original)
+    measured = rows.measured_of(original)
     in_training = [name for name in ("loss", "accuracy") if name in original.metrics]
     curves = [*in_training, *(f"{CURVE}val_{name}" for name in measured)]
-    summary = [f"{part}_{name}" for part in frames.PARTS for name in measured]
+    summary = [f"{part}_{name}" for part in rows.PARTS for name in measured]
     differences = [
         *_of_the_ends(original, again),
         *_of_the_curves(curves, *ids),

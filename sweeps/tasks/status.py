@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines import paths
 from pipelines.errors import UserError
-from sweeps.running import repair
 from sweeps.running.progress import Display, Snapshot, duration
-from sweeps.stores import names
-from sweeps.stores.record import StoredStudy
-from sweeps.stores.storage import study_names
-from sweeps.stores.store import deleted, first_value
-from sweeps.study import samplers
+from sweeps.stores import names, sessions
+from sweeps.stores.lease import Lease
+from sweeps.stores.seen import SeenStudy, study_names
+from sweeps.stores.trials import State, deleted, first_value
+from sweeps.study import tickets
 from sweeps.study.study import Study
 
 LOOK = 1.0  # seconds between two looks of a watch
@@ -55,16 +53,18 @@ def of_all() -> list[Status]:
 
 def of(name: str) -> Status:
     """Return where a study stands. Raises UserError for an unknown one."""
-    stored = StoredStudy(name)
-    store, study = stored.store, stored.as_begun()
+    stored = SeenStudy(name)
+    study = stored.as_begun()
     now = snapshot(stored, study)
     state, why = _state(stored, study, now)
     left = None
     if state == "running" and now.done and now.tickets:
-        left = store.seconds_spent() / now.done * (now.tickets - now.done)
-    held = {lease.name: lease.worker.machine.partition("/")[0] for _, lease in store.running() if lease}
+        left = stored.seconds_spent() / now.done * (now.tickets - now.done)
+    running = [trial for trial in now.trials if trial.state == State.RUNNING]
+    leases = [Lease.parse(trial.user_attrs.get(names.LEASE, "")) for trial in running]
+    held = {lease.name: lease.worker.machine.partition("/")[0] for lease in leases if lease}
     return Status(
-        store.study_name,
+        stored.study_name,
         state,
         why,
         (now.done, now.tickets),
@@ -75,33 +75,34 @@ def of(name: str) -> Status:
     )
 
 
-def snapshot(stored: StoredStudy, study: Study) -> Snapshot:
+def snapshot(stored: SeenStudy, study: Study) -> Snapshot:
     """Return the trials of a study that have tickets, as its parents see them; `study`: as it began."""
-    limit = samplers.tickets(study)
-    held = [trial for trial in stored.store.trials() if limit is None or trial.number < limit]
-    return Snapshot(held, limit, stored.store.epochs_spent(), study.objective, searches=bool(study.search))
+    limit = tickets.tickets(study)
+    held = [trial for trial in stored.trials() if limit is None or trial.number < limit]
+    return Snapshot(held, limit, stored.epochs_spent(), study.objective, searches=bool(study.search))
 
 
 def watch(name: str, console: Console) -> None:
     """Show a study as `sweep run` does, without training, until nobody runs it any more. Raises UserError for an unknown one."""
-    stored = StoredStudy(name)
+    stored = SeenStudy(name)
     study = stored.as_begun()
     with Display(console, study.longest_training) as display:
         while True:
             display.show(snapshot(stored, study))
-            if not repair.live_sessions(stored.store):
+            if not sessions.live(stored.attributes):
                 break
             time.sleep(LOOK)
+            stored.look()
     state = of(name)
     console.print(f"study {name}: {state.state}" + (f" ({state.why})" if state.why else ""), soft_wrap=True)
 
 
-def _state(stored: StoredStudy, study: Study, now: Snapshot) -> tuple[str, str]:
-    store, budget, again = stored.store, study.budget, paths.command(f"run {stored.name} --stored")
-    attributes = store.attributes()
+def _state(stored: SeenStudy, study: Study, now: Snapshot) -> tuple[str, str]:
+    budget, again = study.budget, paths.command(f"run {stored.name} --stored")
+    attributes = stored.attributes
     if attributes.get(names.DELETING):
         return "deleting", f"{paths.command(f'delete {stored.name}')} completes it"
-    if began := repair.live_sessions(store):
+    if began := sessions.live(attributes):
         asked = [value["at"] for key, value in attributes.items() if key.startswith(names.STOP)]
         since = max((_seconds(at) for at in asked), default=0.0)
         return ("stopping", "after the running epochs") if since > max(began) else ("running", "")
@@ -111,9 +112,9 @@ def _state(stored: StoredStudy, study: Study, now: Snapshot) -> tuple[str, str]:
         return "finished", f"{now.tickets} trials"
     if budget.epochs is not None and now.epochs_spent >= budget.epochs:
         return "finished", f"{budget.epochs} epochs"
-    if budget.hours is not None and store.seconds_spent() >= 3600 * budget.hours:
+    if budget.hours is not None and stored.seconds_spent() >= 3600 * budget.hours:
         return "finished", f"{budget.hours:g} hours"
-    begun = any(trial.state != TrialState.WAITING or trial.params for trial in now.trials if not deleted(trial))
+    begun = any(trial.state != State.WAITING or trial.params for trial in now.trials if not deleted(trial))
     return ("stopped" if begun else "new"), f"{again} {'resumes' if begun else 'begins'} it"
 
 

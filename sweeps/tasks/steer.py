@@ -11,9 +11,8 @@ from pipelines.config import RunConfig
 from pipelines.errors import UserError
 from pipelines.tracking import store as tracking
 from pipelines.tracking.run import TrackedRun
-from sweeps.running import repair
 from sweeps.running.worker import RUN_STATUS
-from sweeps.stores import names, record
+from sweeps.stores import names, record, sessions
 from sweeps.stores.record import StoredStudy, owned_by
 from sweeps.stores.store import Store
 from sweeps.study import point, samplers
@@ -35,13 +34,13 @@ def stop(name: str, now: bool = False) -> int:
     Raises UserError for a study that nobody runs.
     """
     stored = StoredStudy(name)
-    sessions = repair.live_sessions(stored.store)
-    if not sessions:
-        own = [each.name for each in owned_by(stored.name) if repair.live_sessions(each.store)]
+    parents = sessions.live(stored.attributes)
+    if not parents:
+        own = [each.name for each in owned_by(stored.name) if sessions.live(each.attributes)]
         hint = f"; what runs is {', '.join(own)}, which has a name of its own" if own else ""
         raise UserError(f"nobody runs study {name!r}: there is nothing to stop{hint}")
     stored.store.requests.stop(now)
-    return len(sessions)
+    return len(parents)
 
 
 def stop_trial(name: str, number: int, now: bool = False) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.loopback import MlflowServer, Postgres
-from pipelines.tracking import facts, store
+from pipelines.tracking import database, facts, names, store
 from pipelines.tracking.facts import Wanted
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
@@ -84,6 +84,36 @@ def test_the_facts_are_mlflows(experiment: str) -> None:
     for most in range(1, 9):
         best = comparable(facts.of_best_trials(experiment, WANTED, METRIC, "maximize", most))
         assert best == {number: everything[number] for number in by_rank[:most]}
+
+
+def test_the_tables_and_tags_are_mlflows() -> None:
+    from mlflow.store.tracking.dbmodels import models
+    from mlflow.utils import mlflow_tags
+
+    theirs = models.Base.metadata.tables
+    for table in database._tables.tables.values():
+        assert {column.name for column in table.columns} <= {column.name for column in theirs[table.name].columns}
+    own = (
+        names.PARENT_RUN,
+        names.RUN_NAME,
+        names.NOTE,
+        names.SOURCE_NAME,
+        names.USER,
+        names.COMMIT,
+        names.DATASET_CONTEXT,
+    )
+    wanted = ("PARENT_RUN_ID", "RUN_NAME", "RUN_NOTE", "SOURCE_NAME", "USER", "GIT_COMMIT", "DATASET_CONTEXT")
+    assert own == tuple(getattr(mlflow_tags, f"MLFLOW_{name}") for name in wanted)
+
+
+def test_experiments_are_those_that_mlflow_gives(experiment: str) -> None:
+    trashed = store.open_experiment("trashed", "other")
+    store.client().delete_experiment(trashed.experiment_id)
+    found = database.experiments()
+    assert found is not None and [each.name for each in store.all_experiments()] == ["study", "Default"]
+    assert {each.name: each.active for each in found} == {"study": True, "Default": True, "trashed": False}
+    assert store.current_study(experiment) == "uid" == store.find_experiment("study").tags[store.STUDY_UID]
+    assert store.find_by_uid("uid").experiment_id == experiment and store.uid_of("nothing") is None
 
 
 @pytest.mark.slow

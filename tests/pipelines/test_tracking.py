@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths
-from pipelines.errors import UserError
+from pipelines.errors import ArtifactError, UserError
 from pipelines.tracking import run as run_of
 from pipelines.tracking import store
-from pipelines.tracking.run import ArtifactError, TrackedRun, remove_models, send_epochs
+from pipelines.tracking.run import TrackedRun, remove_models, send_epochs
 from pipelines.train import EpochMetrics
 
 METRICS = EpochMetrics({"loss": 0.5, "accuracy": 0.9}, {"accuracy": 0.92, "loss": 0.4}, 0.001, 1.5)

@@ -14,10 +14,11 @@ import pytest
 
 from pipelines.tracking import store as tracking
 from sweeps import best_runs
-from sweeps.results import report
+from sweeps.results import report, summary
+from sweeps.stores.record import StoredStudy
 from sweeps.stores.store import Store
-from sweeps.tasks import explain
-from tests.conftest import ROOT, eventually
+from sweeps.tasks import explain, ui
+from tests.conftest import ROOT, eventually, let_compare
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -40,7 +41,8 @@ def serving(command: str, *arguments: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    whole = [sys.executable, "-m", "sweeps.cli", command, *arguments, "--port", str(port)]
+    quiet = ["--no-browser"] if command == "ui" else []
+    whole = [sys.executable, "-m", "sweeps.cli", command, *arguments, *quiet, "--port", str(port)]
     server = subprocess.Popen(
         whole, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -117,6 +119,46 @@ def test_the_ui_shows_study_trial_and_report(served: str, page: Any, tmp_path: P
         inside.locator("img").nth(i).evaluate("i => i.naturalWidth") for i in range(inside.locator("img").count())
     ]
     assert len(widths) == 7 and min(widths) > 400
+
+
+def cells(page: Any, column: str) -> list[str]:
+    """Return what the table of runs shows in a column, from the first row on."""
+    found = page.evaluate(
+        """column => [...document.querySelectorAll('[role=gridcell]')]
+            .filter(cell => cell.getAttribute('col-id') == column)
+            .map(cell => [+cell.closest('[row-index]').getAttribute('row-index'), cell.innerText.trim()])""",
+        column,
+    )
+    return [text for _, text in sorted(found)]
+
+
+@pytest.mark.slow
+def test_the_first_screen_shows_the_ranked_trials(served: str, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_compare(monkeypatch)
+    summary.write("tiny")
+    _, table, charts = ui.latest(served) or ("", "", "")
+    best = best_runs("tiny")  # in the order of `sweep best`
+    page.goto(table)
+    page.get_by_text(f"trial {best.trial[0]}", exact=True).first.wait_for()
+    names = [text.splitlines()[-1] for text in cells(page, "attributes.`Run Name`")]  # after the colour
+    assert names == [f"trial {trial}" for trial in best.trial]  # and none of the seeds
+    for name in ("val_accuracy", "test_accuracy"):
+        shown = cells(page, f"metrics.`{name}`")
+        assert [float(text.rstrip("…")) for text in shown] == pytest.approx(list(best[name]), abs=1e-5)
+    assert [float(text) for text in cells(page, "params.`filters1`")] == list(best.filters1)
+    page.get_by_text("Model training", exact=True).wait_for()
+
+    page.goto("about:blank")
+    page.goto(charts)
+    page.locator(".js-plotly-plot .main-svg").nth(2).wait_for()
+    assert "The study" in page.inner_text("body")  # the section of charts
+
+    parent = StoredStudy("tiny").parent_run()
+    page.goto("about:blank")
+    page.goto(f"{served}/#/experiments/{parent.experiment_id}/runs/{parent.run_id}")
+    page.get_by_text("4 trials: 4 complete.").first.wait_for()
+    row = page.get_by_role("row").filter(has_text=f"{100 * best.val_accuracy[0]:.2f} %").first
+    row.wait_for()  # of the leaderboard, as a table
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from sweeps.running.resources import ThisMachine
 from sweeps.stores import record
 from sweeps.stores.store import Store
 from sweeps.study import study_file
+from sweeps.tasks import ui
 from tests.conftest import ROOT, Sweep, eventually
 
 COMMANDS = [
@@ -420,11 +421,24 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
     ):  # MLflow's helpers may outlive it, if they were just starting, and hold the output
         os.killpg(command.process.pid, signal.SIGKILL)
     _, out, _ = command.wait(60)
-    assert (
-        f"runs of shown: http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
-        in out
-    )
+    runs = f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert f"trials of shown, ranked: {runs}&compareRunsMode=TABLE\n" in out  # no study of ours: there is no view of it
+    assert f"curves of shown: {runs}&compareRunsMode=CHART\n" in out
     eventually(lambda: answer() == "", timeout=20)
+
+
+@pytest.mark.usefixtures("made_stores")
+def test_a_browser_is_opened_where_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(os, "execve", lambda *_: None)
+    monkeypatch.setattr(ui, "open_later", opened.append)
+    for arguments in (
+        ["--no-browser"],
+        [],
+        ["--browser", "--host", "::1"],
+    ):  # by itself not where nobody sits before it
+        assert call("ui", *arguments)[0] == 0
+    assert opened == ["http://[::1]:5000"]
 
 
 @pytest.mark.usefixtures("made_stores")
@@ -434,7 +448,7 @@ def test_the_ui_serves_the_store_and_ends_when_told_to(sweep: Callable[..., Swee
 def test_a_ui_that_others_can_reach_warns(monkeypatch: pytest.MonkeyPatch, host: str, warned: bool) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
-    code, out = call("ui", "--host", host)
+    code, out = call("ui", "--host", host, "--no-browser")
     assert code == 0 and (f"warning: whoever reaches {host}:5000 can read, change and delete" in out) == warned
     assert started[0][started[0].index("--host") + 1] == host
 

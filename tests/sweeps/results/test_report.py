@@ -17,21 +17,17 @@ from sweeps.stores.store import Store
 from sweeps.study import study_file
 from tests.conftest import TINY, let_compare
 
-SECTIONS = [
-    "Verdicts",
-    "Seeds",
-    "The test images",
-    "Leaderboard",
-    "Cost to target",
-    "What ended early",
-    "Importance",
-    "Provenance",
-]
+OF_CONFIRMED = ["Verdicts", "Leaderboard", "Seeds", "Cost to target", "The test images", "Provenance"]
+OF_UNCONFIRMED = ["Best trial", "Leaderboard", "Cost to target", "The test images", "Provenance"]
 
 
 def written(name: str) -> str:
     report.write(name, Console(quiet=True))
     return (paths.mlruns() / "reports" / f"{name}.md").read_text()
+
+
+def titles(text: str) -> list[str]:
+    return re.findall(r"^## (.*)$", text, re.M)
 
 
 def section(text: str, title: str) -> str:
@@ -41,9 +37,15 @@ def section(text: str, title: str) -> str:
 def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     let_compare(monkeypatch)
     text = written("tiny")
-    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    assert titles(text) == OF_CONFIRMED  # what has nothing to say is left out
+    paragraph = text.split("\n\n")[1]
+    assert "4 trials (4 complete), 4 epochs" in paragraph and "Trained again from 3 fresh seeds, trial " in paragraph
     judged, seeds = systems.verdicts("tiny"), systems.confirmations("tiny")
     chosen = judged[judged.chosen].iloc[0]
+    assert (
+        f"99.10 % (goal) is {chosen.verdict}." in paragraph
+        and f"{chosen.test_mean:.2f} ± {chosen.test_sd:.2f} %" in paragraph
+    )
     row = next(line for line in text.splitlines() if line.startswith(f"| **{chosen.system}**, chosen | 3 |"))
     assert f"{chosen.test_mean:.2f} ± {chosen.test_sd:.2f} %" in row
     of_target = section(text, "Verdicts").split(f"**{chosen.system}**, chosen by validation\n\n")[1].splitlines()[2]
@@ -64,6 +66,17 @@ def test_a_confirmed_study(seeded: Store, monkeypatch: pytest.MonkeyPatch) -> No
     assert {"report.md", "report.html"} <= tracking.artifacts(parent)
     page = tracking.artifact_folder(parent, "report.html", paths.mlruns()).read_text()
     assert page.count("<table>") == 8 and page.split("Plots to click on")[0].count("data:image/png;base64,") == 7
+    order = [
+        "Verdicts",
+        "Curves",
+        "Leaderboard",
+        "Seeds",
+        "chosen by validation</h2>",
+        "Plots to click on",
+        "Provenance",
+    ]
+    places = [page.index(title) for title in order]
+    assert places == sorted(places)
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.http", page)
 
 
@@ -83,8 +96,11 @@ def test_the_cost_is_that_of_all_trials_until_the_first_that_reached_it(study: S
 
 def test_an_unconfirmed_study_says_so(study: Store) -> None:
     text = written("tiny")
-    assert section(text, "Verdicts").startswith("None: nothing is confirmed. `sweep confirm tiny` trains")
-    assert section(text, "Seeds") == "None."
+    assert titles(text) == OF_UNCONFIRMED
+    best = runs("tiny").iloc[0]
+    assert f"The best by validation is trial {best.trial}: {100 * best.val_accuracy:.2f} % on validation images" in text
+    assert "unconfirmed: `sweep confirm tiny` trains the best again" in text.split("\n\n")[1]
+    assert f"| `filters1` | {best.filters1} |" in section(text, "Best trial")
     assert "is the deviation of a mean over 500 images" in section(text, "The test images")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deploy.loopback import MlflowServer, Postgres
 from pipelines import paths
@@ -11,9 +12,10 @@ from pipelines.errors import UserError
 from pipelines.tracking import deleting
 from pipelines.tracking import store as tracking
 from sweeps import api, runs
-from sweeps.results import frames, systems
+from sweeps.results import frames, report, systems
 from sweeps.running import repair
 from sweeps.stores import names, storage
+from sweeps.stores.seen import SeenStudy
 from sweeps.stores.store import Store, deleted
 from sweeps.study import study_file
 from sweeps.tasks import delete, doctor, status
@@ -40,11 +42,13 @@ def test_a_study_goes_with_all_that_belongs_to_it_and_runs_again(
     kept = str(systems.confirmations("tiny").run_id.iloc[0])
     register(kept)
     (outputs / "logs" / "tiny" / "20260101-000000").mkdir(parents=True)
+    report.write("tiny", Console(quiet=True))
     code, out = call("delete", "tiny")
     assert code == 2 and "study tiny, and tiny-confirm-" in out and "answer y, or give --yes\n" in out
     assert len(storage.study_names()) == 3
     code, out = call("delete", "tiny", "--yes")
     assert code == 0 and f"run {kept} stays: it is version 1 of mine, a registered model\n" in out
+    assert not list((outputs / "reports").iterdir())
     assert out.endswith("study tiny is deleted; its name is free\n")
     assert storage.study_names() == [] and frames.studies().empty
     assert [path.name for path in (outputs / "artifacts" / "tiny").iterdir()] == [kept]
@@ -111,14 +115,8 @@ def test_a_deleted_trial_keeps_its_number_and_is_seen_no_more(study: Store, outp
     assert code == 2 and f"trial {gone} of 'tiny' was deleted already" in out
     with pytest.raises(UserError, match="no trial of 'tiny' has failed"):
         doctor.retry("tiny", [])
-    assert "1 deleted" in status.snapshot(*_read("tiny")).line()
-
-
-def _read(name: str):
-    from sweeps.stores.record import StoredStudy
-
-    stored = StoredStudy(name)
-    return stored, stored.as_begun()
+    left = SeenStudy("tiny")
+    assert "1 deleted" in status.snapshot(left, left.as_begun()).line()
 
 
 def test_what_something_else_is_made_of_is_not_deleted(seeded: Store) -> None:

@@ -19,9 +19,9 @@ from pipelines.tracking import store as tracking
 from pipelines.tracking.records import RunFacts
 from pipelines.tracking.run import TrackedRun
 from sweeps import best_runs, confirmations, runs
-from sweeps.running import launch, repair, worker
+from sweeps.running import launch, worker
 from sweeps.running.resources import ThisMachine
-from sweeps.stores import record
+from sweeps.stores import record, sessions
 from sweeps.stores.lease import Lease
 from sweeps.stores.store import Store
 from sweeps.tasks import doctor, migrate
@@ -54,7 +54,7 @@ def there(postgres: Postgres, tmp_path: Path) -> Iterator[There]:
 @pytest.fixture
 def rested(monkeypatch: pytest.MonkeyPatch) -> None:
     """The studies of the fixtures ran a moment ago, and nobody runs them now."""
-    monkeypatch.setattr(repair, "REST_AFTER_SESSION", -1.0)
+    monkeypatch.setattr(sessions, "REST_AFTER_SESSION", -1.0)
 
 
 def without_ids(frame: pd.DataFrame) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def test_what_cannot_be_copied_is_said(study: Store, there: There, monkeypatch: 
         migrate.run("tiny", there.storage, there.tracking, QUIET)
     with pytest.raises(UserError, match="Optuna and MLflow need a database each"):
         migrate.run("tiny", there.storage, there.storage, QUIET)
-    monkeypatch.setattr(repair, "REST_AFTER_SESSION", -1.0)
+    monkeypatch.setattr(sessions, "REST_AFTER_SESSION", -1.0)
     Store.create("tiny", at=there.storage).queue(1)
     with pytest.raises(UserError, match="there is another study 'tiny' in the target's storage"):
         migrate.run("tiny", there.storage, there.tracking, QUIET)
