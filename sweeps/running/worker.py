@@ -205,7 +205,7 @@ class _Worker:
                 if not self._tell(running, word):
                     continue
                 (wanting if isinstance(running.wants, Training) else asking).append(running)
-            words = list(zip(asking, self._answers(asking), strict=True))
+            words = list(zip(asking, self._answers(asking), strict=True)) if asking else []
         return wanting
 
     def _tell(self, running: population.Running, word: EpochMetrics | End | Exception | None) -> bool:

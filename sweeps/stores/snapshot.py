@@ -5,6 +5,7 @@ from collections.abc import Container
 from typing import Any
 
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 
@@ -14,13 +15,21 @@ class Snapshot:
     `noted`: by id of the trial and key.
     """
 
-    def __init__(self, storage: BaseStorage, study_id: int):
-        self._storage = storage
+    def __init__(self, storage: BaseStorage, study_id: int, directions: list[StudyDirection]):
+        self._storage, self._study_id, self._directions = storage, study_id, directions
         self._trials = {trial._trial_id: trial for trial in storage.get_all_trials(study_id, deepcopy=False)}
         self.noted: dict[tuple[int, str], Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """Return the id of the study."""
+        return self._study_id
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """Return which way each objective goes."""
+        return self._directions
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return a trial."""

@@ -169,9 +169,12 @@ class Store:
     def directions(self) -> list[Direction]:
         """Return which way each objective goes."""
         return [
-            "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
-            for direction in self._storage.get_study_directions(self._study_id)
+            "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for direction in self._study_directions
         ]
+
+    @functools.cached_property
+    def _study_directions(self) -> list[StudyDirection]:  # they never change
+        return self._storage.get_study_directions(self._study_id)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials, those without a ticket too."""
@@ -344,7 +347,7 @@ class Store:
 
         Each sees what the pruner has noted of those before it; all of that is written in one transaction.
         """
-        snapshot = Snapshot(self._storage, self._study_id)
+        snapshot = Snapshot(self._storage, self._study_id, self._study_directions)
         study = optuna.Study(self.study_name, snapshot, pruner=pruner)  # type: ignore[arg-type]
         pruned = {trial.number for trial in trials if pruner.prune(study, snapshot.get_trial(trial._trial_id))}
         noted = [

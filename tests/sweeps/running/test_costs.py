@@ -66,6 +66,7 @@ def test_what_an_epoch_and_a_trial_cost(
         assert store.epochs_spent() == trials * epochs
         return Counter(counted)
 
+    cost("first", 1, 1)  # what a process does once
     short, long, more = cost("short", 1, 2), cost("long", 1, 5), cost("more", 3, 2)
     an_epoch = {what: (long[what] - short[what]) / 3 for what in long}
     a_trial = {what: (more[what] - short[what]) / 2 for what in more}
@@ -75,11 +76,11 @@ def test_what_an_epoch_and_a_trial_cost(
         "train_step": 0,
         "predict_step": 0,
         "save": 0,
-        "writes to optuna.db": 2,
+        "writes to optuna.db": 3,  # the count of epochs; the report, in place of any former one
         "commits to mlflow.db": 1,
     }
     assert {what: an_epoch[what] for what in exactly} == exactly
-    assert an_epoch["commits to optuna.db"] <= 4 and an_epoch["writes to mlflow.db"] <= 6  # a batch of metrics
+    assert an_epoch["commits to optuna.db"] <= 5 and an_epoch["writes to mlflow.db"] <= 6  # a batch of metrics
     exactly = {"fit": 2, "train_step": 1, "predict_step": 2, "save": 1}  # predicting, for two sizes of batches
     assert {what: a_trial[what] for what in exactly} == exactly
     assert a_trial["writes to optuna.db"] <= 18 and a_trial["commits to optuna.db"] <= 25
