@@ -80,10 +80,10 @@ def outline(name: str) -> tuple[str, str, list[str]]:
     """
     content = _read(find(name))
     search = content.get("search", {})
-    models = content["model"] if isinstance(content.get("model"), dict) else search.get(MODEL)
-    said = " or ".join(models["choice"]) if models else content["model"]
-    searched = [MODEL, *search] if models and MODEL not in search else [*search]
-    return said, parse(content.get("dataset", DEFAULT)).name, searched
+    of_models = content["model"] if isinstance(content.get("model"), dict) else search.get(MODEL)
+    said = " or ".join(of_models["choice"]) if of_models else content["model"]
+    searched = {MODEL: of_models, **search} if of_models else search
+    return said, parse(content.get("dataset", DEFAULT)).name, [*searched]
 
 
 def load(

@@ -20,6 +20,7 @@ from sweeps.running import launch
 from sweeps.running.resources import ThisMachine
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy
+from sweeps.stores.seen import SeenStudy
 from sweeps.stores.store import Store
 from sweeps.study import point, samplers, space, study_file
 from sweeps.study.study import Study as Definition
@@ -55,6 +56,15 @@ BOTH: dict[str, Any] = {
     ],
     "budget": {"trials": 4},
 }
+
+
+@pytest.mark.parametrize("place", ["under model", "under search"])
+def test_an_outline_names_every_model(tmp_path: Path, place: str) -> None:
+    search = {"model": BOTH["model"], **BOTH["search"]}
+    content = BOTH if place == "under model" else BOTH | {"model": "lean_cnn", "search": search}
+    path = tmp_path / "both.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert study_file.outline(str(path)) == ("lean_cnn or net.py", "mnist-5k", [*search])
 
 
 @pytest.fixture
@@ -206,6 +216,8 @@ def test_trials_train_the_model_they_chose_and_what_is_stored_is_enough(
     assert of_net.tags["model_digest"] == models.digest("net.py") != of_cnn.tags["model_digest"]
     assert "units" not in of_cnn.params and "filters1" not in of_net.params
     assert tracking.source_of(of_net.run_id) is not None and tracking.source_of(of_cnn.run_id) is None
+    assert SeenStudy("both").read() == StoredStudy("both").read()
+    assert SeenStudy("both").read().model_digests == {"net.py": models.digest("net.py")}
     leaderboard.show("both", Console(width=200))
     assert "model=net.py units=4 dropout=0.25" in capsys.readouterr().out
 

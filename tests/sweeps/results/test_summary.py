@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 
 from pipelines.tracking import store as tracking
 from pipelines.tracking import views
 from sweeps import best_runs
-from sweeps.results import leaderboard, rows, summary, systems
+from sweeps.results import choice, leaderboard, rows, summary, systems
 from sweeps.running import tags
 from sweeps.stores import names
 from sweeps.stores.record import StoredStudy
@@ -64,6 +65,22 @@ def test_a_seed_more_is_another_verdict(seeded: Store) -> None:
     assert systems.known("tiny") is None
 
 
+@pytest.mark.parametrize("change", ["planned", "queued and lost"])
+def test_other_seeds_planned_or_one_that_was_lost_are_another_verdict(seeded: Store, change: str) -> None:
+    found = systems.systems("tiny")
+    kept = systems.known("tiny")
+    assert kept and [each.measured for each in kept] == [each.measured for each in found]
+    trial, confirming = next(iter(choice.confirmed_trials("tiny").items()))
+    if change == "planned":
+        seeded.remember(names.planned("confirm", trial), 9)
+    else:  # as --until-decided adds seeds
+        own = Store(confirming).study()
+        own.tell(own.ask(), state=TrialState.FAIL)
+    assert systems.known("tiny") is None
+    again = next(each for each in systems.systems("tiny") if each.name == f"trial {trial}")
+    assert (again.planned, again.trained) == ((9, 3) if change == "planned" else (3, 4))
+
+
 def test_a_confirmed_study_is_looked_at_without_a_heavy_library(seeded: Store) -> None:
     systems.systems("tiny")
     script = (
@@ -105,7 +122,7 @@ def test_the_parent_run_says_what_the_leaderboard_says(seeded: Store, monkeypatc
     assert run.metrics["gap_to_99.10"] == pytest.approx(100 * best.test_accuracy - 99.1)
     assert run.metrics["trials"] == 4 and run.metrics["epochs_trained"] == 4
     said = run.tags[tracking.DESCRIPTION]
-    assert said.startswith("4 trials: 4 complete.") and "99.10 %  goal: not reached (95 % interval" in said
+    assert said.startswith("4 trials: 4 complete.") and "  - 99.10 %  goal: not reached, mean of 3 seeds" in said
     order = [line.split("|")[1].strip() for line in said.split("| trial |")[1].splitlines()[2:]]
     assert order == [str(trial) for trial in best_runs("tiny").trial]
     before = tracking.history(run.run_id, "trials")
