@@ -207,8 +207,8 @@ def run_in_process(
 @pytest.fixture
 def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     """`run_in_process`, with this test's own outputs."""
-    return lambda study, phase="sweep", owner=None, draws=False: run_in_process(
-        study, watch, empty_stores, phase, owner, draws=draws
+    return lambda study, phase="sweep", owner=None, **figures: run_in_process(
+        study, watch, empty_stores, phase, owner, **figures
     )
 
 

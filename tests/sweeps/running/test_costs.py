@@ -62,7 +62,7 @@ def test_what_an_epoch_and_a_trial_cost(
             budget={"trials": trials},
             start=[],
         )
-        store = run_here(study_file.load(str(path)))
+        store = run_here(study_file.load(str(path)), drawn=False)  # another process draws
         assert store.epochs_spent() == trials * epochs
         return Counter(counted)
 
