@@ -66,7 +66,8 @@ def ends(number: int) -> str:
 
 
 def get_ready() -> None:
-    """Load what every worker needs, so far as that does not depend on its assignment; loading this module is most of it."""
+    """Load what every worker needs, so far as that does not depend on its assignment."""
+    tracking.preload()
     backend.preload()
 
 

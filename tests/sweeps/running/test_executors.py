@@ -204,6 +204,19 @@ def test_workers_find_the_environment_of_the_moment(
     assert len(servers()) >= known + 1
 
 
+def test_a_server_that_is_ready_has_loaded_what_takes_workers_long() -> None:
+    heavy = ("tensorflow", "keras", "optuna", "mlflow.store.tracking.sqlalchemy_store")
+    script = (
+        "import sys; from sweeps.running import worker\n"
+        f"worker.get_ready(); print([name for name in {heavy} if name not in sys.modules])"
+    )
+    variables = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("ready", ["json:loads", "no_such_module:f"])  # json:loads fails for want of an argument
 def test_a_server_that_cannot_get_ready_works_all_the_same(
     ready: str, run: Callable[..., ProcessExecutor], tmp_path: Path, capfd: pytest.CaptureFixture[str]
