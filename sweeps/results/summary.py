@@ -128,9 +128,4 @@ class Writer:
 
     def _is_mine(self) -> bool:
         """Whether it is for this parent to write, as it is until it has not done so for a while."""
-        store = Store(self._name)
-        writer, when = store.attributes().get(names.WRITER, ["", 0.0])
-        if writer != self._id and time.time() - when < STALE + EVERY:
-            return False
-        store.remember(names.WRITER, [self._id, time.time()])
-        return True
+        return Store(self._name).requests.hold(names.WRITER, self._id, STALE + EVERY)

@@ -1,6 +1,7 @@
 """What people ask of a study from beside it, while it runs or not: stop, enqueue, delete. Each is one transaction."""
 
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -109,6 +110,17 @@ class Requests:
                 return before
             self._remember(key, value, session)
             return value
+
+    def hold(self, key: str, holder: str, seconds: float) -> bool:
+        """Let `holder` hold what `key` stands for, unless somebody else does, and has said so in the last `seconds`."""
+        with Session(self._engine) as session, session.begin():
+            session.get(StudyModel, self._study_id, with_for_update=True)
+            known = self._attribute(key, session)
+            other, when = json.loads(str(known.value_json)) if known else ("", 0.0)
+            if other != holder and time.time() - when < seconds:
+                return False
+            self._remember(key, [holder, time.time()], session)
+            return True
 
     def retired(self, session: Session) -> bool:
         """Whether the study is being deleted; it is not, then, before `session` ends."""
