@@ -256,7 +256,7 @@ def test_what_follows_of_a_study_takes_several_models(
     frame = runs("both").set_index("trial")
     assert confirm.run("both", 1, 3, ThisMachine(device="cpu"), QUIET, final=True)
     assert champion.promote("both").startswith("champion of mnist-5k: version 1")
-    assert "Model `lean_cnn` or `net.py` on mnist-5k" in report.Report("both").text()
+    assert "of model `lean_cnn` or `net.py` on mnist-5k" in report.Report("both").text()
     assert open_study("both").predict(datasets.load("mnist-5k").test.x[:5]).shape == (5, 10)
     explain.run(str(frame.run_id[1]), None, Asked(only=["kernels"]), None, QUIET)
     assert "explain/kernels.png" in tracking.artifacts(str(frame.run_id[1]))

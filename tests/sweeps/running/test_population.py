@@ -459,7 +459,7 @@ def test_an_interrupted_population_goes_on_where_it_was(
 
 def stopped(run_trials: Any) -> Any:
     def until(self: Any) -> None:
-        self._stop = AfterTwoEpochs()
+        self._stop = self._control._stop = AfterTwoEpochs()
         run_trials(self)
 
     return until
