@@ -138,17 +138,10 @@ def test_a_description_fits_a_tag(study: Store) -> None:
 
 
 def test_one_parent_of_many_writes(study: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "EVERY", 0.05)
-    monkeypatch.setattr(summary, "REST", 0)
-    wrote: list[str] = []
-    monkeypatch.setattr(summary, "write", lambda name: wrote.append(threading.current_thread().name))
-    with summary.Writer("tiny"), summary.Writer("tiny"):
-        eventually(lambda: len(wrote) > 3)
-    assert len(set(wrote)) == 1
-    monkeypatch.setattr(summary, "STALE", -1.0)  # the first is gone
-    with summary.Writer("tiny") as another:
-        eventually(lambda: len(set(wrote)) == 2 or another.failed)
-    assert another.failed is None
+    first, second = summary.Writer("tiny"), summary.Writer("tiny")
+    assert [each._is_mine() for each in (first, second, first, second)] == [True, False, True, False]
+    monkeypatch.setattr(summary, "STALE", -summary.EVERY)  # the first is gone
+    assert second._is_mine()
 
 
 def test_a_store_that_is_away_is_tried_again_and_anything_else_is_said(study: Store, monkeypatch: Any) -> None:
