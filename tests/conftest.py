@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +212,18 @@ def run_here(watch: Any, empty_stores: Path) -> Callable[..., Any]:
     return lambda study, phase="sweep", owner=None, **figures: run_in_process(
         study, watch, empty_stores, phase, owner, **figures
     )
+
+
+def loaded_by(command: str, libraries: Sequence[str]) -> str:
+    """Return which of these libraries a `sweep` command loads, in a fresh process that it ends well, as a list's text."""
+    script = (
+        "import sys; from sweeps.cli import main\n"
+        f"try: main({command.split()!r})\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        f"print([name for name in {libraries!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
 
 
 class Sweep:

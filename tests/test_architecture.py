@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from models import MODELS
+from tests.conftest import loaded_by
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [path for room in ("models", "pipelines", "sweeps") for path in sorted((ROOT / room).rglob("*.py"))]
@@ -101,14 +102,8 @@ def test_there_is_no_drawer_for_leftovers() -> None:
 
 @pytest.mark.parametrize("arguments", ["--help", "run --help", "best --help", "ui --help", "studies --help"])
 def test_help_loads_no_heavy_library(arguments: str) -> None:
-    script = (
-        "import sys; from sweeps.cli import main\n"
-        f"try: main({arguments.split()!r})\n"
-        "except SystemExit: pass\n"
-        "print([m for m in ('keras', 'tensorflow', 'mlflow', 'optuna', 'pandas', 'ray') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    heavy = "keras", "tensorflow", "mlflow", "optuna", "pandas", "ray"
+    assert loaded_by(arguments, heavy) == "[]"
 
 
 def test_every_promise_names_a_test_that_there_is() -> None:

@@ -6,14 +6,11 @@ MLflow's own `log_batch` is for one run, in some ten statements and a transactio
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, insert, select, tuple_
 
 from pipelines.tracking import store
-
-if TYPE_CHECKING:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 LARGEST = sys.float_info.max  # in infinity's place, as MLflow has it
 
@@ -33,7 +30,7 @@ def log(rows: Sequence[MetricRow]) -> set[str]:
 
     Left out are runs in MLflow's trash and, where the store is a server, all. Raises TrackingError.
     """
-    opened = database()
+    opened = store.opened_database()
     if opened is None or not rows:
         return set()
     from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
@@ -53,14 +50,6 @@ def log(rows: Sequence[MetricRow]) -> set[str]:
             if own:
                 session.execute(insert(table), own)
     return written
-
-
-def database() -> "SqlAlchemyStore | None":
-    """Return MLflow's own store where it is a database that this process has open, None for a server."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    found = store.client()._tracking_client.store
-    return found if isinstance(found, SqlAlchemyStore) else None
 
 
 def _columns(row: MetricRow) -> dict[str, Any]:

@@ -65,5 +65,4 @@ def _root() -> str:
 def _database() -> SqlAlchemyStore | None:
     if store.uri() != addresses.sqlite(paths.mlruns() / store.FILE) or not store.exists():
         return None
-    found = store.client()._tracking_client.store
-    return found if isinstance(found, SqlAlchemyStore) else None
+    return store.opened_database()

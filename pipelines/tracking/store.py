@@ -27,6 +27,7 @@ from pipelines.tracking.records import ExperimentFacts, RunFacts
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 STUDY_UID, LAST_USED, PHASE = "sweeps.study_uid", "sweeps.last_used", "sweeps.phase"  # tags of an experiment
@@ -77,6 +78,14 @@ def client_of(uri: str) -> "MlflowClient":
             f"MLflow's store cannot be opened ({reason}): {addresses.advice(VARIABLE, uri)}"
         ) from error
     return opened
+
+
+def opened_database() -> "SqlAlchemyStore | None":
+    """Return MLflow's own store where it is a database that this process has open, None for a server."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    found = client()._tracking_client.store
+    return found if isinstance(found, SqlAlchemyStore) else None
 
 
 def preload() -> None:

@@ -88,6 +88,8 @@ class Control:
 
     def _after(self, asking: Sequence[tuple[Trial, AfterEpoch]]) -> dict[int, End | None]:
         """Log and report the epochs; return which trials are to be pruned."""
+        if not asking:
+            return {}
         reports: list[tuple[FrozenTrial, int, float]] = []
         finite: list[FrozenTrial] = []
         for trial, question in asking:

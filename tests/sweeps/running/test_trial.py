@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from pipelines import datasets
-from pipelines.tracking import bulk
+from pipelines.tracking import store
 from pipelines.train import AfterEpoch, BeforeEpoch, End, EpochMetrics
 from sweeps.running import launch, watchdog
 from sweeps.running.resources import ThisMachine
@@ -87,7 +87,7 @@ def test_an_epoch_costs_many_trials_as_many_transactions_as_one() -> None:
     for trials in (1, 12):
         asking = Asking(trials, name=f"asking{trials}")
         asking.before(0), asking.after(0, *[0.5] * trials)
-        database = bulk.database()
+        database = store.opened_database()
         assert database is not None
         with counted(asking.store._rdb.engine, database.engine) as counts:
             assert asking.before(1) == [None] * trials

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from sweeps.stores.record import StoredStudy
 from sweeps.stores.seen import SeenStudy
 from sweeps.stores.store import Store
 from sweeps.stores.trials import State, curve
-from tests.conftest import ROOT
+from tests.conftest import loaded_by
 
 
 def columns(tables: MetaData) -> set[tuple[str, str]]:
@@ -102,11 +100,5 @@ def test_a_stored_study_says_the_same_of_itself_either_way(study: Store) -> None
 
 @pytest.mark.parametrize("command", ["best", "status", "studies", "watch tiny"])
 def test_what_is_looked_at_loads_no_heavy_library(study: Store, command: str) -> None:
-    script = (
-        "import sys; from sweeps.cli import main\n"
-        f"try: main({command.split()!r})\n"
-        "except SystemExit as ended: assert not ended.code\n"
-        "print([m for m in ('keras', 'mlflow', 'optuna', 'pandas', 'scipy', 'sklearn', 'alembic') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    heavy = "keras", "mlflow", "optuna", "pandas", "scipy", "sklearn", "alembic"
+    assert loaded_by(command, heavy) == "[]"
